@@ -1,0 +1,66 @@
+// What the protocol asks of whatever it exports. The library knows this interface and nothing of volumes.
+//
+// Calls that can be answered at once return a value, not a promise: the hot path has no await. The session has checked flags,
+// ranges and sizes against `sizeBytes` and `flags` before any call; a failure is a thrown or rejected RequestError.
+
+export type BlockSizes = {
+  readonly minimum: number
+  readonly preferred: number
+  readonly maximum: number
+}
+
+/** One run of equal status, in order and without gaps. `flags` are those of the meta context. */
+export type Extent = { readonly lengthBytes: number; readonly flags: number }
+
+export interface Export {
+  readonly name: string
+  readonly description: string
+  /** May change while connections are open (resize); a session checks each request against the present value. */
+  readonly sizeBytes: number
+  readonly isReadOnly: boolean
+  readonly blockSizes: BlockSizes
+  /** Meta contexts that this export can answer now, `base:allocation` included, as `namespace:leaf` strings. */
+  metaContexts(): readonly string[]
+
+  /** Fills `target` from `offset` on. Returns undefined when that is done already. */
+  read(request: { readonly offset: number; readonly target: Buffer }): Promise<void> | undefined
+  /** `parts` together are the payload. The export may keep them until it settles; nobody writes to them any more. */
+  write(request: {
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly parts: readonly Buffer[]
+    readonly fua: boolean
+  }): Promise<void> | undefined
+  /** The range reads as zeroes afterwards. `mayUnmap` false (NBD_CMD_FLAG_NO_HOLE): space stays allocated. `fastOnly`: throw ENOTSUP when it is not faster than writing. */
+  zero(request: {
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly fua: boolean
+    readonly mayUnmap: boolean
+    readonly fastOnly: boolean
+  }): Promise<void> | undefined
+  /** Settles when every write whose reply was sent before the call is on stable storage. */
+  flush(): Promise<void> | undefined
+  /** Brings a range into memory if that is cheap. */
+  cache(request: {
+    readonly offset: number
+    readonly lengthBytes: number
+  }): Promise<void> | undefined
+  /** Extents of one meta context from `offset` on: at least one, at most `extentCountMax`, together at most `lengthBytes` (they may end earlier). */
+  blockStatus(request: {
+    readonly context: string
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly extentCountMax: number
+  }): readonly Extent[] | Promise<readonly Extent[]>
+}
+
+/** The exports of a server, as a handshake sees them. */
+export interface ExportList {
+  /** Names and descriptions in the order to be listed. */
+  list(): readonly { readonly name: string; readonly description: string }[]
+  /** The export of that name ('' is the default one), opened for a session, or undefined. Called by INFO as well as GO: must be cheap. */
+  find(name: string): Export | undefined
+  /** A session began to use the export (after GO or EXPORT_NAME succeeded), or throws RequestError when it may not (too many). The answer is called once when the session ends. */
+  attach(found: Export): () => void
+}

@@ -1,0 +1,39 @@
+// Every limit of the storage and engine layers, each with its reason. The protocol's own are in nbd/limits.ts.
+import { KiB, MiB } from './units.js'
+
+export const limits = {
+  /** A chunk has at least one block of difference tracking. */
+  chunkBytesMin: 4 * KiB,
+  /** Above this, copying a chunk on its first write after a snapshot is felt by clients. */
+  chunkBytesMax: 1 * MiB,
+  chunkBytesDefault: 64 * KiB,
+  /** Chunk places are 32 bits, in the maps and in the journal. */
+  chunkPlaceMax: 2 ** 32 - 1,
+  /** A reference count has 16 bits and counts at most one map page of each store, plus the releases under way. */
+  storeCountMax: 4096,
+  /** Sizes and offsets are JavaScript numbers. */
+  storeSizeBytesMax: 2 ** 53 - 1,
+  /** The kernel's client and every file system need whole sectors. */
+  storeSizeAlignment: 512,
+  /** Volume and snapshot parts of a name together stay far below NBD's 4096. */
+  nameBytesMax: 255,
+  /** One batch is one journal record and one frame of the stream. */
+  batchOperationCountMax: 256,
+  /** One journal file; there are two. Holds 4 M map changes, which replay in about a second. */
+  journalBytesDefault: 64 * MiB,
+  journalBytesMin: 256 * KiB,
+  /** Room at a journal's end that only deletes, flushes without map changes and the change of journal may use: a full pool can always be emptied. */
+  journalReserveBytes: 64 * KiB,
+  /** Map changes of writes nobody flushed: above this a commit starts by itself. */
+  pendingMapChangesHigh: 64 * KiB,
+  /** Above this, writes that would change a map wait for the commit under way. */
+  pendingMapChangesMax: 256 * KiB,
+  /** Map changes of unflushed writes are committed after this long at the latest, so that the space they freed returns. */
+  commitIntervalMs: 1000,
+  /** Pages of a dropped map returned to the allocator in one turn of the event loop: below a millisecond. */
+  releasePagesPerTurn: 32,
+  /** Writes and zeroings that wait for a range or an operation. Connections have their own limit of 128 requests; this bounds all of them. */
+  queuedEntriesMax: 32768,
+  /** Extents looked at for one block status or dirty request; a client asks again for the rest. */
+  extentStepsMax: 65536,
+} as const
