@@ -1,0 +1,134 @@
+// The three system calls that Node lacks, through a small FFI library that may be absent: preadv2 with RWF_NOWAIT, fallocate, flock.
+//
+// Invariant: nothing here is needed for correctness. Every caller has a slower way for `undefined`, and every call answers
+// a count or a negated errno, as the kernel does; it throws only when our own code passed nonsense.
+import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
+
+/** What `doctor` shows: which calls are there, and why not. */
+export type NativeSupport = {
+  readonly preadv2: boolean
+  readonly punch: boolean
+  readonly flock: boolean
+  readonly reason?: string
+}
+
+export interface Native {
+  /** Reads what is in memory: the bytes read, or a negated errno (EAGAIN: the medium is needed; EOPNOTSUPP: this file cannot tell). */
+  readNow(fd: number, target: Uint8Array, offset: number): number
+  /** Punches a hole on another thread; 0 or a negated errno. */
+  punch(fd: number, offset: number, lengthBytes: number): Promise<number>
+  /** Takes an exclusive lock without waiting; 0 or a negated errno (EWOULDBLOCK: someone has it). */
+  lock(fd: number): number
+}
+
+/** The part of the library that is used. Written down here because the package, types included, may be absent. */
+type ForeignFunction = {
+  (...values: unknown[]): number
+  async(...values: unknown[]): void
+}
+type ForeignLibrary = {
+  func(name: string, result: string, parameters: readonly string[]): ForeignFunction
+}
+type Foreign = {
+  load(path: null): ForeignLibrary
+  address(value: object): bigint
+  sizeof(type: string): number
+  errno(): number
+}
+
+/** linux/fs.h and linux/falloc.h, sys/file.h. */
+const flags = {
+  rwfNowait: 0x8,
+  fallocKeepSize: 0x1,
+  fallocPunchHole: 0x2,
+  lockExclusive: 0x2,
+  lockNonBlocking: 0x4,
+} as const
+
+/** Punches at once: each occupies a worker thread of the library while the file system works, and more of them only queue on the inode's lock. */
+const punchesAtOnceMax = 2
+
+let loaded: { readonly native?: Native; readonly reason?: string } | undefined
+
+/** The native calls, or undefined where the library or the platform has none. */
+export function loadNative(): Native | undefined {
+  loaded ??= tryLoad()
+  return loaded.native
+}
+
+export function nativeSupport(): NativeSupport {
+  const present = loadNative() !== undefined
+  const support = { preadv2: present, punch: present, flock: present }
+  const reason = loaded?.reason
+  return reason === undefined ? support : { ...support, reason }
+}
+
+function tryLoad(): { readonly native?: Native; readonly reason?: string } {
+  if (process.platform !== 'linux') return { reason: `no native calls for ${process.platform}` }
+  try {
+    const foreign = createRequire(import.meta.url)('koffi') as Foreign
+    // Offsets are passed as `long`: on a 32-bit machine they would be cut.
+    if (foreign.sizeof('long') !== 8) return { reason: `no native calls for ${process.arch}` }
+    return { native: bind(foreign) }
+  } catch (error) {
+    const message = error instanceof Error ? error.message.split('\n', 1)[0] : String(error)
+    return { reason: `the optional package koffi cannot be used: ${message}` }
+  }
+}
+
+function bind(foreign: Foreign): Native {
+  const libc = foreign.load(null)
+  const preadv2 = libc.func('preadv2', 'long', ['int', 'void *', 'int', 'long', 'int'])
+  const fallocate = libc.func('fallocate', 'int', ['int', 'int', 'long', 'long'])
+  const flock = libc.func('flock', 'int', ['int', 'int'])
+  const limited = limiter(punchesAtOnceMax)
+  // struct iovec: address and length, filled anew for each call; calls are synchronous, so one is enough.
+  const vector = new BigUint64Array(2)
+
+  return {
+    readNow(fd, target, offset) {
+      assert(Number.isSafeInteger(offset) && offset >= 0)
+      if (target.length === 0) return 0
+      vector[0] = foreign.address(target)
+      vector[1] = BigInt(target.length)
+      const count = preadv2(fd, vector, 1, offset, flags.rwfNowait)
+      return count < 0 ? -foreign.errno() : count
+    },
+    punch(fd, offset, lengthBytes) {
+      assert(Number.isSafeInteger(offset) && offset >= 0)
+      assert(Number.isSafeInteger(lengthBytes) && lengthBytes > 0)
+      const mode = flags.fallocPunchHole | flags.fallocKeepSize
+      return limited(
+        () =>
+          new Promise((resolve, reject) => {
+            fallocate.async(fd, mode, offset, lengthBytes, (error: unknown, result: number) => {
+              if (error) reject(error as Error)
+              else resolve(result < 0 ? -foreign.errno() : result)
+            })
+          }),
+      )
+    },
+    lock(fd) {
+      return flock(fd, flags.lockExclusive | flags.lockNonBlocking) < 0 ? -foreign.errno() : 0
+    },
+  }
+}
+
+/** Runs at most `atOnceMax` of the given works at a time, in the order given. */
+function limiter(atOnceMax: number): <Result>(work: () => Promise<Result>) => Promise<Result> {
+  let running = 0
+  const waiting: (() => void)[] = []
+  return async (work) => {
+    if (running >= atOnceMax) await new Promise<void>((start) => waiting.push(start))
+    else running++
+    try {
+      return await work()
+    } finally {
+      // The place goes to the next in line directly, or back.
+      const next = waiting.shift()
+      if (next) next()
+      else running--
+    }
+  }
+}

@@ -1,0 +1,212 @@
+// One open file or block device of the real disk.
+//
+// Invariants: `readNow` and `writeNow` never wait for the medium as far as the kernel lets us know, and a descriptor is closed only when
+// no call uses it any more, so that a number given to another file is never written to.
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { constants as os } from 'node:os'
+import { getSystemErrorName } from 'node:util'
+import { type DiskFile, wouldBlock } from '../core/disk.js'
+import type { Native } from './native.js'
+import { WriteGate } from './write-gate.js'
+
+/** The page cache's unit. A write that covers a page in part makes the kernel read the page first, unless it has it. */
+const pageBytes = 4096
+/** Above this a copy into the page cache is long enough for a thread to be worth its hop, and for other clients to feel it. */
+const writeNowBytesMax = 256 * 1024
+
+type OpenOptions = {
+  readonly create: boolean
+  readonly native: Native | undefined
+  readonly nowMs: () => number
+}
+
+export class NodeDiskFile implements DiskFile {
+  readonly isFixedSize: boolean
+  readonly #path: string
+  readonly #fd: number
+  readonly #native: Native | undefined
+  readonly #gate: WriteGate
+  readonly #probe = Buffer.alloc(1)
+  #canReadNow: boolean
+  #canPunch: boolean
+  #callsUnderWay = 0
+  #isClosed = false
+  #onIdle: (() => void) | undefined
+
+  private constructor(path: string, fd: number, isFixedSize: boolean, options: OpenOptions) {
+    this.#path = path
+    this.#fd = fd
+    this.isFixedSize = isFixedSize
+    this.#native = options.native
+    this.#gate = new WriteGate(options.nowMs)
+    this.#canReadNow = options.native !== undefined
+    this.#canPunch = options.native !== undefined
+  }
+
+  static async open(path: string, options: OpenOptions): Promise<NodeDiskFile> {
+    const mode = fs.constants.O_RDWR | (options.create ? fs.constants.O_CREAT : 0)
+    const fd = await call<number>((done) => fs.open(path, mode, 0o600, done))
+    const stat = await call<fs.Stats>((done) => fs.fstat(fd, done))
+    return new NodeDiskFile(path, fd, stat.isBlockDevice(), options)
+  }
+
+  async sizeBytes(): Promise<number> {
+    const stat = await this.#call<fs.BigIntStats>((done) =>
+      fs.fstat(this.#fd, { bigint: true }, done),
+    )
+    return this.isFixedSize ? deviceSizeBytes(stat.rdev) : Number(stat.size)
+  }
+
+  readNow(target: Buffer, offset: number): number {
+    this.#assertRange(offset, target.length)
+    if (!this.#native || !this.#canReadNow) return wouldBlock
+    const count = this.#native.readNow(this.#fd, target, offset)
+    return count >= 0 ? count : this.#readNowFailed(-count)
+  }
+
+  async read(target: Buffer, offset: number): Promise<number> {
+    this.#assertRange(offset, target.length)
+    let doneBytes = 0
+    while (doneBytes < target.length) {
+      const restBytes = target.length - doneBytes
+      const position = offset + doneBytes
+      const count = await this.#call<number>((done) =>
+        fs.read(this.#fd, target, doneBytes, restBytes, position, done),
+      )
+      if (count === 0) break
+      doneBytes += count
+    }
+    return doneBytes
+  }
+
+  writeNow(parts: readonly Buffer[], offset: number): number {
+    const lengthBytes = totalBytes(parts)
+    this.#assertRange(offset, lengthBytes)
+    if (lengthBytes > writeNowBytesMax) return wouldBlock
+    const startedMs = this.#gate.enter()
+    if (startedMs === undefined) return wouldBlock
+    if (!this.#isPageInMemory(offset)) return wouldBlock
+    if (!this.#isPageInMemory(offset + lengthBytes)) return wouldBlock
+    const writtenBytes = fs.writevSync(this.#fd, parts, offset)
+    this.#gate.wrote(startedMs)
+    return writtenBytes
+  }
+
+  write(parts: readonly Buffer[], offset: number): Promise<number> {
+    this.#assertRange(offset, totalBytes(parts))
+    return this.#call((done) => fs.writev(this.#fd, parts, offset, done))
+  }
+
+  sync(): Promise<void> {
+    return this.#call((done) => fs.fdatasync(this.#fd, done))
+  }
+
+  async punch(offset: number, lengthBytes: number): Promise<boolean> {
+    this.#assertRange(offset, lengthBytes)
+    assert(lengthBytes > 0)
+    const native = this.#native
+    if (!native || !this.#canPunch) return false
+    const errno = -(await this.#track(() => native.punch(this.#fd, offset, lengthBytes)))
+    if (errno === 0) return true
+    if (errno !== os.errno.EOPNOTSUPP && errno !== os.errno.ENOSYS) {
+      throw systemError(errno, 'fallocate', this.#path)
+    }
+    this.#canPunch = false
+    return false
+  }
+
+  truncate(sizeBytes: number): Promise<void> {
+    assert(!this.isFixedSize)
+    assert(Number.isSafeInteger(sizeBytes) && sizeBytes >= 0)
+    return this.#call((done) => fs.ftruncate(this.#fd, sizeBytes, done))
+  }
+
+  /** Waits for the calls under way. */
+  async close(): Promise<void> {
+    assert(!this.#isClosed)
+    this.#isClosed = true
+    if (this.#callsUnderWay > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve))
+    await call<void>((done) => fs.close(this.#fd, done))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** True when a write that begins or ends at `offset` needs no read: page bounds, the end of the file, and pages that are here. */
+  #isPageInMemory(offset: number): boolean {
+    if (offset % pageBytes === 0) return true
+    if (!this.#native || !this.#canReadNow) return false
+    const count = this.#native.readNow(this.#fd, this.#probe, offset)
+    if (count === -os.errno.EOPNOTSUPP) this.#canReadNow = false
+    return count >= 0
+  }
+
+  #readNowFailed(errno: number): number {
+    if (errno === os.errno.EAGAIN) return wouldBlock
+    // This file system cannot say what is in memory.
+    if (errno !== os.errno.EOPNOTSUPP && errno !== os.errno.ENOSYS) {
+      throw systemError(errno, 'preadv2', this.#path)
+    }
+    this.#canReadNow = false
+    return wouldBlock
+  }
+
+  #assertRange(offset: number, lengthBytes: number): void {
+    assert(!this.#isClosed)
+    assert(Number.isSafeInteger(offset) && offset >= 0)
+    assert(Number.isSafeInteger(offset + lengthBytes))
+  }
+
+  #call<Result>(start: (done: Done<Result>) => void): Promise<Result> {
+    return this.#track(() => call(start))
+  }
+
+  async #track<Result>(work: () => Promise<Result>): Promise<Result> {
+    this.#callsUnderWay++
+    try {
+      return await work()
+    } finally {
+      this.#callsUnderWay--
+      if (this.#callsUnderWay === 0) this.#onIdle?.()
+    }
+  }
+}
+
+type Done<Result> = (error: NodeJS.ErrnoException | null, result?: Result) => void
+
+function call<Result>(start: (done: Done<Result>) => void): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    start((error, result) => {
+      if (error) reject(error)
+      else resolve(result as Result)
+    })
+  })
+}
+
+function totalBytes(parts: readonly Buffer[]): number {
+  let lengthBytes = 0
+  for (const part of parts) lengthBytes += part.length
+  return lengthBytes
+}
+
+/** The kernel's own number of 512-byte sectors of a device or a partition. */
+async function deviceSizeBytes(device: bigint): Promise<number> {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn)
+  const minor = (device & 0xffn) | ((device >> 12n) & ~0xffn)
+  const sectors = Number((await readFile(`/sys/dev/block/${major}:${minor}/size`, 'latin1')).trim())
+  assert(Number.isSafeInteger(sectors * 512))
+  return sectors * 512
+}
+
+function systemError(errno: number, syscall: string, path: string): NodeJS.ErrnoException {
+  const code = getSystemErrorName(-errno)
+  return Object.assign(new Error(`${code}: ${syscall} '${path}'`), {
+    errno: -errno,
+    code,
+    syscall,
+    path,
+  })
+}

@@ -1,0 +1,133 @@
+// The real disk: the files of a locked data directory, and absolute paths, through Node's fs and a few native calls.
+//
+// Invariant: one process at a time has a data directory open. The lock is the kernel's (flock), so a crash releases it.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { constants } from 'node:fs'
+import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises'
+import { isAbsolute, join } from 'node:path'
+import type { Disk } from '../core/disk.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { loadNative, type Native } from './native.js'
+import { NodeDiskFile } from './node-disk-file.js'
+
+const lockName = 'lock'
+
+export type NodeDiskOptions = {
+  /** False: go without the native calls, as where their library is absent. */
+  readonly native?: boolean
+  /** Monotonic milliseconds, for tests of the back-off. */
+  readonly nowMs?: () => number
+}
+
+export class NodeDisk implements Disk {
+  readonly directory: string
+  readonly #lock: FileHandle
+  readonly #native: Native | undefined
+  readonly #nowMs: () => number
+
+  private constructor(directory: string, lock: FileHandle, options: NodeDiskOptions) {
+    this.directory = directory
+    this.#lock = lock
+    this.#native = options.native === false ? undefined : loadNative()
+    this.#nowMs = options.nowMs ?? (() => performance.now())
+  }
+
+  /** Locks `directory`, which must exist. Throws LockstepError: NOT_INITIALISED without a directory, IN_USE when another process has it. */
+  static async open(directory: string, options: NodeDiskOptions = {}): Promise<NodeDisk> {
+    const lock = await openLock(directory)
+    try {
+      const native = options.native === false ? undefined : loadNative()
+      const isMine = native ? native.lock(lock.fd) === 0 : await lockByTool(lock.fd)
+      if (!isMine) throw await inUse(directory, lock)
+      await lock.truncate(0)
+      await lock.write(`${process.pid}\n`, 0)
+      return new NodeDisk(directory, lock, options)
+    } catch (error) {
+      await lock.close()
+      throw error
+    }
+  }
+
+  async open(name: string, options: { readonly create?: boolean } = {}): Promise<NodeDiskFile> {
+    const path = isAbsolute(name) ? name : this.#pathOf(name)
+    return NodeDiskFile.open(path, {
+      create: options.create ?? false,
+      native: this.#native,
+      nowMs: this.#nowMs,
+    })
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await rename(this.#pathOf(from), this.#pathOf(to))
+  }
+
+  async remove(name: string): Promise<void> {
+    await unlink(this.#pathOf(name))
+  }
+
+  /** Names of the directory, without the lock: it is this class's own. */
+  async list(): Promise<readonly string[]> {
+    return (await readdir(this.directory)).filter((name) => name !== lockName).sort()
+  }
+
+  async syncDirectory(): Promise<void> {
+    await using directory = await open(this.directory, constants.O_RDONLY | constants.O_DIRECTORY)
+    await directory.sync()
+  }
+
+  /** Gives the directory back. Files are closed one by one, before. */
+  async close(): Promise<void> {
+    await this.#lock.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #pathOf(name: string): string {
+    assert(name !== '' && name !== '.' && name !== '..')
+    assert(!name.includes('/'))
+    assert(name !== lockName)
+    return join(this.directory, name)
+  }
+}
+
+async function openLock(directory: string): Promise<FileHandle> {
+  try {
+    return await open(join(directory, lockName), constants.O_RDWR | constants.O_CREAT, 0o600)
+  } catch (error) {
+    const errno = errnoNameOf(error)
+    if (errno !== 'ENOENT' && errno !== 'ENOTDIR') throw error
+    const action = `create it with: lockstep init ${directory}`
+    throw new LockstepError('NOT_INITIALISED', `${directory} is not a directory`, action)
+  }
+}
+
+/** util-linux's flock on our own descriptor: the lock belongs to the open file, and stays when the tool has ended. */
+async function lockByTool(fd: number): Promise<boolean> {
+  const arguments_ = ['--exclusive', '--nonblock', '3']
+  const tool = spawn('flock', arguments_, { stdio: ['ignore', 'ignore', 'ignore', fd] })
+  const status = await new Promise<number | null>((resolve, reject) => {
+    tool.once('error', reject)
+    tool.once('exit', resolve)
+  }).catch((cause: unknown) => {
+    throw new LockstepError(
+      'IO_ERROR',
+      `the data directory cannot be locked: ${String(cause)}`,
+      'install the package koffi (npm install koffi) or the flock tool (apt install util-linux)',
+    )
+  })
+  return status === 0
+}
+
+async function inUse(directory: string, lock: FileHandle): Promise<LockstepError> {
+  const { buffer, bytesRead } = await lock.read(Buffer.alloc(32), 0, 32, 0)
+  const pid = /^\d+$/.exec(buffer.toString('latin1', 0, bytesRead).trim())?.[0]
+  const holder = pid === undefined ? 'another process' : `process ${pid}`
+  const action =
+    pid === undefined
+      ? `find it with: fuser ${join(directory, lockName)}`
+      : `stop it first (kill ${pid}), or use another directory`
+  return new LockstepError('IN_USE', `${directory} is in use by ${holder}`, action)
+}
