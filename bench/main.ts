@@ -1,0 +1,86 @@
+// Runs one part of the bench: checks the tools, measures in a directory of its own, prints the tables, writes what was asked for.
+import { rmSync } from 'node:fs'
+import { mkdtemp, statfs, writeFile } from 'node:fs/promises'
+import { formatBytes } from '../src/core/units.js'
+import { introduction, updateDocument } from './document.js'
+import { type Machine, machineFacts } from './machine.js'
+import { help, type Options, type PartName, parseOptions } from './options.js'
+import { measurePeers } from './part-peers.js'
+import { isInstalled } from './processes.js'
+import { reportPeers } from './report-peers.js'
+import { packageOf } from './servers.js'
+
+type PartResult = { readonly results: unknown; readonly text: string }
+type Part = {
+  readonly tools: (options: Options) => readonly (readonly [tool: string, debianPackage: string])[]
+  readonly diskBytes: (options: Options) => number
+  readonly run: (options: Options) => Promise<PartResult>
+}
+
+const parts: Readonly<Partial<Record<PartName, Part>>> = {
+  peers: {
+    tools: ({ servers }) => [
+      ['fio', 'fio'],
+      ...servers.flatMap((name) => (name === 'lockstep' ? [] : [[name, packageOf[name]] as const])),
+    ],
+    diskBytes: ({ sizeBytes, servers }) => sizeBytes * servers.length,
+    async run(options) {
+      const results = await measurePeers(options)
+      return { results, text: reportPeers(results) }
+    },
+  },
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2))
+  if (options === 'help') {
+    process.stdout.write(help)
+    return
+  }
+  const part = parts[options.part]
+  if (part === undefined) throw new Error(`no such part yet: ${options.part}`)
+  await checkTools(part.tools(options))
+  await checkRoom(options.directory, part.diskBytes(options))
+  const directory = await mkdtemp(`${options.directory}/lockstep-bench-`)
+  // On every way out, after the servers were ended.
+  process.on('exit', () => rmSync(directory, { recursive: true }))
+  await report(options, await part.run({ ...options, directory }), await machineFacts(directory))
+}
+
+async function report(options: Options, { results, text }: PartResult, machine: Machine) {
+  const { commandLine, jsonPath, part } = options
+  process.stdout.write(`\n${text}`)
+  if (jsonPath !== undefined) {
+    await writeFile(jsonPath, JSON.stringify({ commandLine, machine, results }, null, 1))
+    process.stderr.write(`wrote ${jsonPath}\n`)
+  }
+  if (!options.isForDocument) return
+  const document = await updateDocument(part, `${introduction(commandLine, machine)}\n${text}`)
+  process.stderr.write(`wrote ${document}\n`)
+}
+
+/** Nothing is installed here: that is for the person at the keyboard to decide. */
+async function checkTools(tools: readonly (readonly [string, string])[]): Promise<void> {
+  const missing: string[] = []
+  for (const [tool, debianPackage] of tools) {
+    if (!(await isInstalled(tool))) missing.push(debianPackage)
+  }
+  if (missing.length === 0) return
+  throw new Error(`tools are missing; install them with: apt install ${missing.join(' ')}`)
+}
+
+async function checkRoom(directory: string, neededBytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(directory)
+  if (bavail * bsize > neededBytes * 1.2) return
+  const needed = formatBytes(neededBytes)
+  throw new Error(`${directory} has no room for ${needed}; choose another with --dir, or --size`)
+}
+
+// An interrupted bench leaves neither servers nor files: both go on the way out.
+process.once('SIGINT', () => process.exit(130))
+process.once('SIGTERM', () => process.exit(143))
+
+main().catch((error: unknown) => {
+  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = 1
+})

@@ -1,0 +1,93 @@
+// The bench's command line: what is measured, how long, and where the results go.
+import { parseArgs } from 'node:util'
+import { parseSize } from '../src/core/units.js'
+
+export const partNames = ['peers', 'cow', 'size', 'connections'] as const
+export type PartName = (typeof partNames)[number]
+
+export const serverNames = ['lockstep', 'nbdkit', 'qemu-nbd', 'nbd-server'] as const
+export type ServerName = (typeof serverNames)[number]
+
+export type Options = {
+  readonly part: PartName
+  readonly runCount: number
+  readonly seconds: number
+  readonly sizeBytes: number
+  readonly only: readonly RegExp[]
+  readonly servers: readonly ServerName[]
+  readonly directory: string
+  readonly jsonPath: string | undefined
+  /** True when the results are complete enough for docs/BENCHMARKS.md. */
+  readonly isForDocument: boolean
+  readonly commandLine: string
+}
+
+export const help = `scripts/bench [options]: measure Lockstep beside the NBD servers that people use today.
+
+  --part peers|cow|size|connections   what to measure (peers)
+  --runs N          rounds; every figure is the median (5)
+  --seconds N       length of one run of fio (3)
+  --size SIZE       length of the exported files (1G)
+  --only PATTERN    only jobs whose name matches, repeatable: 'unix-4k-.*-32'
+  --servers A,B     a subset of ${serverNames.join(',')}
+  --quick           --runs 1 --seconds 1 --size 256M
+  --dir DIR         where the exported files go (a new directory in /var/tmp, removed at the end)
+  --json FILE       also write the raw results there
+  --no-document     do not write docs/BENCHMARKS.md (nor do --quick, --only and --servers)
+`
+
+/** Throws an Error with a sentence for people. */
+export function parseOptions(args: readonly string[]): Options | 'help' {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      part: { type: 'string', default: 'peers' },
+      runs: { type: 'string' },
+      seconds: { type: 'string' },
+      size: { type: 'string' },
+      only: { type: 'string', multiple: true, default: [] },
+      servers: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      dir: { type: 'string', default: '/var/tmp' },
+      json: { type: 'string' },
+      'no-document': { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) return 'help'
+  const isPartial = values.quick || values.only.length > 0 || values.servers !== undefined
+  return {
+    part: oneOf(partNames, values.part, '--part'),
+    runCount: wholeNumber(values.runs ?? (values.quick ? '1' : '5'), '--runs'),
+    seconds: wholeNumber(values.seconds ?? (values.quick ? '1' : '3'), '--seconds'),
+    sizeBytes: size(values.size ?? (values.quick ? '256M' : '1G')),
+    only: values.only.map((pattern) => new RegExp(`^${pattern}$`)),
+    servers: (values.servers?.split(',') ?? serverNames).map((name) =>
+      oneOf(serverNames, name, '--servers'),
+    ),
+    directory: values.dir,
+    jsonPath: values.json,
+    isForDocument: !isPartial && !values['no-document'],
+    commandLine: ['scripts/bench', ...args].join(' '),
+  }
+}
+
+function oneOf<Name extends string>(names: readonly Name[], name: string, option: string): Name {
+  const found = names.find((known) => known === name)
+  if (found === undefined) throw new Error(`${option} takes ${names.join(', ')}, not '${name}'`)
+  return found
+}
+
+function wholeNumber(text: string, option: string): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${option} takes a number from 1 on`)
+  return value
+}
+
+function size(text: string): number {
+  const sizeBytes = parseSize(text)
+  if (sizeBytes === undefined || sizeBytes < 1024 * 1024 || sizeBytes % (1024 * 1024) !== 0) {
+    throw new Error(`--size takes whole MiB, like 256M or 1G, not '${text}'`)
+  }
+  return sizeBytes
+}
