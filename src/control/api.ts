@@ -1,0 +1,34 @@
+// What the daemon tells the control socket besides the engine, and the shapes of the answers that the command line reads.
+import type { EngineApi, GroupStatus } from '../engine/api.js'
+
+/** One setting as the daemon runs with it. `origin` says where the value is from, for people: `default`, `--listen`, `lockstep.toml`, … */
+export type SettingReport = {
+  readonly key: string
+  readonly value: string | number | boolean | readonly string[]
+  readonly origin: string
+}
+
+/** One finding of `doctor`. `wrong` needs a person; `slow` works, but could be better. */
+export type DoctorCheck = {
+  readonly name: string
+  readonly result: 'ok' | 'slow' | 'wrong'
+  /** One sentence. */
+  readonly message: string
+  readonly action?: string
+}
+
+/** The engine's status, and what only the daemon knows. `listeners` are URIs with their real ports. */
+export type DaemonStatus = GroupStatus & {
+  readonly listeners: readonly string[]
+  readonly version: string
+  readonly pid: number
+}
+
+/** What the methods work on. */
+export interface Daemon {
+  readonly engine: EngineApi
+  readonly version: string
+  listeners(): readonly string[]
+  settings(): readonly SettingReport[]
+  doctor(): Promise<readonly DoctorCheck[]>
+}

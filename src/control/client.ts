@@ -1,0 +1,146 @@
+// The other end of the control socket, for the command line: one connection, requests and notifications. Every wait has a deadline.
+import { connect, type Socket } from 'node:net'
+import { type ErrorCode, errnoNameOf, errorCodes, LockstepError } from '../core/errors.js'
+import { LineReader } from './line-reader.js'
+import { checkSocketPath } from './socket-path.js'
+
+/** What a status of the largest group needs, many times over; the daemon is trusted, its bugs are not. */
+const replyBytesMax = 64 * 1024 * 1024
+
+type Waiting = { resolve(result: unknown): void; reject(error: unknown): void }
+
+export class ControlClient {
+  readonly #socket: Socket
+  readonly #path: string
+  readonly #waiting = new Map<number, Waiting>()
+  #idLast = 0
+  #onNotification: (method: string, params: unknown) => void = () => {}
+  /** Resolves when the connection ends, for whatever reason. */
+  readonly closed: Promise<void>
+
+  private constructor(socket: Socket, path: string) {
+    this.#socket = socket
+    this.#path = path
+    const lines = new LineReader(replyBytesMax)
+    socket.on('data', (chunk: Buffer) => {
+      for (const line of lines.push(chunk)) {
+        if (line === 'too-long') socket.destroy()
+        else this.#take(line)
+      }
+    })
+    socket.on('error', () => {}) // 'close' follows.
+    this.closed = new Promise((resolve) =>
+      socket.once('close', () => {
+        const error = lostConnection(path)
+        for (const { reject } of this.#waiting.values()) reject(error)
+        this.#waiting.clear()
+        resolve()
+      }),
+    )
+  }
+
+  /** Rejects with LockstepError UNREACHABLE when no daemon answers on `path`. */
+  static open(path: string, options: { readonly timeoutMs: number }): Promise<ControlClient> {
+    checkSocketPath(path)
+    return new Promise((resolve, reject) => {
+      const socket = connect(path)
+      socket.setTimeout(options.timeoutMs, () => socket.destroy(new Error('ETIMEDOUT')))
+      socket.once('error', (error) => reject(unreachableDaemon(path, errnoNameOf(error))))
+      socket.once('connect', () => {
+        socket.setTimeout(0)
+        socket.removeAllListeners('error')
+        resolve(new ControlClient(socket, path))
+      })
+    })
+  }
+
+  onNotification(listener: (method: string, params: unknown) => void): void {
+    this.#onNotification = listener
+  }
+
+  /** The result of one request. Rejects with the LockstepError that the daemon sent, TIMED_OUT, or UNREACHABLE when the connection ends first. */
+  request(
+    method: string,
+    params: object,
+    options: { readonly timeoutMs?: number } = {},
+  ): Promise<unknown> {
+    if (this.#socket.destroyed) return Promise.reject(lostConnection(this.#path))
+    const id = ++this.#idLast
+    const answer = new Promise<unknown>((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject })
+    })
+    this.#socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`)
+    if (options.timeoutMs === undefined) return answer
+    const timer = setTimeout(() => {
+      this.#waiting.get(id)?.reject(noAnswer(method, options.timeoutMs ?? 0))
+      this.#waiting.delete(id)
+    }, options.timeoutMs)
+    return answer.finally(() => clearTimeout(timer))
+  }
+
+  close(): void {
+    this.#socket.destroy()
+  }
+
+  #take(line: Uint8Array): void {
+    const message = JSON.parse(Buffer.from(line).toString()) as {
+      id?: number | null
+      method?: string
+      params?: unknown
+      result?: unknown
+      error?: { message: string; data?: { code?: string; action?: string } }
+    }
+    if (typeof message.method === 'string') {
+      this.#onNotification(message.method, message.params)
+      return
+    }
+    // An error without an id is about the connection: it answers whatever waits.
+    const ids = typeof message.id === 'number' ? [message.id] : [...this.#waiting.keys()]
+    for (const id of ids) {
+      const waiting = this.#waiting.get(id)
+      this.#waiting.delete(id)
+      if (message.error === undefined) waiting?.resolve(message.result)
+      else waiting?.reject(errorOf(message.error))
+    }
+  }
+}
+
+function errorOf(error: {
+  readonly message: string
+  readonly data?: { readonly code?: string; readonly action?: string }
+}): LockstepError {
+  const code = errorCodes.find((known) => known === error.data?.code) ?? 'INVALID_ARGUMENT'
+  return new LockstepError(code satisfies ErrorCode, error.message, error.data?.action ?? '')
+}
+
+function unreachableDaemon(path: string, errnoName: string): LockstepError {
+  const directory = path.slice(0, Math.max(0, path.lastIndexOf('/'))) || '.'
+  if (errnoName === 'EACCES') {
+    return new LockstepError(
+      'UNREACHABLE',
+      `no permission to open ${path}`,
+      `run the command as the owner of ${directory}`,
+    )
+  }
+  return new LockstepError(
+    'UNREACHABLE',
+    `no daemon answers on ${path} (${errnoName})`,
+    `lockstep serve ${directory}`,
+  )
+}
+
+function lostConnection(path: string): LockstepError {
+  return new LockstepError(
+    'UNREACHABLE',
+    `the daemon closed the connection on ${path} before it answered`,
+    'lockstep status, to see whether it was done',
+  )
+}
+
+function noAnswer(method: string, timeoutMs: number): LockstepError {
+  return new LockstepError(
+    'TIMED_OUT',
+    `no answer to ${method} within ${timeoutMs / 1000} s`,
+    'lockstep status, to see whether it was done',
+  )
+}

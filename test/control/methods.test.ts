@@ -1,0 +1,124 @@
+// The table of methods: each passes its own example, refuses what is not in it, and asks the engine for the right thing.
+import t from 'tap'
+import { methods } from '../../src/control/methods.js'
+import { RawClient, startControl } from '../support/control.js'
+
+const refused = -32000
+const invalidParams = -32602
+
+t.test('every example in the table is accepted by its method', async (t) => {
+  const { engine, path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  for (const method of methods.values()) {
+    engine.stores.clear()
+    for (const name of ['vol0', 'vol1']) engine.addVolume(name, 1048576)
+    for (const name of ['vol0@monday', 'vol0@old']) engine.addVolume(name, 1048576)
+    if (method.name === 'volume.create') engine.stores.clear()
+    const reply = await client.ask(method.name, method.example)
+    t.not(reply.result, undefined, `${method.name}: ${reply.error?.message}`)
+    if (method.name === 'events') t.equal(engine.listenerCount, 1)
+  }
+  t.ok(methods.size > 18, `${methods.size} methods`)
+})
+
+t.test('every method refuses an unknown parameter and names it', async (t) => {
+  const { path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  for (const method of methods.values()) {
+    const { error } = await client.ask(method.name, { ...method.example, sizBytes: 1 })
+    t.equal(error?.code, invalidParams, method.name)
+    t.match(error?.message, /sizBytes/)
+    t.match(error?.data.code, 'INVALID_ARGUMENT')
+  }
+})
+
+t.test('a wrong parameter is named with what is expected', async (t) => {
+  const { path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  const range = { offset: -1, lengthBytes: 1 }
+  const cases: readonly (readonly [string, unknown, string])[] = [
+    ['volume.create', { name: 'a', sizeBytes: '1G' }, 'sizeBytes'],
+    ['volume.create', { name: 'a', sizeBytes: 2 ** 53 }, 'sizeBytes'],
+    ['volume.create', { name: 'a', sizeBytes: 1.5 }, 'sizeBytes'],
+    ['volume.create', { sizeBytes: 512 }, 'name'],
+    ['volume.create', { name: 'x'.repeat(513), sizeBytes: 512 }, 'name'],
+    ['volume.create', ['a', 512], ''],
+    ['volume.create', 'a', ''],
+    ['snapshot.create', { name: 'a' }, 'stores'],
+    ['snapshot.create', { name: 'a', stores: [] }, 'stores'],
+    ['snapshot.create', { name: 'a', stores: 'vol0' }, 'stores'],
+    ['snapshot.create', { name: 'a', stores: ['vol0'], all: true }, 'stores'],
+    ['snapshot.restore', { store: 'vol0@a', range }, 'range.offset'],
+    ['snapshot.restore', { store: 'vol0@a', range: { offset: 0 } }, 'range.lengthBytes'],
+    ['snapshot.delete', { store: 'a', requestId: 'x'.repeat(200) }, 'requestId'],
+    ['sync', { source: 'a' }, 'target'],
+    ['batch', {}, 'operations'],
+    ['batch', { operations: [7] }, 'operations[0]'],
+    ['batch', { operations: [{ kind: 'batch', operations: [] }] }, 'operations[0].kind'],
+    ['batch', { operations: [{ kind: 'volume.delete' }] }, 'operations[0].name'],
+    ['dirty', { cells: 100_000 }, 'cells'],
+    ['events', { follow: 'yes' }, 'follow'],
+  ]
+  for (const [method, params, field] of cases) {
+    const { error } = await client.ask(method, params)
+    t.equal(error?.code, invalidParams, `${method} ${JSON.stringify(params).slice(0, 60)}`)
+    t.equal(error?.data.field, field)
+    t.match(error?.data.action, /for example \{"jsonrpc"/)
+  }
+})
+
+t.test('an unknown method lists those that are known', async (t) => {
+  const { path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  for (const name of ['volume.creat', '__proto__', 'constructor', '']) {
+    const { error } = await client.ask(name)
+    t.equal(error?.code, -32601)
+    t.match(error?.data.action, /volume\.create/)
+  }
+})
+
+t.test('what the engine refuses keeps its code and action', async (t) => {
+  const { path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  const { error } = await client.ask('snapshot.delete', { store: 'vol0@none' })
+  t.equal(error?.code, refused)
+  t.same(error?.data, { code: 'NO_SUCH_STORE', action: 'lockstep volume list' })
+  t.equal((await client.ask('snapshot.list', { volume: 'x' })).error?.data.code, 'NO_SUCH_STORE')
+})
+
+t.test('a retry with the same requestId is performed once', async (t) => {
+  const { engine, path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  const params = { name: 'vol0', sizeBytes: 512, requestId: 'r-1' }
+  const first = await client.ask('volume.create', params)
+  const second = await client.ask('volume.create', params)
+  t.same(second.result, first.result)
+  t.equal(engine.asked.length, 1)
+  t.same(engine.asked[0], { kind: 'volume.create', name: 'vol0', sizeBytes: 512 })
+})
+
+t.test('a batch becomes one request', async (t) => {
+  const { engine, path } = await startControl(t)
+  engine.addVolume('vol0', 512)
+  const client = await RawClient.open(t, path)
+  const operations = [
+    { kind: 'volume.create', name: 'vol1', sizeBytes: 512 },
+    { kind: 'snapshot.create', all: true, name: 'a' },
+  ]
+  await client.ask('batch', { operations })
+  t.same(engine.asked, [
+    {
+      kind: 'batch',
+      operations: [operations[0], { kind: 'snapshot.create', stores: 'all', name: 'a' }],
+    },
+  ])
+})
+
+t.test('status tells the listeners with their real ports', async (t) => {
+  const { engine, path } = await startControl(t)
+  engine.addVolume('vol0', 512)
+  const client = await RawClient.open(t, path)
+  const { result } = await client.ask('status')
+  t.match(result, { node: 'double', listeners: ['nbd://127.0.0.1:1'], pid: process.pid })
+  t.match(result, { stores: [{ name: 'vol0', sizeBytes: 512 }], pool: { usedBytes: 131072 } })
+})

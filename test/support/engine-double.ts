@@ -1,0 +1,163 @@
+// A stand-in for the engine: names and sizes only, no bytes. It refuses what a test needs refused and remembers what it was asked,
+// so that the control socket and the command line can be tested without a disk.
+import { LockstepError } from '../../src/core/errors.js'
+import type { OperationRequest } from '../../src/core/operation.js'
+import type { Generation, Position, Sequence } from '../../src/core/units.js'
+import type {
+  DirtyReport,
+  EngineApi,
+  EngineEvent,
+  GroupStatus,
+  OperationResult,
+  StoreStatus,
+} from '../../src/engine/api.js'
+
+const generation = '0123456789abcdef0123456789abcdef' as Generation
+const createdAt = '2024-01-01T00:00:00.000Z'
+
+export class EngineDouble implements EngineApi {
+  readonly asked: OperationRequest[] = []
+  readonly stores = new Map<string, StoreStatus>()
+  readonly #answers = new Map<string, OperationResult>()
+  readonly #listeners = new Set<(event: EngineEvent) => void>()
+  readonly #events: EngineEvent[] = []
+  #sequence = 0
+  failure: GroupStatus['failure']
+  /** Awaited by every operation: a test holds it back to look at what is under way. */
+  gate: Promise<void> = Promise.resolve()
+
+  readonly exports = {
+    list: () => [...this.stores.keys()].map((name) => ({ name, description: '' })),
+    find: () => undefined,
+    attach: () => () => {},
+  }
+
+  get listenerCount(): number {
+    return this.#listeners.size
+  }
+
+  addVolume(name: string, sizeBytes: number): void {
+    this.stores.set(name, { name, sizeBytes, allocatedBytes: 0, createdAt })
+  }
+
+  status(): GroupStatus {
+    return {
+      node: 'double',
+      group: 'fedcba98765432100123456789abcdef',
+      role: 'primary',
+      generation,
+      sequence: this.#sequence as Sequence,
+      durableSequence: this.#sequence as Sequence,
+      chunkBytes: 65536,
+      stores: [...this.stores.values()],
+      pool: {
+        usedBytes: 131072,
+        sharedBytes: 65536,
+        journalBytes: 1048576,
+        journalUsedBytes: 4096,
+      },
+      peers: [],
+      connections: 0,
+      ...(this.failure === undefined ? {} : { failure: this.failure }),
+    }
+  }
+
+  async perform(
+    request: OperationRequest,
+    options: { readonly requestId?: string } = {},
+  ): Promise<OperationResult> {
+    const before =
+      options.requestId === undefined ? undefined : this.#answers.get(options.requestId)
+    if (before !== undefined) return before
+    this.asked.push(request)
+    await this.gate
+    const names = this.#apply(request)
+    const position: Position = { generation, sequence: ++this.#sequence as Sequence }
+    const result = { position, stores: names }
+    if (options.requestId !== undefined) this.#answers.set(options.requestId, result)
+    this.emit({
+      at: createdAt,
+      kind: 'operation',
+      message: `${request.kind} ${names}`,
+      stores: names,
+    })
+    return result
+  }
+
+  dirty(store?: string, cellCount = 8): readonly DirtyReport[] {
+    const volumes = [...this.stores.values()].filter((known) => known.snapshotOf === undefined)
+    const chosen = store === undefined ? volumes : [this.#existing(store)]
+    return chosen.map(({ name, sizeBytes }) => ({
+      store: name,
+      sizeBytes,
+      since: 'monday',
+      dirtyBytes: 65536,
+      picture: Array.from({ length: cellCount }, (_, cell) => (cell === 0 ? 1 : 0)),
+    }))
+  }
+
+  recentEvents(): readonly EngineEvent[] {
+    return this.#events
+  }
+
+  onEvent(listener: (event: EngineEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  emit(event: EngineEvent): void {
+    this.#events.push(event)
+    for (const listener of this.#listeners) listener(event)
+  }
+
+  async close(): Promise<void> {}
+
+  #existing(name: string): StoreStatus {
+    const store = this.stores.get(name)
+    if (store === undefined) {
+      throw new LockstepError('NO_SUCH_STORE', `there is no store ${name}`, 'lockstep volume list')
+    }
+    return store
+  }
+
+  #apply(request: OperationRequest): readonly string[] {
+    switch (request.kind) {
+      case 'volume.create':
+        if (this.stores.has(request.name)) {
+          throw new LockstepError('NAME_TAKEN', `${request.name} exists`, 'choose another name')
+        }
+        this.addVolume(request.name, request.sizeBytes)
+        return [request.name]
+      case 'volume.resize':
+        this.addVolume(this.#existing(request.name).name, request.sizeBytes)
+        return [request.name]
+      case 'volume.delete':
+        this.stores.delete(this.#existing(request.name).name)
+        return [request.name]
+      case 'snapshot.create': {
+        const sources = request.stores === 'all' ? [...this.stores.keys()] : request.stores
+        return sources.map((source) => this.#snapshot(this.#existing(source), request.name))
+      }
+      case 'snapshot.delete':
+        this.stores.delete(this.#existing(request.store).name)
+        return [request.store]
+      case 'batch':
+        return request.operations.flatMap((operation) => this.#apply(operation))
+      case 'sync':
+        return [this.#existing(request.source), this.#existing(request.target)].map(
+          ({ name }) => name,
+        )
+      case 'volume.rename':
+        return [this.#existing(request.name).name]
+      default:
+        return [this.#existing(request.store).name]
+    }
+  }
+
+  #snapshot(source: StoreStatus, snapshotName: string): string {
+    const name = `${source.name}@${snapshotName}`
+    const position: Position = { generation, sequence: this.#sequence as Sequence }
+    this.stores.set(name, { ...source, name, snapshotOf: source.name, position })
+    return name
+  }
+}
