@@ -1,6 +1,6 @@
 // The guest harness itself, with servers that are known to be good: it tells success from failure, and is not fooled.
 import t from 'tap'
-import { haveTools } from '../support/process.js'
+import { missingTools } from '../support/process.js'
 import { startReference } from '../support/reference.js'
 import { Guest, hostAddress } from './guest.js'
 
@@ -15,9 +15,9 @@ const tools = [
 ]
 
 t.setTimeout(300_000)
+const skip = missingTools(...tools)
 
-t.test('a guest tells the truth about its steps', async (t) => {
-  if (!haveTools(t, ...tools)) return
+t.test('a guest tells the truth about its steps', { skip }, async (t) => {
   const guest = await Guest.boot(t)
   t.match(guest.kernel, /^\d+\.\d+/, guest.kernel)
   t.same(await guest.run('echo one; exit 7'), { status: 7, output: 'one\n' })
@@ -35,18 +35,21 @@ t.test('a guest tells the truth about its steps', async (t) => {
   t.match(guest.complaints().join('\n'), /Kernel panic/)
 })
 
-t.test('the kernel uses a reference server, and a late step ends the guest', async (t) => {
-  if (!haveTools(t, ...tools)) return
-  const server = await startReference(t, { sizeBytes: 64 * 1024 * 1024 })
-  const guest = await Guest.boot(t)
-  await guest.ok(`nbd-client -N vol0 ${hostAddress} ${server.port} /dev/nbd0
+t.test(
+  'the kernel uses a reference server, and a late step ends the guest',
+  { skip },
+  async (t) => {
+    const server = await startReference(t, { sizeBytes: 64 * 1024 * 1024 })
+    const guest = await Guest.boot(t)
+    await guest.ok(`nbd-client -N vol0 ${hostAddress} ${server.port} /dev/nbd0
     mkfs.ext4 -q /dev/nbd0
     mount /dev/nbd0 /mnt
     dd if=/dev/urandom of=/mnt/file bs=64k count=16 2> /dev/null
     umount /mnt
     e2fsck -fn /dev/nbd0
     nbd-client -d /dev/nbd0`)
-  t.same(guest.complaints(), [])
-  await t.rejects(guest.run('sleep 60', 500), /no end within 500 ms/)
-  await t.rejects(guest.run('true'), /the guest has ended/)
-})
+    t.same(guest.complaints(), [])
+    await t.rejects(guest.run('sleep 60', 500), /no end within 500 ms/)
+    await t.rejects(guest.run('true'), /the guest has ended/)
+  },
+)
