@@ -1,0 +1,430 @@
+// The judge: it knows every write and operation, what was acknowledged and what was flushed, and says whether the contents of
+// all stores are a legal outcome.
+//
+// Legal after a crash: there is a number of operations to be performed, in order, that includes every acknowledged one and every
+// one before a durable write; and for each 512-byte sector of each write that nobody flushed one answer to "did it happen", the
+// same for every store that an operation carried the sector to; and from these follow exactly the stores and bytes found.
+//
+// Operations copy between equal offsets only, so each column (one sector number, over all stores) is judged by itself: the set
+// of its possible contents is carried through the history.
+import assert from 'node:assert/strict'
+import type { OperationRequest } from '../../src/core/operation.js'
+import { Catalog, type Effect, type ModelStore, Refusal } from './model-catalog.js'
+import { sectorBytes } from './sim-file.js'
+import { describeSector, taggedBytes } from './tags.js'
+
+export type WriteEntry = {
+  readonly kind: 'write'
+  readonly index: number
+  readonly storeId: number
+  readonly offset: number
+  readonly end: number
+  /** Undefined: zeroes. */
+  readonly data: Buffer | undefined
+  readonly fua: boolean
+  /** `failed`: each sector old or new for ever. `refused`: changed nothing. */
+  state: 'issued' | 'acknowledged' | 'failed' | 'refused'
+  isDurable: boolean
+}
+
+export type OperationEntry = {
+  readonly kind: 'operation'
+  readonly index: number
+  readonly request: OperationRequest
+  /** What the model expects. */
+  readonly expected: 'performed' | Refusal
+  /** `failed`: it did not take effect, but a restart may find it, as long as nothing became durable after it. */
+  state: 'issued' | 'acknowledged' | 'failed' | 'refused'
+  /** Index of the first entry that was issued after the failure. */
+  failedBefore: number
+}
+export type Entry = WriteEntry | OperationEntry
+
+/** The writes that a flush covers. */
+export type FlushMark = { readonly issuedAt: number; readonly writes: readonly WriteEntry[] }
+
+export type StoreImage = { readonly name: string; readonly bytes: Buffer }
+
+type BaseStore = { readonly store: ModelStore; readonly bytes: Buffer }
+
+/** `crash`: what nobody flushed may be lost. `live`: what was acknowledged is there. */
+export type Judgement = 'crash' | 'live'
+
+/** Ids of an entry's new stores start here. */
+const idsPerEntry = 512
+/** A column with more possible contents than this means a workload too wild to judge. */
+const columnStatesMax = 20_000
+
+export class Oracle {
+  #base: readonly BaseStore[] = []
+  #entries: Entry[] = []
+  #nextIndex = 1
+  /** With every operation that was not refused performed. */
+  #catalog = new Catalog()
+  /** Differs after everything that changes what is legal. */
+  changeCount = 0
+
+  get entries(): readonly Entry[] {
+    return this.#entries
+  }
+
+  get catalog(): Catalog {
+    return this.#catalog
+  }
+
+  /** The same knowledge, going its own way from here on. */
+  fork(): Oracle {
+    const copy = new Oracle()
+    copy.#base = this.#base
+    copy.#entries = this.#entries.map((entry) => ({ ...entry }))
+    copy.#nextIndex = this.#nextIndex
+    copy.#catalog = this.#catalog.clone()
+    return copy
+  }
+
+  write(options: {
+    readonly store: ModelStore
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly fua: boolean
+    readonly zero: boolean
+  }): WriteEntry {
+    const index = this.#nextIndex++
+    const entry: WriteEntry = {
+      kind: 'write',
+      index,
+      storeId: options.store.id,
+      offset: options.offset,
+      end: options.offset + options.lengthBytes,
+      data: options.zero ? undefined : taggedBytes(index, options.offset, options.lengthBytes),
+      fua: options.fua,
+      state: 'issued',
+      isDurable: false,
+    }
+    this.#entries.push(entry)
+    this.changeCount++
+    return entry
+  }
+
+  settleWrite(entry: WriteEntry, state: 'acknowledged' | 'failed' | 'refused'): void {
+    assert.equal(entry.state, 'issued')
+    entry.state = state
+    entry.isDurable = state === 'acknowledged' && entry.fua
+    if (entry.isDurable) this.#excludeFailed(entry.index)
+    this.changeCount++
+  }
+
+  /** A flush of one store: it covers the writes whose replies were sent before. */
+  flush(store: ModelStore): FlushMark {
+    const writes = this.#entries.filter(
+      (entry) =>
+        entry.kind === 'write' && entry.storeId === store.id && entry.state === 'acknowledged',
+    ) as WriteEntry[]
+    return { issuedAt: this.#nextIndex, writes }
+  }
+
+  acknowledgeFlush(mark: FlushMark): void {
+    for (const entry of mark.writes) entry.isDurable = true
+    this.#excludeFailed(mark.issuedAt)
+    this.changeCount++
+  }
+
+  operation(request: OperationRequest): OperationEntry {
+    const index = this.#nextIndex++
+    let expected: OperationEntry['expected'] = 'performed'
+    try {
+      this.#catalog.perform(request, index * idsPerEntry)
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      expected = error
+    }
+    const entry: OperationEntry = {
+      kind: 'operation',
+      index,
+      request,
+      expected,
+      state: 'issued',
+      failedBefore: 0,
+    }
+    this.#entries.push(entry)
+    this.changeCount++
+    return entry
+  }
+
+  settleOperation(entry: OperationEntry, state: 'acknowledged' | 'failed' | 'refused'): void {
+    assert.equal(entry.state, 'issued')
+    entry.state = state
+    this.changeCount++
+    entry.failedBefore = this.#nextIndex
+    if (state === 'acknowledged') {
+      assert.equal(entry.expected, 'performed')
+      this.#excludeFailed(entry.index)
+    } else if (entry.expected === 'performed') this.#catalog = this.#catalogWithout()
+  }
+
+  /** From here on these are the contents, durable and certain. */
+  rebase(images: readonly StoreImage[], catalog: Catalog): void {
+    this.#base = [...catalog.stores.values()].map((store) => {
+      const image = images.find(({ name }) => name === catalog.fullName(store))
+      assert(image)
+      return { store, bytes: Buffer.from(image.bytes) }
+    })
+    this.#catalog = catalog.clone()
+    this.#entries = []
+    this.changeCount++
+  }
+
+  /** The catalog that explains `images`, or a description of why nothing does. */
+  judge(images: readonly StoreImage[], judgement: Judgement): Catalog | string {
+    const problems: string[] = []
+    const { first, last } = this.#prefixes(judgement)
+    for (let performed = last; performed >= first; performed--) {
+      const found = this.#judgeWith(images, judgement, performed)
+      if (typeof found !== 'string') return found
+      problems.push(`with ${performed} operations: ${found}`)
+    }
+    return problems.join('\n')
+  }
+
+  /** The history, in words: for messages. */
+  describe(): string {
+    return this.#entries.map((entry) => this.#describeEntry(entry)).join('\n')
+  }
+
+  /** Something issued after the failure of an operation is durable: the operation never happened. */
+  #excludeFailed(issuedAt: number): void {
+    for (const entry of this.#entries) {
+      if (entry.kind !== 'operation' || entry.state !== 'failed') continue
+      if (entry.failedBefore <= issuedAt) entry.state = 'refused'
+    }
+  }
+
+  #describeEntry(entry: Entry): string {
+    if (entry.kind === 'operation') {
+      return `  ${entry.index} ${JSON.stringify(entry.request)} ${entry.state}`
+    }
+    const what = entry.data ? 'write' : 'zero'
+    const durable = entry.isDurable ? ', durable' : ''
+    const range = `${entry.offset}..${entry.end}`
+    return `  ${entry.index} ${what} store ${entry.storeId} ${range} ${entry.state}${durable}`
+  }
+
+  /** How many of the operations that were not refused can have been performed. */
+  #prefixes(judgement: Judgement): { first: number; last: number } {
+    let count = 0
+    let first = 0
+    for (const entry of this.#entries) {
+      if (entry.kind === 'write') {
+        if (entry.isDurable) first = count
+        continue
+      }
+      if (!isCandidate(entry, judgement)) continue
+      count++
+      if (entry.state === 'acknowledged') first = count
+    }
+    return { first, last: count }
+  }
+
+  #catalogWithout(): Catalog {
+    const catalog = new Catalog(this.#base.map(({ store }) => store))
+    for (const entry of this.#entries) {
+      if (entry.kind !== 'operation' || entry.expected !== 'performed') continue
+      if (entry.state !== 'issued' && entry.state !== 'acknowledged') continue
+      catalog.perform(entry.request, entry.index * idsPerEntry)
+    }
+    return catalog
+  }
+
+  #judgeWith(
+    images: readonly StoreImage[],
+    judgement: Judgement,
+    performed: number,
+  ): Catalog | string {
+    const catalog = new Catalog(this.#base.map(({ store }) => store))
+    const events = this.#events(catalog, judgement, performed)
+    const names = images.map(({ name }) => name).sort()
+    if (names.join() !== catalog.names().join()) {
+      return `stores are ${names.join()}, not ${catalog.names().join()}`
+    }
+    const found = [...catalog.stores.values()].map((store) => {
+      const image = images.find(({ name }) => name === catalog.fullName(store))
+      assert(image)
+      return { store, bytes: image.bytes }
+    })
+    let columns = 0
+    for (const { store, bytes } of found) {
+      if (bytes.length !== store.sizeBytes) {
+        return `${catalog.fullName(store)} has ${bytes.length} bytes, not ${store.sizeBytes}`
+      }
+      columns = Math.max(columns, Math.ceil(bytes.length / sectorBytes))
+    }
+    for (let column = 0; column < columns; column++) {
+      const states = columnStates(this.#base, events, column * sectorBytes)
+      if (states.some((state) => isMatch(state, found, column * sectorBytes))) continue
+      return describeColumn(states, found, column * sectorBytes)
+    }
+    return catalog
+  }
+
+  #events(catalog: Catalog, judgement: Judgement, performed: number): readonly ColumnEvent[] {
+    const events: ColumnEvent[] = []
+    let count = 0
+    for (const entry of this.#entries) {
+      if (entry.kind === 'write') {
+        if (entry.state === 'refused') continue
+        const isCertain = judgement === 'live' ? entry.state === 'acknowledged' : entry.isDurable
+        events.push({ kind: 'write', entry, isCertain })
+        continue
+      }
+      if (!isCandidate(entry, judgement) || count === performed) continue
+      count++
+      const effects = catalog.perform(entry.request, entry.index * idsPerEntry)
+      for (const effect of effects) events.push({ kind: 'effect', effect })
+    }
+    return events
+  }
+}
+
+function isCandidate(entry: OperationEntry, judgement: Judgement): boolean {
+  if (entry.state === 'refused' || entry.expected !== 'performed') return false
+  return judgement === 'crash' || entry.state !== 'failed'
+}
+
+type ColumnEvent =
+  | { readonly kind: 'write'; readonly entry: WriteEntry; readonly isCertain: boolean }
+  | { readonly kind: 'effect'; readonly effect: Effect }
+
+/** The content of one sector number in each store. Zeroes are undefined. */
+type ColumnState = Map<number, Buffer>
+
+function columnStates(
+  base: readonly BaseStore[],
+  events: readonly ColumnEvent[],
+  offset: number,
+): readonly ColumnState[] {
+  const start: ColumnState = new Map()
+  for (const { store, bytes } of base) start.set(store.id, sectorAt(bytes, offset))
+  let states: ColumnState[] = [start]
+  for (const event of events) {
+    if (event.kind === 'effect') {
+      for (const state of states) applyEffect(state, event.effect, offset)
+      continue
+    }
+    const { entry, isCertain } = event
+    if (entry.end <= offset || entry.offset >= offset + sectorBytes) continue
+    if (isCertain) {
+      for (const state of states) applyWrite(state, entry, offset)
+      continue
+    }
+    const changed = states.map((state) => {
+      const copy = new Map(state)
+      applyWrite(copy, entry, offset)
+      return copy
+    })
+    states = distinct([...states, ...changed])
+    assert(states.length <= columnStatesMax)
+  }
+  return states
+}
+
+function applyEffect(state: ColumnState, effect: Effect, offset: number): void {
+  switch (effect.kind) {
+    case 'create':
+      state.set(effect.id, zeroSector)
+      return
+    case 'delete':
+      state.delete(effect.id)
+      return
+    case 'resize':
+      if (offset >= effect.sizeBytes) state.set(effect.id, zeroSector)
+      return
+    case 'copy': {
+      const source = state.get(effect.source)
+      assert(source)
+      const { range } = effect
+      const target = state.get(effect.target)
+      if (!range) state.set(effect.target, source)
+      else if (target && range.offset < offset + sectorBytes && offset < range.end) {
+        state.set(effect.target, mixed(target, source, range.offset - offset, range.end - offset))
+      }
+    }
+  }
+}
+
+/** A write to a store that is not there (its creation was not performed, or it was deleted) changes nothing. */
+function applyWrite(state: ColumnState, entry: WriteEntry, offset: number): void {
+  const target = state.get(entry.storeId)
+  if (!target) return
+  const start = Math.max(entry.offset, offset)
+  const end = Math.min(entry.end, offset + sectorBytes)
+  const data = entry.data
+    ? entry.data.subarray(start - entry.offset, end - entry.offset)
+    : zeroSector.subarray(0, end - start)
+  if (data.length === sectorBytes) state.set(entry.storeId, data)
+  else {
+    const copy = Buffer.from(target)
+    data.copy(copy, start - offset)
+    state.set(entry.storeId, copy)
+  }
+}
+
+function mixed(target: Buffer, source: Buffer, start: number, end: number): Buffer {
+  if (start <= 0 && end >= sectorBytes) return source
+  const copy = Buffer.from(target)
+  const from = Math.max(0, start)
+  source.copy(copy, from, from, Math.min(sectorBytes, end))
+  return copy
+}
+
+function distinct(states: readonly ColumnState[]): ColumnState[] {
+  const kept: ColumnState[] = []
+  for (const state of states) {
+    if (!kept.some((other) => isEqualState(other, state))) kept.push(state)
+  }
+  return kept
+}
+
+function isEqualState(a: ColumnState, b: ColumnState): boolean {
+  for (const [id, bytes] of a) {
+    const other = b.get(id)
+    if (other !== bytes && !other?.equals(bytes)) return false
+  }
+  return a.size === b.size
+}
+
+function isMatch(state: ColumnState, found: readonly BaseStore[], offset: number): boolean {
+  for (const { store, bytes } of found) {
+    if (offset >= bytes.length) continue
+    const expected = state.get(store.id)
+    assert(expected)
+    if (bytes.compare(expected, 0, sectorBytes, offset, offset + sectorBytes) !== 0) return false
+  }
+  return true
+}
+
+function describeColumn(
+  states: readonly ColumnState[],
+  found: readonly BaseStore[],
+  offset: number,
+): string {
+  const lines = [`sector ${offset / sectorBytes} (offset ${offset})`]
+  for (const { store, bytes } of found) {
+    if (offset >= bytes.length) continue
+    lines.push(
+      `    store ${store.id} ${store.name}: ${describeSector(sectorAt(bytes, offset), offset)}`,
+    )
+    const legal = states.slice(0, 6).map((state) => {
+      const expected = state.get(store.id)
+      return expected ? describeSector(expected, offset) : 'absent'
+    })
+    lines.push(`      legal: ${[...new Set(legal)].join(' | ')}`)
+  }
+  return lines.join('\n')
+}
+
+const zeroSector = Buffer.alloc(sectorBytes)
+
+function sectorAt(bytes: Buffer, offset: number): Buffer {
+  if (offset + sectorBytes > bytes.length) return zeroSector
+  return bytes.subarray(offset, offset + sectorBytes)
+}
