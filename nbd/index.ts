@@ -1,0 +1,16 @@
+// The library's face: everything an embedder may use. What is not here is nobody's business.
+export * from './constants.js'
+export * from './errors.js'
+export * from './export.js'
+export type { PrivateOption, PrivateOptionContext, TlsOffer } from './handshake.js'
+export type {
+  Counters,
+  EndReason,
+  FailedRequest,
+  Hooks,
+  SessionEnd,
+  SessionInfo,
+} from './hooks.js'
+export { defaultLimits, type Limits } from './limits.js'
+export { NbdServer, type NbdServerOptions } from './server.js'
+export { nodeTimers, type Timers } from './timers.js'

@@ -1,0 +1,68 @@
+// Every limit of the protocol, each with its reason. All are options of a server, so that tests can shrink them.
+
+const KiB = 1024
+const MiB = 1024 * KiB
+
+export const defaultLimits = {
+  /** Sockets, and memory for each: see `processBytesMax`. */
+  connectionCountMax: 256,
+  /** A handshake costs a client nothing: few at a time, so that they cannot take the places of real clients. */
+  handshakeCountMax: 16,
+  /** From the first byte to transmission, however many options. */
+  handshakeTimeoutMs: 10_000,
+  /** A client needs about eight; the rest is for probing. */
+  optionCountMax: 32,
+  /** Bodies above this are no option that anybody sends. */
+  optionBytesMax: 64 * KiB,
+  /** proto.md, "Conventions": a string is at most 4096 bytes. */
+  nameBytesMax: 4096,
+  /** Every query is compared with every context. */
+  contextQueryCountMax: 64,
+  /** Each selected context is a chunk in every block status reply. */
+  contextCountMax: 32,
+  /** An error text is for a log line; a client's own long name must not make it longer. */
+  messageBytesMax: 256,
+  /** proto.md, "Block size constraints": less than this SHOULD NOT be refused. Advertised. */
+  payloadBytesMax: 32 * MiB,
+  /** Requests a connection may have under way; more wait in the socket. Twice the depth of the kernel's client. */
+  requestCountMax: 128,
+  /** Payload of those requests, with the socket buffers that they keep: two of the largest. */
+  inFlightBytesMax: 64 * MiB,
+  /** Replies that the client has not taken: above this no further request is read. */
+  unreadBytesHigh: 8 * MiB,
+  /** Replies that the client has not taken: above this it is no client any more, and is closed. */
+  unreadBytesMax: 96 * MiB,
+  /** A client that takes nothing of a reply for this long is gone. */
+  unreadTimeoutMs: 60_000,
+  /** A payload that has begun and brings nothing for this long is given up: it holds memory that others wait for. */
+  payloadStallTimeoutMs: 30_000,
+  /** Whole payload, from its request on. */
+  payloadTimeoutMs: 120_000,
+  /** Buffers of all connections together: payload being gathered or written, replies being read or sent. With up to 64 KiB of arena
+   *  and two socket buffers a connection on top, 256 connections stay below 256 MiB. When it is used up, requests wait. */
+  processBytesMax: 192 * MiB,
+  /** Small replies of one turn are laid out in one buffer of this size. */
+  arenaBytes: 64 * KiB,
+  /** Reads above this get a buffer of their own. */
+  arenaReadBytesMax: 32 * KiB,
+  /** Free buffers that are kept for the next reply instead of given back to the system. */
+  pooledBytesMax: 16 * MiB,
+  /** Given to the socket at a time: what a client must take within `unreadTimeoutMs`. */
+  socketWriteBytesMax: 1 * MiB,
+  /** proto.md, NBD_CMD_BLOCK_STATUS: at most 2^20; this makes a reply of 128 KiB. */
+  extentCountMax: 8192,
+  /** Structured reads at least this long look for holes: below, sending zeroes is cheaper than asking. */
+  holeReadBytesMin: 64 * KiB,
+  /** A hole at least this long is worth a chunk of its own. */
+  holeBytesMin: 32 * KiB,
+  /** Pieces a read is cut into at holes. */
+  readPieceCountMax: 64,
+  /** After everything was sent: time for the client to close its side before the socket is destroyed. */
+  lingerTimeoutMs: 1_000,
+  /** `stop()`: time for requests under way; then the connections are cut. With the lingering it stays below 10 s. */
+  stopTimeoutMs: 5_000,
+  /** Notices peers that vanished without a word. */
+  keepAliveDelayMs: 60_000,
+} as const
+
+export type Limits = { readonly [K in keyof typeof defaultLimits]: number }

@@ -1,0 +1,122 @@
+// The buffers of all connections of a server: one budget, one pool. A connection that finds the budget used up waits in line and reads
+// nothing meanwhile, so that memory does not grow with the number of clients.
+//
+// Invariant: `usedBytes` is the sum of what was taken and not returned. `tryTake` never exceeds the budget; `takeAnyway` is for what
+// lets others finish (replies), and its callers are bounded by themselves.
+import assert from 'node:assert/strict'
+
+export class MemoryBudget {
+  readonly bytesMax: number
+  #usedBytes = 0
+  #waiting: { readonly lengthBytes: number; readonly granted: () => void }[] = []
+
+  constructor(bytesMax: number) {
+    assert(bytesMax > 0)
+    this.bytesMax = bytesMax
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.length
+  }
+
+  /** False when it does not fit or others wait already: nothing was taken. What is larger than the whole budget fits when nothing else is in use. */
+  tryTake(lengthBytes: number): boolean {
+    if (this.#waiting.length > 0 || !this.#fits(lengthBytes)) return false
+    this.#usedBytes += lengthBytes
+    return true
+  }
+
+  takeAnyway(lengthBytes: number): void {
+    this.#usedBytes += lengthBytes
+  }
+
+  /** Calls `granted` in a later step, first come first served, when `lengthBytes` have been taken for it. The answer cancels. */
+  wait(lengthBytes: number, granted: () => void): () => void {
+    const entry = { lengthBytes, granted }
+    this.#waiting.push(entry)
+    return () => {
+      const index = this.#waiting.indexOf(entry)
+      if (index < 0) return
+      this.#waiting.splice(index, 1)
+      this.#grant()
+    }
+  }
+
+  giveBack(lengthBytes: number): void {
+    assert(lengthBytes <= this.#usedBytes)
+    this.#usedBytes -= lengthBytes
+    if (this.#waiting.length > 0) this.#grant()
+  }
+
+  #fits(lengthBytes: number): boolean {
+    return this.#usedBytes + lengthBytes <= this.bytesMax || this.#usedBytes === 0
+  }
+
+  #grant(): void {
+    for (;;) {
+      const first = this.#waiting[0]
+      if (!first || !this.#fits(first.lengthBytes)) return
+      this.#waiting.shift()
+      this.#usedBytes += first.lengthBytes
+      setImmediate(first.granted)
+    }
+  }
+}
+
+/** Room for the header in front of the data, so that a power of two of data fits its class. */
+const headRoomBytes = 4096
+const smallestClassBytes = 16 * 1024
+
+export class BufferPool {
+  readonly #pooledBytesMax: number
+  readonly #free = new Map<number, Buffer[]>()
+  #pooledBytes = 0
+
+  constructor(pooledBytesMax: number) {
+    this.#pooledBytesMax = pooledBytesMax
+  }
+
+  get pooledBytes(): number {
+    return this.#pooledBytes
+  }
+
+  /** The size of the buffer that `take` would give. */
+  classBytesOf(lengthBytes: number): number {
+    let classBytes = smallestClassBytes
+    while (classBytes + headRoomBytes < lengthBytes) classBytes *= 2
+    return classBytes + headRoomBytes
+  }
+
+  /** A buffer of at least `lengthBytes`, with whatever was in it before. Last in, first out: the warmest. */
+  take(lengthBytes: number): Buffer {
+    const classBytes = this.classBytesOf(lengthBytes)
+    const found = this.#free.get(classBytes)?.pop()
+    if (!found) return Buffer.allocUnsafeSlow(classBytes)
+    this.#pooledBytes -= classBytes
+    return found
+  }
+
+  /** The caller forgets the buffer: nothing may write to it or read it any more. */
+  give(buffer: Buffer): void {
+    if (this.#pooledBytes + buffer.length > this.#pooledBytesMax) return
+    this.#pooledBytes += buffer.length
+    const free = this.#free.get(buffer.length)
+    if (free) free.push(buffer)
+    else this.#free.set(buffer.length, [buffer])
+  }
+}
+
+/** What all sessions of one server share. */
+export class SharedMemory {
+  readonly budget: MemoryBudget
+  readonly pool: BufferPool
+
+  constructor(options: { readonly processBytesMax: number; readonly pooledBytesMax: number }) {
+    this.budget = new MemoryBudget(options.processBytesMax)
+    this.pool = new BufferPool(options.pooledBytesMax)
+  }
+}

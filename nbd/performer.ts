@@ -1,0 +1,449 @@
+// Requests that passed their checks, performed: the export is called, and its answer becomes a reply. What the export answers at once
+// is laid out at once; the rest is in flight, holds what it needs, and settles in any order.
+//
+// Invariant: each request gets exactly one reply, and what it held is given back exactly once, also when the connection is gone.
+import assert from 'node:assert/strict'
+import { AllocationFlag, allocationContext, Command, CommandFlag, nameOf } from './constants.js'
+import { RequestError } from './errors.js'
+import type { Export, Extent } from './export.js'
+import { type Counters, type FailedRequest, isAssertion } from './hooks.js'
+import type { Limits } from './limits.js'
+import type { SharedMemory } from './memory.js'
+import type { ReplyEncoder } from './replies.js'
+import type { ReplyWriter, Slot } from './reply-writer.js'
+import type { Request } from './request.js'
+import type { MetaContext } from './status.js'
+import { perContextExtentCount, statusOf } from './status.js'
+
+type Pending = {
+  readonly request: Request
+  /** Counted against the connection's limit. */
+  readonly lengthBytes: number
+  /** Taken from the shared budget, to be given back. */
+  readonly heldBytes: number
+  /** A READ's reply, header and data. */
+  readonly slot?: Slot
+  readonly replyBytes?: number
+}
+
+type Piece = { readonly offset: number; readonly lengthBytes: number; readonly isHole: boolean }
+
+export type PerformerOptions = {
+  readonly target: Export
+  readonly contexts: readonly MetaContext[]
+  readonly encoder: ReplyEncoder
+  readonly writer: ReplyWriter
+  readonly memory: SharedMemory
+  readonly limits: Limits
+  readonly counters: Counters
+  readonly onFailed: (failure: FailedRequest) => void
+  /** A request that was in flight has its reply laid out. */
+  readonly onSettled: () => void
+  /** An assertion failed. */
+  readonly onFatal: (error: unknown) => void
+}
+
+export class Performer {
+  readonly #o: PerformerOptions
+  readonly #target: Export
+  readonly #encoder: ReplyEncoder
+  readonly #writer: ReplyWriter
+  readonly #limits: Limits
+  readonly #counters: Counters
+  #inFlightCount = 0
+  #inFlightBytes = 0
+  #isClosed = false
+
+  constructor(options: PerformerOptions) {
+    this.#o = options
+    this.#target = options.target
+    this.#encoder = options.encoder
+    this.#writer = options.writer
+    this.#limits = options.limits
+    this.#counters = options.counters
+  }
+
+  get inFlightCount(): number {
+    return this.#inFlightCount
+  }
+
+  get inFlightBytes(): number {
+    return this.#inFlightBytes
+  }
+
+  /** The connection is gone: what settles from now on is not answered. */
+  close(): void {
+    this.#isClosed = true
+  }
+
+  /** What the shared budget must grant before `perform`: large reads have a buffer of their own. */
+  neededBytes(request: Request): number {
+    if (request.type !== Command.READ) return 0
+    if (request.lengthBytes <= this.#limits.arenaReadBytesMax) return 0
+    const { pool } = this.#o.memory
+    return pool.classBytesOf(request.lengthBytes + this.#encoder.dataHeaderBytes)
+  }
+
+  /** Performs a request without payload. `grantedBytes` is what `neededBytes` said. */
+  perform(request: Request, grantedBytes: number): void {
+    switch (request.type) {
+      case Command.READ:
+        if (grantedBytes > 0) {
+          this.#readLarge(request, grantedBytes)
+          return
+        }
+        this.#read(request)
+        return
+      case Command.BLOCK_STATUS:
+        this.status(request, this.#o.contexts, request.lengthBytes)
+        return
+      default:
+        this.#simple(request)
+        return
+    }
+  }
+
+  /** `parts` are the payload, in views of socket buffers; `grantedBytes` of the budget are held for them already. */
+  write(request: Request, parts: readonly Buffer[], grantedBytes: number): void {
+    const { offset, lengthBytes } = request
+    if (lengthBytes === 0) {
+      this.succeed(request)
+      return
+    }
+    const fua = (request.flags & CommandFlag.FUA) !== 0
+    this.#counters.writtenBytes += lengthBytes
+    let pending: Promise<void> | undefined
+    try {
+      pending = this.#target.write({ offset, lengthBytes, parts, fua })
+    } catch (error) {
+      this.#o.memory.budget.giveBack(grantedBytes)
+      this.fail(request, this.#toRequestError(request, error))
+      return
+    }
+    if (pending === undefined) {
+      if (grantedBytes > 0) this.#o.memory.budget.giveBack(grantedBytes)
+      this.succeed(request)
+      return
+    }
+    const retainedBytes = retainedBytesOf(parts)
+    const heldBytes = Math.max(retainedBytes, grantedBytes)
+    this.#o.memory.budget.takeAnyway(heldBytes - grantedBytes)
+    this.#track(pending, { request: request.copy(), lengthBytes: heldBytes, heldBytes })
+  }
+
+  /** Answers a block status with one chunk for each of `contexts`. */
+  status(request: Request, contexts: readonly MetaContext[], lengthBytes: number): void {
+    const extentCountMax = perContextExtentCount(request, contexts.length, this.#limits)
+    let answers: Promise<readonly Extent[][]> | readonly (readonly Extent[])[]
+    try {
+      answers = statusOf(this.#target, {
+        contexts,
+        offset: request.offset,
+        lengthBytes,
+        extentCountMax,
+      }) as typeof answers
+    } catch (error) {
+      this.fail(request, this.#toRequestError(request, error))
+      return
+    }
+    if (!(answers instanceof Promise)) {
+      this.#sendStatus(request, contexts, answers)
+      return
+    }
+    const copy = request.copy()
+    const reply = answers.then((found) => {
+      if (!this.#isClosed) this.#sendStatus(copy, contexts, found)
+    })
+    this.#track(reply, { request: copy, lengthBytes: 0, heldBytes: 0, replyBytes: 0 })
+  }
+
+  succeed(request: Request): void {
+    const lengthBytes = this.#encoder.statusBytes
+    const at = this.#writer.reserve(lengthBytes)
+    this.#encoder.success(this.#writer.bytes, at, request)
+    this.#writer.commit(lengthBytes)
+  }
+
+  fail(request: Request, error: RequestError): void {
+    this.#counters.failedRequests++
+    const at = this.#writer.reserve(this.#encoder.failureBytesMax)
+    const end = this.#encoder.failure(this.#writer.bytes, at, request, error)
+    this.#writer.commit(end - at)
+  }
+
+  #read(request: Request): void {
+    const { offset, lengthBytes } = request
+    if (lengthBytes === 0) {
+      this.#readNothing(request)
+      return
+    }
+    const writer = this.#writer
+    const replyBytes = this.#encoder.dataHeaderBytes + lengthBytes
+    const at = writer.reserve(replyBytes)
+    const bytes = writer.bytes
+    const dataAt = this.#encoder.wholeDataHeader(bytes, at, request)
+    this.#counters.readBytes += lengthBytes
+    let pending: Promise<void> | undefined
+    try {
+      pending = this.#target.read({ offset, target: bytes.subarray(dataAt, at + replyBytes) })
+    } catch (error) {
+      this.fail(request, this.#toRequestError(request, error))
+      return
+    }
+    if (pending === undefined) {
+      writer.commit(replyBytes)
+      return
+    }
+    const slot = writer.detach(replyBytes)
+    this.#track(pending, { request: request.copy(), lengthBytes, heldBytes: 0, slot, replyBytes })
+  }
+
+  /** proto.md leaves a read of nothing open; a content chunk of no bytes is forbidden. */
+  #readNothing(request: Request): void {
+    if (this.#encoder.style === 'simple') {
+      this.succeed(request)
+      return
+    }
+    const at = this.#writer.reserve(this.#encoder.doneBytes)
+    this.#encoder.done(this.#writer.bytes, at, request)
+    this.#writer.commit(this.#encoder.doneBytes)
+  }
+
+  #readLarge(request: Request, grantedBytes: number): void {
+    const { pool } = this.#o.memory
+    this.#counters.readBytes += request.lengthBytes
+    const bytes = pool.take(request.lengthBytes + this.#encoder.dataHeaderBytes)
+    assert.equal(bytes.length, grantedBytes)
+    const slot = this.#writer.slotOf(bytes, bytes.length)
+    const waits: Promise<void>[] = []
+    let end = 0
+    try {
+      const pieces = this.#piecesOf(request)
+      const last = pieces[pieces.length - 1]
+      for (const piece of pieces) {
+        const chunk = { ...piece, isLast: piece === last }
+        if (piece.isHole) {
+          end = this.#encoder.holeChunk(bytes, end, request, chunk)
+          continue
+        }
+        const dataAt = this.#encoder.dataHeader(bytes, end, request, chunk)
+        end = dataAt + piece.lengthBytes
+        const wait = this.#target.read({
+          offset: piece.offset,
+          target: bytes.subarray(dataAt, end),
+        })
+        if (wait) waits.push(wait)
+      }
+    } catch (error) {
+      // Reads of earlier pieces may still fill the buffer: it is not used again, and comes back to nobody.
+      if (waits.length === 0) this.#writer.drop(slot)
+      else void Promise.allSettled(waits).then(() => this.#writer.drop(slot))
+      this.fail(request, this.#toRequestError(request, error))
+      return
+    }
+    if (waits.length === 0) {
+      this.#writer.send(slot, end)
+      return
+    }
+    this.#track(allOf(waits), {
+      request: request.copy(),
+      lengthBytes: request.lengthBytes,
+      heldBytes: 0,
+      slot,
+      replyBytes: end,
+    })
+  }
+
+  /** Where a structured read has large holes, they are told instead of sent. */
+  #piecesOf(request: Request): readonly Piece[] {
+    const { offset, lengthBytes } = request
+    const whole = [{ offset, lengthBytes, isHole: false }]
+    if (this.#encoder.style === 'simple') return whole
+    if (request.flags & CommandFlag.DF || lengthBytes < this.#limits.holeReadBytesMin) return whole
+    const extents = this.#target.blockStatus({
+      context: allocationContext,
+      offset,
+      lengthBytes,
+      extentCountMax: this.#limits.readPieceCountMax,
+    })
+    if (extents instanceof Promise) {
+      extents.catch(() => {}) // Only a hint was asked for; the read itself will say what is wrong.
+      return whole
+    }
+    return cutAtHoles(offset, lengthBytes, extents, this.#limits.holeBytesMin)
+  }
+
+  #simple(request: Request): void {
+    if (request.lengthBytes === 0 && request.type !== Command.FLUSH) {
+      this.succeed(request)
+      return
+    }
+    let pending: Promise<void> | undefined
+    try {
+      pending = this.#call(request)
+    } catch (error) {
+      this.fail(request, this.#toRequestError(request, error))
+      return
+    }
+    if (pending === undefined) {
+      this.succeed(request)
+      return
+    }
+    this.#track(pending, { request: request.copy(), lengthBytes: 0, heldBytes: 0 })
+  }
+
+  #call(request: Request): Promise<void> | undefined {
+    const { offset, lengthBytes, flags } = request
+    const fua = (flags & CommandFlag.FUA) !== 0
+    switch (request.type) {
+      case Command.FLUSH:
+        return this.#target.flush()
+      case Command.TRIM:
+        return this.#target.zero({ offset, lengthBytes, fua, mayUnmap: true, fastOnly: false })
+      case Command.WRITE_ZEROES: {
+        const mayUnmap = (flags & CommandFlag.NO_HOLE) === 0
+        const fastOnly = (flags & CommandFlag.FAST_ZERO) !== 0
+        return this.#target.zero({ offset, lengthBytes, fua, mayUnmap, fastOnly })
+      }
+      default:
+        assert.equal(request.type, Command.CACHE)
+        // A hint: what one request may read is enough of it.
+        return this.#target.cache({
+          offset,
+          lengthBytes: Math.min(lengthBytes, this.#limits.payloadBytesMax),
+        })
+    }
+  }
+
+  #sendStatus(
+    request: Request,
+    contexts: readonly MetaContext[],
+    answers: readonly (readonly Extent[])[],
+  ): void {
+    if (contexts.length === 0) {
+      this.#readNothing(request)
+      return
+    }
+    let lengthBytes = 0
+    for (const extents of answers) lengthBytes += this.#encoder.statusChunkBytes(extents.length)
+    const { pool, budget } = this.#o.memory
+    const bytes = pool.take(lengthBytes)
+    budget.takeAnyway(bytes.length)
+    let end = 0
+    for (const [index, context] of contexts.entries()) {
+      const extents = answers[index]
+      assert(extents !== undefined)
+      const isLast = index === contexts.length - 1
+      const status = { contextId: context.id, extents, isLast }
+      end = this.#encoder.statusChunk(bytes, end, request, status)
+    }
+    this.#writer.send(this.#writer.slotOf(bytes, bytes.length), end)
+  }
+
+  #track(promise: Promise<void>, pending: Pending): void {
+    this.#inFlightCount++
+    this.#inFlightBytes += pending.lengthBytes
+    promise.then(
+      () => this.#settle(pending, undefined),
+      (error: unknown) => this.#settle(pending, { error }),
+    )
+  }
+
+  #settle(pending: Pending, failure: { readonly error: unknown } | undefined): void {
+    this.#inFlightCount--
+    this.#inFlightBytes -= pending.lengthBytes
+    if (pending.heldBytes > 0) this.#o.memory.budget.giveBack(pending.heldBytes)
+    try {
+      this.#answer(pending, failure)
+      this.#o.onSettled()
+    } catch (error) {
+      this.#o.onFatal(error)
+    }
+  }
+
+  #answer(pending: Pending, failure: { readonly error: unknown } | undefined): void {
+    const { request, slot, replyBytes } = pending
+    if (failure) {
+      if (slot) this.#writer.drop(slot)
+      const error = this.#toRequestError(request, failure.error)
+      if (!this.#isClosed) this.fail(request, error)
+      return
+    }
+    if (slot) {
+      this.#writer.send(slot, replyBytes ?? 0)
+      return
+    }
+    if (this.#isClosed || replyBytes !== undefined) return
+    this.succeed(request)
+  }
+
+  /** An assertion is thrown on; what is not known is EIO on the wire and reported whole. */
+  #toRequestError(request: Request, error: unknown): RequestError {
+    if (isAssertion(error)) throw error
+    this.#o.onFailed({
+      command: nameOf(Command, request.type) as FailedRequest['command'],
+      offset: request.offset,
+      lengthBytes: request.lengthBytes,
+      error,
+    })
+    return toRequestError(error)
+  }
+}
+
+/** proto.md, "Error values": the wire knows eight. */
+export function toRequestError(error: unknown): RequestError {
+  if (error instanceof RequestError) return error
+  const code = (error as { code?: unknown } | null)?.code
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+    case 'EFBIG':
+      return new RequestError('ENOSPC', 'no space left')
+    case 'EROFS':
+    case 'EPERM':
+      return new RequestError('EPERM', 'not permitted')
+    default:
+      return new RequestError('EIO', 'the server failed; its log says why')
+  }
+}
+
+/** A view of a socket buffer keeps all of it. Views of one buffer in several requests are counted in each: never too little. */
+function retainedBytesOf(parts: readonly Buffer[]): number {
+  let lengthBytes = 0
+  for (const part of parts) lengthBytes += part.buffer.byteLength
+  return lengthBytes
+}
+
+async function allOf(waits: readonly Promise<void>[]): Promise<void> {
+  // All must be over before the buffer may be used again, also when one fails.
+  const results = await Promise.allSettled(waits)
+  for (const result of results) if (result.status === 'rejected') throw result.reason
+}
+
+/** The pieces of a range in order: zeroes of at least `holeBytesMin` are holes, everything else is data, in as few pieces as possible. */
+export function cutAtHoles(
+  offset: number,
+  lengthBytes: number,
+  extents: readonly Extent[],
+  holeBytesMin: number,
+): readonly Piece[] {
+  const pieces: Piece[] = []
+  const end = offset + lengthBytes
+  let dataStart = offset
+  let at = offset
+  for (const extent of extents) {
+    const extentEnd = Math.min(end, at + extent.lengthBytes)
+    if (extent.flags & AllocationFlag.ZERO && extentEnd - at >= holeBytesMin) {
+      if (at > dataStart) {
+        pieces.push({ offset: dataStart, lengthBytes: at - dataStart, isHole: false })
+      }
+      pieces.push({ offset: at, lengthBytes: extentEnd - at, isHole: true })
+      dataStart = extentEnd
+    }
+    at = extentEnd
+  }
+  if (end > dataStart) {
+    pieces.push({ offset: dataStart, lengthBytes: end - dataStart, isHole: false })
+  }
+  return pieces
+}
