@@ -35,7 +35,7 @@ export type PoolStatus = {
   /** A block device's capacity; absent for a sparse file. */
   readonly sizeBytes?: number
   readonly usedBytes: number
-  /** Used bytes that more than one store refers to. */
+  /** Bytes that the stores would need beyond `usedBytes` if they shared nothing. */
   readonly sharedBytes: number
   readonly journalBytes: number
   readonly journalUsedBytes: number
@@ -56,7 +56,14 @@ export type DirtyReport = {
 export type EngineEvent = {
   /** ISO 8601 wall time, for people. */
   readonly at: string
-  readonly kind: 'operation' | 'refused' | 'checkpoint' | 'failure' | 'started' | 'stopping' | 'no-space'
+  readonly kind:
+    | 'operation'
+    | 'refused'
+    | 'checkpoint'
+    | 'failure'
+    | 'started'
+    | 'stopping'
+    | 'no-space'
   /** One sentence. */
   readonly message: string
   readonly sequence?: Sequence
@@ -67,7 +74,10 @@ export interface EngineApi {
   readonly exports: ExportList
   status(): GroupStatus
   /** Performs a request: resolves once it is durable here, rejects with a LockstepError and nothing changed. The same `requestId` again returns the first answer. */
-  perform(request: OperationRequest, options?: { readonly requestId?: string }): Promise<OperationResult>
+  perform(
+    request: OperationRequest,
+    options?: { readonly requestId?: string },
+  ): Promise<OperationResult>
   /** One report per volume, or for one store. */
   dirty(store?: string, cellCount?: number): readonly DirtyReport[]
   /** Recent events, oldest first (the last 1,000), and a subscription to further ones. */

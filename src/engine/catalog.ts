@@ -1,0 +1,74 @@
+// The group's stores as the list of exports: every volume and every snapshot, found by name, '' when there is only one volume.
+import { RequestError } from '../../nbd/errors.js'
+import type { Export, ExportList } from '../../nbd/export.js'
+import { fullName, type Store } from '../storage/group-state.js'
+import type { Pool } from '../storage/pool.js'
+import { findStore } from './names.js'
+import { type ExportOptions, StoreExport } from './store-export.js'
+
+export type CatalogOptions = Omit<ExportOptions, 'store'> & {
+  readonly pool: Pool
+  /** Connections that one export may have at once. */
+  readonly connectionsPerExportMax: number
+}
+
+export class Catalog implements ExportList {
+  readonly #options: CatalogOptions
+  readonly #exports = new Map<Store, StoreExport>()
+
+  constructor(options: CatalogOptions) {
+    this.#options = options
+  }
+
+  get connectionCount(): number {
+    let sum = 0
+    for (const one of this.#exports.values()) sum += one.connectionCount
+    return sum
+  }
+
+  connectionsOf(store: Store): number {
+    return this.#exports.get(store)?.connectionCount ?? 0
+  }
+
+  list(): readonly { readonly name: string; readonly description: string }[] {
+    const { state } = this.#options.pool
+    return [...state.stores.values()].map((store) => ({
+      name: fullName(state, store),
+      description: this.#exportOf(store).description,
+    }))
+  }
+
+  find(name: string): Export | undefined {
+    const { state } = this.#options.pool
+    if (name !== '') {
+      const store = findStore(state, name)
+      return store === undefined ? undefined : this.#exportOf(store)
+    }
+    const volumes = [...state.stores.values()].filter((store) => store.volumeId === undefined)
+    return volumes.length === 1 ? this.#exportOf(volumes[0] as Store) : undefined
+  }
+
+  attach(found: Export): () => void {
+    const one = found as StoreExport
+    if (one.store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
+    if (one.connectionCount >= this.#options.connectionsPerExportMax) {
+      throw new RequestError('EPERM', `the export has ${one.connectionCount} connections already`)
+    }
+    one.connectionCount++
+    let isAttached = true
+    return () => {
+      if (isAttached) one.connectionCount--
+      isAttached = false
+    }
+  }
+
+  #exportOf(store: Store): StoreExport {
+    let found = this.#exports.get(store)
+    if (found === undefined) {
+      for (const known of this.#exports.keys()) if (known.isDeleted) this.#exports.delete(known)
+      found = new StoreExport({ ...this.#options, store })
+      this.#exports.set(store, found)
+    }
+    return found
+  }
+}

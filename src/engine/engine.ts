@@ -1,0 +1,251 @@
+// One group on one node: opens the pool, orders what clients and operators ask for, and answers what is the case. The one place where storage and NBD meet.
+import type { Clock, Random } from '../core/clock.js'
+import type { Disk } from '../core/disk.js'
+import { LockstepError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import type { Operation, OperationRequest } from '../core/operation.js'
+import type { Sequence } from '../core/units.js'
+import { changedPicture } from '../storage/extents.js'
+import { fullName, presentGeneration, type Store } from '../storage/group-state.js'
+import { type InitOptions, initPool } from '../storage/init-pool.js'
+import { Pool, type Prepared } from '../storage/pool.js'
+import type {
+  DirtyReport,
+  EngineApi,
+  EngineEvent,
+  GroupStatus,
+  OperationResult,
+  StoreStatus,
+} from './api.js'
+import { Catalog } from './catalog.js'
+import { EventLog } from './event-log.js'
+import { snapshotsOf, storeNamed } from './names.js'
+import { type Resolved, resolve } from './resolve.js'
+import { type DataEntry, Sequencer } from './sequencer.js'
+
+export type EngineOptions = {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Connections that one export may have at once; 64 by default. */
+  readonly connectionsPerExportMax?: number
+  /** Switchable bugs, for the proofs only. */
+  readonly mutants?: ReadonlySet<string>
+}
+
+const connectionsPerExportDefault = 64
+const rememberedRequestsMax = 1000
+const dirtyCellCountDefault = 64
+
+/** Makes a new group in an empty directory. Rejects with ALREADY_INITIALISED, INVALID_SIZE or NEEDS_CONFIRMATION. */
+export function initGroup(
+  disk: Disk,
+  options: InitOptions & { readonly clock: Clock },
+): Promise<void> {
+  return initPool(disk, options)
+}
+
+export class Engine implements EngineApi {
+  readonly #options: EngineOptions
+  readonly #pool: Pool
+  readonly #sequencer: Sequencer
+  readonly #events: EventLog
+  /** Answers by requestId, oldest first, so that a retry is not a second operation. */
+  readonly #remembered = new Map<string, Promise<OperationResult>>()
+  #closing: Promise<void> | undefined
+  readonly exports: Catalog
+
+  private constructor(options: EngineOptions, pool: Pool, sequencer: Sequencer, events: EventLog) {
+    this.#options = options
+    this.#pool = pool
+    this.#sequencer = sequencer
+    this.#events = events
+    this.exports = new Catalog({
+      pool,
+      sequencer,
+      log: options.log.child({ component: 'export' }),
+      connectionsPerExportMax: options.connectionsPerExportMax ?? connectionsPerExportDefault,
+    })
+  }
+
+  /** Opens the group in a directory, recovering it if need be. Rejects with a LockstepError that says what to do. */
+  static async open(options: EngineOptions): Promise<Engine> {
+    const events = new EventLog(options.clock)
+    let sequencer: Sequencer | undefined
+    const pool = await Pool.open({
+      disk: options.disk,
+      clock: options.clock,
+      random: options.random,
+      log: options.log.child({ component: 'pool' }),
+      mutants: options.mutants ?? new Set(),
+      appliedSequence: () => sequencer?.appliedSequence,
+      onEvent: (event) => events.add(event),
+    })
+    const { state } = pool
+    sequencer = new Sequencer({
+      chunkBytes: state.chunkBytes,
+      lastSequence: state.sequence,
+      apply: (entry) => applyEntry(pool, entry),
+      missesInFlight: options.mutants?.has('snapshot-misses-inflight') ?? false,
+    })
+    events.add({
+      kind: 'started',
+      message: `group ${state.group} is open at sequence ${state.sequence}`,
+    })
+    return new Engine(options, pool, sequencer, events)
+  }
+
+  status(): GroupStatus {
+    const { state, failure, durableSequence, usage } = this.#pool
+    return {
+      node: state.node,
+      group: state.group,
+      role: state.role,
+      generation: presentGeneration(state),
+      sequence: this.#sequencer.lastSequence,
+      durableSequence: durableSequence as Sequence,
+      chunkBytes: state.chunkBytes,
+      stores: [...state.stores.values()].map((store) => this.#storeStatus(store)),
+      pool: { ...usage, sharedBytes: this.#pool.sharedBytes() },
+      peers: [],
+      ...(failure === undefined
+        ? {}
+        : { failure: { message: failure.message, action: failure.action } }),
+      connections: this.exports.connectionCount,
+    }
+  }
+
+  perform(
+    request: OperationRequest,
+    options: { readonly requestId?: string } = {},
+  ): Promise<OperationResult> {
+    const { requestId } = options
+    if (requestId === undefined) return this.#perform(request)
+    const known = this.#remembered.get(requestId)
+    if (known !== undefined) return known
+    const result = this.#perform(request)
+    this.#remembered.set(requestId, result)
+    for (const oldest of this.#remembered.keys()) {
+      if (this.#remembered.size <= rememberedRequestsMax) break
+      this.#remembered.delete(oldest)
+    }
+    return result
+  }
+
+  dirty(name?: string, cellCount: number = dirtyCellCountDefault): readonly DirtyReport[] {
+    const { state } = this.#pool
+    const stores =
+      name === undefined
+        ? [...state.stores.values()].filter((store) => store.volumeId === undefined)
+        : [storeNamed(state, name)]
+    return stores.map((store) => {
+      const since = this.#newestSnapshotBefore(store)
+      const { dirtyBytes, picture } = changedPicture(store, since, {
+        chunkBytes: state.chunkBytes,
+        cellCount,
+      })
+      const sinceName = since === undefined ? {} : { since: fullName(state, since) }
+      return {
+        store: fullName(state, store),
+        sizeBytes: store.sizeBytes,
+        ...sinceName,
+        dirtyBytes,
+        picture,
+      }
+    })
+  }
+
+  recentEvents(): readonly EngineEvent[] {
+    return this.#events.recent()
+  }
+
+  onEvent(listener: (event: EngineEvent) => void): () => void {
+    return this.#events.subscribe(listener)
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  /** Resolves when the space of everything deleted before is free. For tests and tools. */
+  reclaim(): Promise<void> {
+    return this.#pool.reclaim()
+  }
+
+  /** Writes a checkpoint now. For tests and tools. */
+  checkpoint(): Promise<void> {
+    return this.#pool.forceCheckpoint()
+  }
+
+  /** Throws an AssertionError when a structural law is broken. For tests and the simulator, between requests. */
+  checkInvariants(): void {
+    this.#pool.checkInvariants()
+  }
+
+  async #close(): Promise<void> {
+    this.#events.add({ kind: 'stopping', message: 'the daemon is stopping' })
+    await this.#sequencer.settle()
+    await this.#pool.close({ sequence: this.#sequencer.lastSequence })
+  }
+
+  async #perform(request: OperationRequest): Promise<OperationResult> {
+    if (this.#closing !== undefined)
+      throw new LockstepError('BUSY', 'the daemon is stopping', 'try again when it has started')
+    if (this.#pool.failure !== undefined) throw this.#pool.failure
+    const at = this.#options.clock.wallTime().toISOString()
+    const { sequence, plan } = await this.#sequencer.operate({
+      prepare: () => this.#prepare(request),
+      perform: (assigned, { resolved, prepared }) => {
+        this.#pool.perform(
+          { kind: 'operation', sequence: assigned, at, operation: resolved.operation },
+          prepared,
+        )
+      },
+    })
+    await this.#pool.commit()
+    const { stores, description } = plan.resolved
+    this.#events.add({ kind: 'operation', message: description, sequence, stores })
+    this.#options.log.info({ sequence, kind: request.kind, stores }, 'operation performed')
+    return { position: { generation: presentGeneration(this.#pool.state), sequence }, stores }
+  }
+
+  async #prepare(
+    request: OperationRequest,
+  ): Promise<{ readonly resolved: Resolved; readonly prepared: Prepared }> {
+    const resolved = resolve(this.#pool.state, request, {
+      connectionCount: (store) => this.exports.connectionsOf(store),
+    })
+    return { resolved, prepared: await this.#pool.prepare(resolved.operation as Operation) }
+  }
+
+  #storeStatus(store: Store): StoreStatus {
+    const { state } = this.#pool
+    const volume = store.volumeId === undefined ? undefined : state.stores.get(store.volumeId)
+    return {
+      name: fullName(state, store),
+      sizeBytes: store.sizeBytes,
+      allocatedBytes: store.map.allocatedCount * state.chunkBytes,
+      ...(volume === undefined ? {} : { snapshotOf: volume.name }),
+      ...(store.position === undefined ? {} : { position: store.position }),
+      createdAt: store.createdAt,
+    }
+  }
+
+  /** For a volume its newest snapshot; for a snapshot the one before it. */
+  #newestSnapshotBefore(store: Store): Store | undefined {
+    const { state } = this.#pool
+    const volume = store.volumeId === undefined ? store : state.stores.get(store.volumeId)
+    if (volume === undefined) return undefined
+    const at = (one: Store): number => one.position?.sequence ?? Number.POSITIVE_INFINITY
+    const earlier = snapshotsOf(state, volume).filter((one) => one !== store && at(one) < at(store))
+    return earlier.sort((a, b) => at(b) - at(a) || b.id - a.id)[0]
+  }
+}
+
+function applyEntry(pool: Pool, entry: DataEntry): Promise<void> | undefined {
+  if (entry.kind === 'write')
+    return pool.write(entry.store, entry.offset, entry.lengthBytes, entry.parts)
+  return pool.zero(entry.store, entry.offset, entry.lengthBytes, entry.mayUnmap)
+}

@@ -1,0 +1,59 @@
+// Names of stores: `volume` and `volume@snapshot`. What a name may contain, and finding a store by it.
+import { LockstepError } from '../core/errors.js'
+import { fullName, type GroupState, type Store } from '../storage/group-state.js'
+
+const partPattern = /^[A-Za-z0-9][A-Za-z0-9._:+-]{0,126}$/
+
+/** One part of a name: a volume's, or a snapshot's behind the `@`. Throws INVALID_NAME. */
+export function checkNamePart(part: string): string {
+  if (partPattern.test(part)) return part
+  throw new LockstepError(
+    'INVALID_NAME',
+    `"${part.slice(0, 64)}" is not a name`,
+    'use 1 to 127 letters, digits and . _ : + - and begin with a letter or digit, such as vol0 or monday',
+  )
+}
+
+export function findStore(state: GroupState, name: string): Store | undefined {
+  for (const store of state.stores.values()) if (fullName(state, store) === name) return store
+  return undefined
+}
+
+/** Throws NO_SUCH_STORE, with the names that are there when they are few. */
+export function storeNamed(state: GroupState, name: string): Store {
+  const store = findStore(state, name)
+  if (store !== undefined) return store
+  const names = [...state.stores.values()].map((one) => fullName(state, one))
+  const known =
+    names.length === 0
+      ? 'there are none yet: lockstep volume create vol0 1G'
+      : `there are: ${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`
+  throw new LockstepError('NO_SUCH_STORE', `there is no store "${name.slice(0, 300)}"`, known)
+}
+
+export function volumeNamed(state: GroupState, name: string): Store {
+  const store = storeNamed(state, name)
+  if (store.volumeId === undefined) return store
+  throw new LockstepError(
+    'NO_SUCH_STORE',
+    `"${name}" is a snapshot, not a volume`,
+    'name the volume: the part before the @',
+  )
+}
+
+export function snapshotNamed(state: GroupState, name: string): Store {
+  const store = storeNamed(state, name)
+  if (store.volumeId !== undefined) return store
+  const snapshots = snapshotsOf(state, store).map((one) => fullName(state, one))
+  throw new LockstepError(
+    'NO_SUCH_STORE',
+    `"${name}" is a volume, not a snapshot`,
+    snapshots.length === 0
+      ? `it has no snapshot yet: lockstep snapshot create ${name}@NAME`
+      : `its snapshots: ${snapshots.slice(0, 10).join(', ')}`,
+  )
+}
+
+export function snapshotsOf(state: GroupState, volume: Store): readonly Store[] {
+  return [...state.stores.values()].filter((store) => store.volumeId === volume.id)
+}

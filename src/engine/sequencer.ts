@@ -1,0 +1,210 @@
+// The one order of the group (law 1). Every write, zeroing, flush and operation takes its sequence here, in one synchronous step, and takes effect in that order
+// where it matters: overlapping writes in arrival order, operations after everything before them and before everything after them.
+//
+// Who waits for whom: a write waits for writes before it that touch the same chunks, and for operations before it. An operation waits for everything before it. A flush
+// waits for nothing: it covers what was replied before it arrived. Reads take no part. While an operation waits or is performed, what arrives queues behind it, in order.
+// A write that the pool does at once (the usual case) holds no lease: nothing can come between.
+
+import { RequestError } from '../../nbd/errors.js'
+import { limits } from '../core/limits.js'
+import type { Sequence } from '../core/units.js'
+import type { Store } from '../storage/group-state.js'
+import type { Lease } from '../storage/range-lock.js'
+
+/** A change of one store's bytes, as an entry of the stream. The receiver may keep `parts` until it settles. */
+export type DataEntry = {
+  readonly kind: 'write' | 'zero'
+  readonly store: Store
+  readonly offset: number
+  readonly lengthBytes: number
+  /** The bytes of a write; empty for a zeroing. */
+  readonly parts: readonly Buffer[]
+  /** A zeroing that may give space back. */
+  readonly mayUnmap: boolean
+}
+
+/** Changes the store; undefined when that is done already. */
+export type Apply = (entry: DataEntry) => Promise<void> | undefined
+
+type Queued = { readonly isOperation: boolean; readonly run: () => void }
+
+export class Sequencer {
+  readonly #chunkBytes: number
+  readonly #apply: Apply
+  /** Sequences of entries that have theirs and are not applied, in order. */
+  readonly #underWay = new Set<number>()
+  readonly #queue: Queued[] = []
+  #isGateClosed = false
+  #last: number
+  readonly #missesInFlight: boolean
+
+  constructor(options: {
+    readonly chunkBytes: number
+    readonly lastSequence: number
+    readonly apply: Apply
+    /** Switchable bug: an operation does not wait for what is in flight. */
+    readonly missesInFlight: boolean
+  }) {
+    this.#chunkBytes = options.chunkBytes
+    this.#apply = options.apply
+    this.#last = options.lastSequence
+    this.#missesInFlight = options.missesInFlight
+  }
+
+  get lastSequence(): Sequence {
+    return this.#last as Sequence
+  }
+
+  /** The newest sequence such that every entry up to it is applied. */
+  get appliedSequence(): Sequence {
+    for (const sequence of this.#underWay) return (sequence - 1) as Sequence
+    return this.#last as Sequence
+  }
+
+  /** A barrier takes a sequence too: it is an entry of the stream. */
+  takeFlush(): Sequence {
+    return ++this.#last as Sequence
+  }
+
+  /** Orders and applies an entry. Returns undefined when it is applied already; throws or rejects as the pool does. */
+  submit(entry: DataEntry): Promise<void> | undefined {
+    if (this.#isGateClosed || this.#queue.length > 0) return this.#enqueue(entry)
+    return this.#start(entry)
+  }
+
+  /**
+   * Runs an operation at its place in the order. `prepare` runs when everything before is applied and nothing after has begun; it may refuse.
+   * `perform` is one synchronous step with the operation's sequence; behind it the gate opens.
+   */
+  operate<Plan>(steps: {
+    readonly prepare: () => Promise<Plan>
+    readonly perform: (sequence: Sequence, plan: Plan) => void
+  }): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({
+        isOperation: true,
+        run: () => void this.#operate(steps).then(resolve, reject),
+      })
+      this.#pump()
+    })
+  }
+
+  /** Resolves when everything submitted before is applied or refused. */
+  settle(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#queue.push({
+        isOperation: true,
+        run: () => {
+          this.#openGate()
+          resolve()
+        },
+      })
+      this.#pump()
+    })
+  }
+
+  async #operate<Plan>(steps: {
+    readonly prepare: () => Promise<Plan>
+    readonly perform: (sequence: Sequence, plan: Plan) => void
+  }): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
+    try {
+      const plan = await steps.prepare()
+      // No await from here: the sequence, the change of the maps and the opening of the gate are one step.
+      const sequence = ++this.#last as Sequence
+      steps.perform(sequence, plan)
+      return { sequence, plan }
+    } finally {
+      this.#openGate()
+    }
+  }
+
+  #openGate(): void {
+    this.#isGateClosed = false
+    this.#pump()
+  }
+
+  /** Starts what the head of the queue allows. */
+  #pump(): void {
+    for (
+      let head = this.#queue[0];
+      head !== undefined && !this.#isGateClosed;
+      head = this.#queue[0]
+    ) {
+      if (head.isOperation && this.#underWay.size > 0 && !this.#missesInFlight) return
+      this.#queue.shift()
+      if (head.isOperation) this.#isGateClosed = true
+      head.run()
+    }
+  }
+
+  #start(entry: DataEntry): Promise<void> | undefined {
+    // No await in here: arrival order becomes the order of the group.
+    const { lock } = entry.store
+    const sequence = ++this.#last
+    if (lock.isIdle) {
+      const applied = this.#apply(entry)
+      if (applied === undefined) return undefined
+      return this.#finish(sequence, entry, lock.take(this.#from(entry), this.#end(entry)), applied)
+    }
+    const from = this.#from(entry)
+    const end = this.#end(entry)
+    if (lock.isFree(from, end)) {
+      const applied = this.#apply(entry)
+      return applied === undefined
+        ? undefined
+        : this.#finish(sequence, entry, lock.take(from, end), applied)
+    }
+    this.#underWay.add(sequence)
+    return new Promise<void>((resolve, reject) => {
+      lock.wait(from, end, (lease) => {
+        this.#finish(sequence, entry, lease, this.#applyAsync(entry)).then(resolve, reject)
+      })
+    })
+  }
+
+  async #applyAsync(entry: DataEntry): Promise<void> {
+    await this.#apply(entry)
+  }
+
+  async #finish(
+    sequence: number,
+    entry: DataEntry,
+    lease: Lease,
+    applied: Promise<void>,
+  ): Promise<void> {
+    this.#underWay.add(sequence)
+    try {
+      await applied
+    } finally {
+      this.#underWay.delete(sequence)
+      entry.store.lock.release(lease)
+      this.#pump()
+    }
+  }
+
+  #enqueue(entry: DataEntry): Promise<void> {
+    if (this.#queue.length >= limits.queuedEntriesMax)
+      throw new RequestError('EIO', 'too many requests wait for an operation')
+    return new Promise<void>((resolve, reject) => {
+      const run = (): void => {
+        try {
+          const applied = this.#start(entry)
+          if (applied === undefined) resolve()
+          else applied.then(resolve, reject)
+        } catch (error) {
+          reject(error)
+        }
+      }
+      this.#queue.push({ isOperation: false, run })
+    })
+  }
+
+  // Two writes that touch one chunk may both need it copied: leases are whole chunks.
+  #from(entry: DataEntry): number {
+    return Math.floor(entry.offset / this.#chunkBytes) * this.#chunkBytes
+  }
+
+  #end(entry: DataEntry): number {
+    return Math.ceil((entry.offset + entry.lengthBytes) / this.#chunkBytes) * this.#chunkBytes
+  }
+}

@@ -1,0 +1,194 @@
+// One store as the NBD library sees it. Turns requests into entries for the sequencer, and the causes of failures into the errno that the wire knows.
+import { AssertionError } from 'node:assert/strict'
+import { RequestError } from '../../nbd/errors.js'
+import type { BlockSizes, Export, Extent } from '../../nbd/export.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import { blockBytes, formatBytes, MiB } from '../core/units.js'
+import { allocatedRuns, changedRuns } from '../storage/extents.js'
+import { fullName, type Store } from '../storage/group-state.js'
+import type { Pool } from '../storage/pool.js'
+import type { Sequencer } from './sequencer.js'
+
+export const baseAllocation = 'base:allocation'
+export const changedSincePrefix = 'x-lockstep:changed-since:'
+
+const blockSizes: BlockSizes = { minimum: 1, preferred: blockBytes, maximum: 32 * MiB }
+/** proto.md, "base:allocation": NBD_STATE_HOLE and NBD_STATE_ZERO. */
+const holeAndZero = 3
+const cachePieceBytes = MiB
+
+export type ExportOptions = {
+  readonly store: Store
+  readonly pool: Pool
+  readonly sequencer: Sequencer
+  readonly log: Log
+}
+
+export class StoreExport implements Export {
+  readonly store: Store
+  readonly #pool: Pool
+  readonly #sequencer: Sequencer
+  readonly #log: Log
+  readonly isReadOnly = false
+  readonly blockSizes = blockSizes
+  /** Sessions that use it. */
+  connectionCount = 0
+
+  constructor(options: ExportOptions) {
+    this.store = options.store
+    this.#pool = options.pool
+    this.#sequencer = options.sequencer
+    this.#log = options.log
+  }
+
+  get name(): string {
+    return fullName(this.#pool.state, this.store)
+  }
+
+  get description(): string {
+    return `${this.store.volumeId === undefined ? 'volume' : 'snapshot'}, ${formatBytes(this.store.sizeBytes)}`
+  }
+
+  get sizeBytes(): number {
+    return this.store.sizeBytes
+  }
+
+  metaContexts(): readonly string[] {
+    return [
+      baseAllocation,
+      ...this.#siblings().map((store) => `${changedSincePrefix}${store.name}`),
+    ]
+  }
+
+  read(request: { readonly offset: number; readonly target: Buffer }): Promise<void> | undefined {
+    if (this.store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
+    try {
+      const done = this.#pool.read(this.store, request.offset, request.target)
+      return done === undefined ? undefined : this.#explain(done)
+    } catch (error) {
+      throw this.#requestError(error)
+    }
+  }
+
+  write(request: {
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly parts: readonly Buffer[]
+    readonly fua: boolean
+  }): Promise<void> | undefined {
+    const { offset, lengthBytes, parts, fua } = request
+    return this.#submit(
+      { kind: 'write', store: this.store, offset, lengthBytes, parts, mayUnmap: false },
+      fua,
+    )
+  }
+
+  zero(request: {
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly fua: boolean
+    readonly mayUnmap: boolean
+    readonly fastOnly: boolean
+  }): Promise<void> | undefined {
+    const { offset, lengthBytes, mayUnmap, fua } = request
+    if (request.fastOnly && !mayUnmap)
+      throw new RequestError(
+        'ENOTSUP',
+        'zeroes that stay allocated are written, which is not faster than a write',
+      )
+    return this.#submit(
+      { kind: 'zero', store: this.store, offset, lengthBytes, parts: [], mayUnmap },
+      fua,
+    )
+  }
+
+  flush(): Promise<void> | undefined {
+    this.#sequencer.takeFlush()
+    if (this.#pool.isClean && this.#pool.failure === undefined) return undefined
+    return this.#explain(this.#pool.commit())
+  }
+
+  async cache(request: { readonly offset: number; readonly lengthBytes: number }): Promise<void> {
+    const end = request.offset + request.lengthBytes
+    const scratch = Buffer.allocUnsafe(Math.min(cachePieceBytes, request.lengthBytes))
+    for (let at = request.offset; at < end; at += scratch.length) {
+      await this.read({
+        offset: at,
+        target: scratch.subarray(0, Math.min(scratch.length, end - at)),
+      })
+    }
+  }
+
+  blockStatus(request: {
+    readonly context: string
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly extentCountMax: number
+  }): readonly Extent[] {
+    const { offset, lengthBytes } = request
+    const query = {
+      offset,
+      lengthBytes,
+      chunkBytes: this.#pool.state.chunkBytes,
+      runCountMax: request.extentCountMax,
+    }
+    if (request.context === baseAllocation) {
+      return allocatedRuns(this.store, query).map((run) => ({
+        lengthBytes: run.lengthBytes,
+        flags: run.isSet ? 0 : holeAndZero,
+      }))
+    }
+    const since = this.#siblings().find(
+      (store) => `${changedSincePrefix}${store.name}` === request.context,
+    )
+    if (since === undefined)
+      throw new RequestError('EINVAL', `there is no ${request.context.slice(0, 200)} any more`)
+    return changedRuns(this.store, since, query).map((run) => ({
+      lengthBytes: run.lengthBytes,
+      flags: run.isSet ? 1 : 0,
+    }))
+  }
+
+  /** The snapshots that this store can be compared with: its own volume's. */
+  #siblings(): readonly Store[] {
+    const volumeId = this.store.volumeId ?? this.store.id
+    return [...this.#pool.state.stores.values()].filter(
+      (store) => store.volumeId === volumeId && store !== this.store,
+    )
+  }
+
+  #submit(entry: Parameters<Sequencer['submit']>[0], fua: boolean): Promise<void> | undefined {
+    if (this.store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
+    if (fua && this.#pool.failure !== undefined) throw this.#requestError(this.#pool.failure)
+    try {
+      const applied = this.#sequencer.submit(entry)
+      if (applied === undefined) return fua ? this.#explain(this.#pool.commit()) : undefined
+      return this.#explain(fua ? applied.then(() => this.#pool.commit()) : applied)
+    } catch (error) {
+      throw this.#requestError(error)
+    }
+  }
+
+  async #explain(done: Promise<void>): Promise<void> {
+    try {
+      await done
+    } catch (error) {
+      throw this.#requestError(error)
+    }
+  }
+
+  /** The wire keeps a few values; the log keeps the truth. */
+  #requestError(error: unknown): unknown {
+    if (error instanceof RequestError || error instanceof AssertionError) return error
+    this.#log.warn({ err: error, store: this.name }, 'request failed')
+    if (error instanceof LockstepError)
+      return new RequestError(error.code === 'NO_SPACE' ? 'ENOSPC' : 'EIO', error.message)
+    const errno = errnoNameOf(error)
+    if (errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'EFBIG')
+      return new RequestError('ENOSPC', 'no space left for the data file')
+    if (errno === 'EPERM' || errno === 'EROFS' || errno === 'EACCES')
+      return new RequestError('EPERM', 'the data file may not be written')
+    return new RequestError('EIO', `the data file failed (${errno})`)
+  }
+}

@@ -1,0 +1,136 @@
+// What each operation does to the stores and their maps: the same code when it is performed and when the journal is replayed, so both give the same state.
+// No operation moves data here. Chunks that an operation shares only in part are prepared by the pool beforehand and follow as map records.
+import assert from 'node:assert/strict'
+import { unreachable } from '../core/errors.js'
+import type { Operation } from '../core/operation.js'
+import type { ByteRange, Sequence } from '../core/units.js'
+import { ChunkMap, type PageKeeper } from './chunk-map.js'
+import { type GroupState, presentGeneration, Store, storeOf } from './group-state.js'
+
+/** What the journal keeps of an operation. */
+export type OperationEvent = {
+  readonly kind: 'operation'
+  readonly sequence: Sequence
+  /** Wall time for people, ISO 8601. */
+  readonly at: string
+  readonly operation: Operation
+}
+
+export function applyOperation(state: GroupState, keeper: PageKeeper, event: OperationEvent): void {
+  assert(event.sequence >= state.sequence)
+  state.sequence = event.sequence
+  applyOne(state, keeper, event, event.operation)
+}
+
+/** The chunks that a copy shares whole; the bytes of `range` before and behind them are copied by the pool. */
+export function sharedChunks(
+  range: ByteRange,
+  sizes: {
+    readonly sourceBytes: number
+    readonly targetBytes: number
+    readonly chunkBytes: number
+  },
+): { readonly first: number; readonly end: number } {
+  const { chunkBytes } = sizes
+  const rangeEnd = range.offset + range.lengthBytes
+  const first = Math.ceil(range.offset / chunkBytes)
+  // The last chunk of a store holds zeroes behind the store's end, in both when both end here.
+  const isWholeTail = rangeEnd === sizes.sourceBytes && rangeEnd === sizes.targetBytes
+  const end = isWholeTail ? Math.ceil(rangeEnd / chunkBytes) : Math.floor(rangeEnd / chunkBytes)
+  return { first, end: Math.max(first, end) }
+}
+
+function applyOne(
+  state: GroupState,
+  keeper: PageKeeper,
+  event: OperationEvent,
+  operation: Operation,
+): void {
+  switch (operation.kind) {
+    case 'create-volume': {
+      const { storeId: id, name, sizeBytes } = operation
+      addStore(
+        state,
+        new Store({ id, name, sizeBytes, map: new ChunkMap(keeper), createdAt: event.at }),
+      )
+      return
+    }
+    case 'create-snapshots': {
+      const position = { generation: presentGeneration(state), sequence: event.sequence }
+      for (const { storeId: id, sourceId, name } of operation.snapshots) {
+        const source = storeOf(state, sourceId)
+        const map = new ChunkMap(keeper)
+        map.become(source.map)
+        const volumeId = source.volumeId ?? source.id
+        addStore(
+          state,
+          new Store({
+            id,
+            name,
+            sizeBytes: source.sizeBytes,
+            map,
+            volumeId,
+            position,
+            createdAt: event.at,
+          }),
+        )
+      }
+      return
+    }
+    case 'delete': {
+      const store = storeOf(state, operation.storeId)
+      store.map.clear()
+      store.isDeleted = true
+      state.stores.delete(store.id)
+      return
+    }
+    case 'rename':
+      storeOf(state, operation.storeId).name = operation.name
+      return
+    case 'resize': {
+      const store = storeOf(state, operation.storeId)
+      const endBefore = Math.ceil(store.sizeBytes / state.chunkBytes)
+      store.sizeBytes = operation.sizeBytes
+      store.map.unmap(Math.ceil(operation.sizeBytes / state.chunkBytes), endBefore)
+      return
+    }
+    case 'copy':
+      applyCopy(state, event, operation)
+      return
+    case 'batch':
+      for (const one of operation.operations) applyOne(state, keeper, event, one)
+      return
+    default:
+      unreachable(operation)
+  }
+}
+
+function applyCopy(
+  state: GroupState,
+  event: OperationEvent,
+  copy: Extract<Operation, { kind: 'copy' }>,
+): void {
+  const source = storeOf(state, copy.sourceId)
+  const target = storeOf(state, copy.targetId)
+  if (copy.reason === 'refresh')
+    target.position = { generation: presentGeneration(state), sequence: event.sequence }
+  if (copy.range === undefined) {
+    target.map.become(source.map)
+    target.sizeBytes = source.sizeBytes
+    return
+  }
+  const sizes = {
+    sourceBytes: source.sizeBytes,
+    targetBytes: target.sizeBytes,
+    chunkBytes: state.chunkBytes,
+  }
+  const { first, end } = sharedChunks(copy.range, sizes)
+  target.map.copyFrom(source.map, first, end)
+}
+
+function addStore(state: GroupState, store: Store): void {
+  assert(!state.stores.has(store.id))
+  assert(store.id >= state.nextStoreId)
+  state.nextStoreId = store.id + 1
+  state.stores.set(store.id, store)
+}

@@ -1,0 +1,161 @@
+// Makes changes durable: the data file synced, then the records of the map changes in one journal batch. One commit is under way at a time; everyone who
+// asks meanwhile shares the next one.
+//
+// Invariants: a record reaches the journal only after a sync of the data file that began when the data was written (law 7); releases go to the
+// reclaimer only after the batch that has their records is durable; after one failed sync or journal write nothing is committed any more.
+import assert from 'node:assert/strict'
+import type { Clock, Timer } from '../core/clock.js'
+import type { DiskFile } from '../core/disk.js'
+import { LockstepError } from '../core/errors.js'
+import { limits } from '../core/limits.js'
+import type { Log } from '../core/log.js'
+import type { Journal } from './journal.js'
+import type { Reclaimer } from './reclaimer.js'
+import { RecordBuffer } from './records.js'
+
+/** Switchable bugs: the proofs must find each of them. */
+export type CommitMutants = {
+  readonly skipDataSync: boolean
+  readonly retryFailedSync: boolean
+  readonly releaseEarly: boolean
+}
+
+export type CommitterOptions = {
+  readonly data: DiskFile
+  readonly journal: Journal
+  readonly reclaimer: Reclaimer
+  readonly clock: Clock
+  readonly log: Log
+  readonly mutants: CommitMutants
+  /** The newest sequence with every entry up to it applied. */
+  readonly appliedSequence: () => number
+  /** Called in the step that takes the records of a batch: `batchNumber` is the last batch with changes up to here. Starts a checkpoint if one is due. */
+  readonly onTaken: (batchNumber: number) => (() => void) | undefined
+  readonly onFailure: (error: LockstepError) => void
+}
+
+export class Committer {
+  readonly #options: CommitterOptions
+  readonly records = new RecordBuffer()
+  /** Counts data writes that are done; a sync covers those up to the count at its start. */
+  #dataWrites = 0
+  #dataSynced = 0
+  #inBatchBytes = 0
+  #running: Promise<void> | undefined
+  #queued: Promise<void> | undefined
+  #timer: Timer | undefined
+  #failure: LockstepError | undefined
+  #durableSequence: number
+
+  constructor(options: CommitterOptions & { readonly durableSequence: number }) {
+    this.#options = options
+    this.#durableSequence = options.durableSequence
+  }
+
+  get failure(): LockstepError | undefined {
+    return this.#failure
+  }
+
+  get durableSequence(): number {
+    return this.#durableSequence
+  }
+
+  /** True when there is nothing that a commit would do. */
+  get isClean(): boolean {
+    return this.#running === undefined && !this.#hasWork
+  }
+
+  /** A data write is done. */
+  dataWritten(): void {
+    this.#dataWrites++
+    if (this.#timer === undefined) this.#startTimer()
+  }
+
+  /** Records or releases were added. */
+  changed(): void {
+    if (this.records.lengthBytes > limits.pendingMapChangesHigh * 16) this.commit().catch(() => {})
+    if (this.#timer === undefined) this.#startTimer()
+  }
+
+  /** True when records of `lengthBytes` more still fit in the journal, with `reserveBytes` left. */
+  hasRoom(lengthBytes: number, reserveBytes: number): boolean {
+    const waiting = this.records.lengthBytes + this.#inBatchBytes
+    if (waiting + lengthBytes > limits.pendingMapChangesMax * 16) return false
+    return waiting + lengthBytes + reserveBytes <= this.#options.journal.payloadBytesMax
+  }
+
+  /** Resolves when everything done before the call is durable. Rejects with FAILED_STOP, for good, once a sync has failed. */
+  commit(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#queued === undefined) {
+      const start = (): Promise<void> => {
+        this.#running = this.#queued
+        this.#queued = undefined
+        return this.#run().finally(() => {
+          this.#running = undefined
+        })
+      }
+      this.#queued = (this.#running ?? Promise.resolve()).then(start, start)
+    }
+    return this.#queued
+  }
+
+  /** Stops the timer. The caller has committed. */
+  close(): void {
+    this.#timer?.cancel()
+  }
+
+  get #hasWork(): boolean {
+    return (
+      this.#dataWrites !== this.#dataSynced ||
+      this.records.lengthBytes > 0 ||
+      this.#options.reclaimer.hasUncommitted
+    )
+  }
+
+  #startTimer(): void {
+    this.#timer = this.#options.clock.setTimer(limits.commitIntervalMs, () => {
+      this.#timer = undefined
+      if (this.#hasWork && this.#failure === undefined) this.commit().catch(() => {})
+    })
+  }
+
+  async #run(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
+    const { data, journal, reclaimer, mutants } = this.#options
+    // One synchronous step: what is taken here is what a checkpoint of this batch holds.
+    const sequence = this.#options.appliedSequence()
+    const dataWrites = this.#dataWrites
+    const payload = this.records.take()
+    const releases = reclaimer.take()
+    this.#inBatchBytes = payload.length
+    const startCheckpoint = this.#options.onTaken(journal.lastNumber + (payload.length > 0 ? 1 : 0))
+    if (mutants.releaseEarly) reclaimer.durable(releases)
+    try {
+      if (dataWrites !== this.#dataSynced && !mutants.skipDataSync) await data.sync()
+      if (payload.length > 0) await journal.append(payload, sequence)
+    } catch (error) {
+      if (!mutants.retryFailedSync) throw this.#fail(error)
+      await data.sync()
+    } finally {
+      this.#inBatchBytes = 0
+    }
+    assert(sequence >= this.#durableSequence)
+    this.#dataSynced = dataWrites
+    this.#durableSequence = sequence
+    if (!mutants.releaseEarly) reclaimer.durable(releases)
+    startCheckpoint?.()
+  }
+
+  #fail(cause: unknown): LockstepError {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    this.#failure = new LockstepError(
+      'FAILED_STOP',
+      `data could not be made durable (${reason}); nothing written since the last successful flush is safe`,
+      'check the medium and the kernel log, then restart the daemon: it recovers to the last flushed state',
+    )
+    this.#options.log.error({ err: cause }, 'commit failed: flushes are refused until restart')
+    this.#options.onFailure(this.#failure)
+    return this.#failure
+  }
+}

@@ -1,0 +1,98 @@
+// Runs of equal status in a store: allocated or not, changed since a snapshot or not. Answered from the maps, without reading data.
+import { limits } from '../core/limits.js'
+import { pageEntryCount } from './chunk-map.js'
+import type { Store } from './group-state.js'
+
+export type Run = { readonly lengthBytes: number; readonly isSet: boolean }
+export type RunQuery = {
+  readonly offset: number
+  readonly lengthBytes: number
+  readonly chunkBytes: number
+  readonly runCountMax: number
+}
+
+/** Runs from `offset` on, set where the store has data: at least one, together at most `lengthBytes`. */
+export function allocatedRuns(store: Store, query: RunQuery): readonly Run[] {
+  return collectRuns(query, (chunk, end, pagesMax) => {
+    const isHole = store.map.get(chunk) === 0
+    return { end: store.map.runEnd(chunk, end, isHole, pagesMax), isSet: !isHole }
+  })
+}
+
+/** Runs from `offset` on, set where the store may differ from `since`: whole chunks, never too few. */
+export function changedRuns(store: Store, since: Store, query: RunQuery): readonly Run[] {
+  return collectRuns(query, (chunk, end, pagesMax) => {
+    const isSame = store.map.get(chunk) === since.map.get(chunk)
+    return { end: store.map.sameRunEnd(since.map, chunk, end, isSame, pagesMax), isSet: !isSame }
+  })
+}
+
+/** Bytes that may differ from `since`, in all and in each of `cellCount` equal slices of the store (0 to 1). */
+export function changedPicture(
+  store: Store,
+  since: Store | undefined,
+  options: { readonly chunkBytes: number; readonly cellCount: number },
+): { readonly dirtyBytes: number; readonly picture: readonly number[] } {
+  const { chunkBytes, cellCount } = options
+  const cells = new Array<number>(cellCount).fill(0)
+  const cellBytes = store.sizeBytes / cellCount
+  let dirtyBytes = 0
+  for (const pageIndex of new Set([
+    ...store.map.pages.keys(),
+    ...(since?.map.pages.keys() ?? []),
+  ])) {
+    const ours = store.map.pages.get(pageIndex)
+    const theirs = since?.map.pages.get(pageIndex)
+    if (ours === theirs) continue
+    for (let entry = 0; entry < pageEntryCount; entry++) {
+      if ((ours?.entries[entry] ?? 0) === (theirs?.entries[entry] ?? 0)) continue
+      const from = (pageIndex * pageEntryCount + entry) * chunkBytes
+      const to = Math.min(from + chunkBytes, store.sizeBytes)
+      if (from >= to) continue
+      dirtyBytes += to - from
+      paint(cells, cellBytes, from, to)
+    }
+  }
+  return { dirtyBytes, picture: cells.map((bytes) => Math.min(1, bytes / cellBytes)) }
+}
+
+/** Adds the bytes of `[from, to)` to the cells they lie in. */
+function paint(cells: number[], cellBytes: number, from: number, to: number): void {
+  for (
+    let cell = Math.floor(from / cellBytes);
+    cell < cells.length && cell * cellBytes < to;
+    cell++
+  ) {
+    const inCell = Math.min(to, (cell + 1) * cellBytes) - Math.max(from, cell * cellBytes)
+    cells[cell] = (cells[cell] as number) + inCell
+  }
+}
+
+function collectRuns(
+  query: RunQuery,
+  runAt: (
+    chunk: number,
+    end: number,
+    pagesMax: number,
+  ) => { readonly end: number; readonly isSet: boolean },
+): readonly Run[] {
+  const { offset, lengthBytes, chunkBytes, runCountMax } = query
+  const rangeEnd = offset + lengthBytes
+  const endChunk = Math.ceil(rangeEnd / chunkBytes)
+  const runs: Run[] = []
+  let at = offset
+  for (
+    let steps = 0;
+    at < rangeEnd && runs.length < runCountMax && steps < limits.extentStepsMax;
+    steps++
+  ) {
+    const run = runAt(Math.floor(at / chunkBytes), endChunk, limits.extentStepsMax)
+    const runEnd = Math.min(rangeEnd, run.end * chunkBytes)
+    const last = runs.at(-1)
+    if (last !== undefined && last.isSet === run.isSet)
+      runs[runs.length - 1] = { lengthBytes: last.lengthBytes + runEnd - at, isSet: run.isSet }
+    else runs.push({ lengthBytes: runEnd - at, isSet: run.isSet })
+    at = runEnd
+  }
+  return runs
+}

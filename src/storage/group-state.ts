@@ -1,0 +1,83 @@
+// What a node knows of its group: the stores with their maps, the writing histories, the counters. Plain data, changed by apply-operation.ts only.
+import assert from 'node:assert/strict'
+import type { Generation, Position, StoreId } from '../core/units.js'
+import type { ChunkMap } from './chunk-map.js'
+import { RangeLock } from './range-lock.js'
+
+/** A run of bytes that can be read and written: a volume, or a snapshot of one. */
+export class Store {
+  readonly id: StoreId
+  /** A volume's name, or the part of a snapshot's behind the `@`. */
+  name: string
+  sizeBytes: number
+  readonly map: ChunkMap
+  /** The volume a snapshot belongs to; absent for a volume. */
+  readonly volumeId: StoreId | undefined
+  /** Where the snapshot was taken, or last refreshed. */
+  position: Position | undefined
+  /** Wall time for people, ISO 8601. */
+  readonly createdAt: string
+  isDeleted = false
+  /** The ranges being written now. */
+  readonly lock = new RangeLock()
+
+  constructor(options: {
+    readonly id: StoreId
+    readonly name: string
+    readonly sizeBytes: number
+    readonly map: ChunkMap
+    readonly volumeId?: StoreId | undefined
+    readonly position?: Position | undefined
+    readonly createdAt: string
+  }) {
+    this.id = options.id
+    this.name = options.name
+    this.sizeBytes = options.sizeBytes
+    this.map = options.map
+    this.volumeId = options.volumeId
+    this.position = options.position
+    this.createdAt = options.createdAt
+  }
+}
+
+/** One continuous writing history: it began after entry `forkSequence` of its parent. */
+export type GenerationRecord = {
+  readonly generation: Generation
+  readonly parent?: Generation
+  readonly forkSequence: number
+}
+
+export type GroupState = {
+  readonly group: string
+  readonly node: string
+  readonly chunkBytes: number
+  /** Name of the data file in the data directory, or an absolute path. */
+  readonly dataName: string
+  /** 16 hexadecimal digits that are in every batch of this journal and in no other. */
+  readonly journalSalt: string
+  role: 'primary' | 'secondary'
+  /** Oldest first; the last one is the present. */
+  generations: readonly GenerationRecord[]
+  sequence: number
+  nextStoreId: number
+  readonly stores: Map<StoreId, Store>
+}
+
+export function presentGeneration(state: GroupState): Generation {
+  const record = state.generations.at(-1)
+  assert(record)
+  return record.generation
+}
+
+export function storeOf(state: GroupState, id: StoreId): Store {
+  const store = state.stores.get(id)
+  assert(store)
+  return store
+}
+
+/** `volume`, or `volume@snapshot`. */
+export function fullName(state: GroupState, store: Store): string {
+  return store.volumeId === undefined
+    ? store.name
+    : `${storeOf(state, store.volumeId).name}@${store.name}`
+}

@@ -1,0 +1,115 @@
+// Makes a new, empty pool in a directory: data file with label, journal, first checkpoint. The checkpoint comes last, and its presence is what makes the directory a pool.
+import type { Random } from '../core/clock.js'
+import type { Disk, DiskFile } from '../core/disk.js'
+import { LockstepError } from '../core/errors.js'
+import { limits } from '../core/limits.js'
+import { blockBytes, formatBytes, type Generation } from '../core/units.js'
+import { checkpointName, describeState } from './checkpoint.js'
+import { readFully } from './disk-io.js'
+import type { GroupState } from './group-state.js'
+import { Journal, journalNames } from './journal.js'
+import { saveCheckpoint } from './pool.js'
+import { readLabel, writeLabel } from './recovery.js'
+
+export type InitOptions = {
+  readonly node: string
+  readonly random: Random
+  /** A power of two; 64 KiB by default. */
+  readonly chunkBytes?: number
+  /** A name in the directory, or the absolute path of a file or block device; `data` by default. */
+  readonly dataName?: string
+  /** Of one of the two journal files. */
+  readonly journalBytes?: number
+  /** Take a data file or device that is not empty. Its content is lost. */
+  readonly overwrite?: boolean
+}
+
+/** Rejects with ALREADY_INITIALISED, INVALID_SIZE, NEEDS_CONFIRMATION, or the disk's errors. Interrupted, it can be run again. */
+export async function initPool(disk: Disk, options: InitOptions): Promise<void> {
+  const chunkBytes = checkChunkBytes(options.chunkBytes ?? limits.chunkBytesDefault)
+  const journalBytes = checkJournalBytes(options.journalBytes ?? limits.journalBytesDefault)
+  if ((await disk.list()).includes(checkpointName)) {
+    throw new LockstepError(
+      'ALREADY_INITIALISED',
+      'this directory holds a pool already',
+      'start it: lockstep serve DIR, or choose another directory',
+    )
+  }
+  const dataName = options.dataName ?? 'data'
+  const group = options.random.hex(16)
+  const data = await disk.open(dataName, { create: true })
+  try {
+    if (options.overwrite !== true) await refuseContent(data, dataName)
+    if (!data.isFixedSize) await data.truncate(0)
+    await writeLabel(data, { magic: 'LOCKSTEP DATA', version: 1, group, chunkBytes })
+    await data.sync()
+  } finally {
+    await data.close()
+  }
+  for (const name of journalNames) {
+    const file = await disk.open(name, { create: true })
+    try {
+      await Journal.preallocate(file, journalBytes)
+    } finally {
+      await file.close()
+    }
+  }
+  const state: GroupState = {
+    group,
+    node: options.node,
+    chunkBytes,
+    dataName,
+    journalSalt: options.random.hex(8),
+    role: 'primary',
+    generations: [{ generation: options.random.hex(16) as Generation, forkSequence: 0 }],
+    sequence: 0,
+    nextStoreId: 1,
+    stores: new Map(),
+  }
+  await saveCheckpoint(disk, {
+    state: describeState(state, { batchNumber: 0, isClean: true }),
+    maps: [],
+    entriesOf: (page) => page.entries,
+  })
+}
+
+function checkChunkBytes(chunkBytes: number): number {
+  const isPowerOfTwo = Number.isSafeInteger(chunkBytes) && Math.log2(chunkBytes) % 1 === 0
+  if (isPowerOfTwo && chunkBytes >= limits.chunkBytesMin && chunkBytes <= limits.chunkBytesMax)
+    return chunkBytes
+  throw new LockstepError(
+    'INVALID_SIZE',
+    `a chunk cannot have ${chunkBytes} bytes`,
+    `choose a power of two from ${formatBytes(limits.chunkBytesMin)} to ${formatBytes(limits.chunkBytesMax)}`,
+  )
+}
+
+function checkJournalBytes(journalBytes: number): number {
+  if (
+    Number.isSafeInteger(journalBytes) &&
+    journalBytes >= limits.journalBytesMin &&
+    journalBytes % blockBytes === 0
+  )
+    return journalBytes
+  throw new LockstepError(
+    'INVALID_SIZE',
+    `a journal file cannot have ${journalBytes} bytes`,
+    `choose a multiple of 4K of at least ${formatBytes(limits.journalBytesMin)}`,
+  )
+}
+
+/** A pool's data file begins with a label; anything else that is not zeroes may be somebody's file system. */
+async function refuseContent(data: DiskFile, dataName: string): Promise<void> {
+  if ((await data.sizeBytes()) === 0) return
+  const head = Buffer.alloc(64 * 1024)
+  await readFully(data, head, 0)
+  if (head.every((byte) => byte === 0)) return
+  const label = (await readLabel(data)) as { magic?: unknown } | undefined
+  const what =
+    label?.magic === 'LOCKSTEP DATA' ? 'the data of a Lockstep pool' : 'something other than zeroes'
+  throw new LockstepError(
+    'NEEDS_CONFIRMATION',
+    `"${dataName}" holds ${what}, which would be lost`,
+    'check that the name is right; to overwrite it, run the command again with --yes',
+  )
+}

@@ -1,0 +1,411 @@
+// The pool: one group's stores on one data file. Puts the parts together and owns their life: create, open with recovery, checkpoints, close.
+//
+// The engine calls read, write, zero and perform in the order of the group; the pool makes each of them atomic against crashes, and `commit` durable.
+import assert from 'node:assert/strict'
+import type { Clock, Random } from '../core/clock.js'
+import type { Disk, DiskFile } from '../core/disk.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { limits } from '../core/limits.js'
+import type { Log } from '../core/log.js'
+import type { Operation } from '../core/operation.js'
+import type { Generation } from '../core/units.js'
+import { applyOperation, type OperationEvent, sharedChunks } from './apply-operation.js'
+import {
+  checkpointName,
+  checkpointTemporaryName,
+  describeState,
+  writeCheckpoint,
+} from './checkpoint.js'
+import { ChunkAllocator } from './chunk-allocator.js'
+import { Committer } from './committer.js'
+import { DataPath } from './data-path.js'
+import { type GroupState, presentGeneration, type Store, storeOf } from './group-state.js'
+import { checkPoolInvariants } from './invariants.js'
+import type { Journal } from './journal.js'
+import { PoolKeeper } from './page-keeper.js'
+import { Reclaimer } from './reclaimer.js'
+import { countReferences, type OpenEvent, type Recovered, recover } from './recovery.js'
+
+export type PoolOptions = {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Switchable bugs, for the proofs only. */
+  readonly mutants?: ReadonlySet<string>
+  /** The newest sequence with every entry up to it applied; undefined before the engine gives any out. */
+  readonly appliedSequence: () => number | undefined
+  readonly onEvent: (event: {
+    readonly kind: 'checkpoint' | 'failure' | 'no-space'
+    readonly message: string
+  }) => void
+}
+
+/** Chunks that an operation needs besides the maps' sharing: prepared before its sequence, installed with it. */
+export type Prepared = readonly { readonly install: () => void; readonly drop: () => void }[]
+
+export class Pool {
+  readonly #disk: Disk
+  readonly #data: DiskFile
+  readonly #log: Log
+  readonly #onEvent: PoolOptions['onEvent']
+  readonly #keeper: PoolKeeper
+  readonly #journal: Journal
+  readonly #allocator: ChunkAllocator
+  readonly #reclaimer: Reclaimer
+  readonly #committer: Committer
+  readonly #io: DataPath
+  readonly #capacity: number
+  #checkpointing: Promise<void> | undefined
+  /** After a checkpoint failed: not tried again before this batch. */
+  #checkpointAfterBatch = 0
+  #isCheckpointForced = false
+  readonly state: GroupState
+
+  private constructor(
+    recovered: Recovered,
+    keeper: PoolKeeper,
+    capacity: number,
+    options: PoolOptions,
+  ) {
+    const { state, journal, data } = recovered
+    const { clock, log } = options
+    const mutants = options.mutants ?? new Set<string>()
+    this.state = state
+    this.#disk = options.disk
+    this.#data = data
+    this.#log = log
+    this.#onEvent = options.onEvent
+    this.#keeper = keeper
+    this.#journal = journal
+    this.#capacity = capacity
+    this.#allocator = new ChunkAllocator(capacity)
+    this.#reclaimer = new Reclaimer({
+      allocator: this.#allocator,
+      file: data,
+      chunkBytes: state.chunkBytes,
+      clock,
+      log,
+    })
+    this.#reclaimer.ignoresReaders = mutants.has('release-ignores-readers')
+    journal.skipsSync = mutants.has('skip-journal-sync')
+    this.#committer = new Committer({
+      data,
+      journal,
+      reclaimer: this.#reclaimer,
+      clock,
+      log,
+      mutants: {
+        skipDataSync: mutants.has('skip-data-sync'),
+        retryFailedSync: mutants.has('retry-failed-sync'),
+        releaseEarly: mutants.has('reuse-before-journal'),
+      },
+      appliedSequence: () => options.appliedSequence() ?? state.sequence,
+      onTaken: (batchNumber) => this.#checkpointAt(batchNumber),
+      onFailure: (error) => this.#onEvent({ kind: 'failure', message: error.message }),
+      durableSequence: state.sequence,
+    })
+    this.#io = new DataPath({
+      file: data,
+      chunkBytes: state.chunkBytes,
+      allocator: this.#allocator,
+      reclaimer: this.#reclaimer,
+      committer: this.#committer,
+      checkpointDone: () => this.#checkpointing ?? Promise.resolve(),
+      mutants,
+    })
+  }
+
+  /** Opens a pool: recovers it, and marks it as running before anything changes. Rejects with a LockstepError that says what to do. */
+  static async open(options: PoolOptions): Promise<Pool> {
+    const keeper = new PoolKeeper()
+    const recovered = await recover(options.disk, keeper)
+    const { state, data, wasClean } = recovered
+    const dataBytes = await data.sizeBytes()
+    const capacity = data.isFixedSize
+      ? Math.floor(dataBytes / state.chunkBytes)
+      : limits.chunkPlaceMax
+    const pool = new Pool(recovered, keeper, capacity, options)
+    countReferences(state, pool.#allocator, capacity)
+    pool.#allocator.raiseHighWater(Math.ceil(dataBytes / state.chunkBytes))
+    keeper.goLive({ allocator: pool.#allocator, reclaimer: pool.#reclaimer })
+    const event: OpenEvent = wasClean
+      ? { kind: 'open' }
+      : { kind: 'open', generation: pool.#newGeneration(options.random) }
+    if (event.generation !== undefined) state.generations = [...state.generations, event.generation]
+    pool.#committer.records.event(event)
+    await pool.#committer.commit()
+    pool.#reclaimer.sweep()
+    options.log.info(
+      {
+        group: state.group,
+        generation: presentGeneration(state),
+        sequence: state.sequence,
+        wasClean,
+      },
+      'pool open',
+    )
+    return pool
+  }
+
+  get failure(): LockstepError | undefined {
+    return this.#committer.failure
+  }
+
+  get durableSequence(): number {
+    return this.#committer.durableSequence
+  }
+
+  /** True when a flush would have nothing to do. */
+  get isClean(): boolean {
+    return this.#committer.isClean
+  }
+
+  get usage(): {
+    readonly sizeBytes?: number
+    readonly usedBytes: number
+    readonly journalBytes: number
+    readonly journalUsedBytes: number
+  } {
+    const { chunkBytes } = this.state
+    return {
+      ...(this.#data.isFixedSize ? { sizeBytes: this.#capacity * chunkBytes } : {}),
+      usedBytes: (this.#allocator.usedCount - this.#reclaimer.freeingCount) * chunkBytes,
+      journalBytes: this.#journal.sizeBytes,
+      journalUsedBytes: this.#journal.sizeBytes - this.#journal.freeBytes,
+    }
+  }
+
+  /** Bytes that the stores would need beyond those used if they shared nothing. */
+  sharedBytes(): number {
+    let referredCount = 0
+    for (const store of this.state.stores.values()) referredCount += store.map.allocatedCount
+    return Math.max(0, referredCount * this.state.chunkBytes - this.usage.usedBytes)
+  }
+
+  read(store: Store, offset: number, target: Buffer): Promise<void> | undefined {
+    return this.#io.read(store, offset, target)
+  }
+
+  write(
+    store: Store,
+    offset: number,
+    lengthBytes: number,
+    parts: readonly Buffer[],
+  ): Promise<void> | undefined {
+    return this.#io.write(store, offset, lengthBytes, parts)
+  }
+
+  zero(
+    store: Store,
+    offset: number,
+    lengthBytes: number,
+    mayUnmap: boolean,
+  ): Promise<void> | undefined {
+    return this.#io.zero(store, offset, lengthBytes, mayUnmap)
+  }
+
+  /** Resolves when everything done before the call is on stable storage. Rejects with FAILED_STOP. */
+  commit(): Promise<void> {
+    return this.#committer.commit()
+  }
+
+  /** Writes the chunks that the operation shares only in part. No write to its stores may be under way until `perform` or `drop`. Rejects with NO_SPACE and nothing changed. */
+  async prepare(operation: Operation): Promise<Prepared> {
+    const prepared: { readonly install: () => void; readonly drop: () => void }[] = []
+    const isDelete = operation.kind === 'delete'
+    const needBytes = JSON.stringify(operation).length + 256
+    try {
+      if (!this.#committer.hasRoom(needBytes, isDelete ? 0 : limits.journalReserveBytes))
+        await this.#io.reclaim()
+      if (!this.#committer.hasRoom(needBytes, isDelete ? 0 : limits.journalReserveBytes / 2))
+        throw journalFull()
+      for (const one of operation.kind === 'batch' ? operation.operations : [operation]) {
+        for (const edge of this.#edges(one)) prepared.push(await this.#io.prepareChunk(edge))
+      }
+      return prepared
+    } catch (error) {
+      for (const one of prepared) one.drop()
+      if (errnoNameOf(error) === 'ENOSPC') throw journalFull()
+      throw error
+    }
+  }
+
+  /** Performs an operation in one synchronous step. It is durable after the next commit. */
+  perform(event: OperationEvent, prepared: Prepared): void {
+    applyOperation(this.state, this.#keeper, event)
+    this.#committer.records.event(event)
+    for (const one of prepared) one.install()
+    this.#committer.changed()
+  }
+
+  /** Resolves when the space of everything deleted before the call is free. */
+  reclaim(): Promise<void> {
+    return this.#io.reclaim()
+  }
+
+  /** Makes everything durable, writes a clean checkpoint, closes. Rejects when that failed; everything flushed before is safe all the same. */
+  async close(options: { readonly sequence: number }): Promise<void> {
+    try {
+      await this.#committer.commit()
+      await this.#checkpointing
+      await this.#reclaimer.close()
+      this.state.sequence = options.sequence
+      await this.#committer.commit()
+      await this.#writeCheckpointNow(this.#journal.lastNumber, true)
+    } finally {
+      this.#committer.close()
+      await this.#reclaimer.close()
+      await this.#checkpointing
+      await this.#journal.close()
+      await this.#data.close()
+    }
+  }
+
+  /** Writes a checkpoint soon, whatever the journal's fill. */
+  forceCheckpoint(): Promise<void> {
+    this.#isCheckpointForced = true
+    return this.#committer.commit().then(() => this.#checkpointing)
+  }
+
+  checkInvariants(): void {
+    checkPoolInvariants({
+      state: this.state,
+      allocator: this.#allocator,
+      pending: this.#reclaimer.pendingReleases(),
+      underWayCount: this.#io.heldCount + this.#reclaimer.freeingCount,
+    })
+  }
+
+  #newGeneration(random: Random): NonNullable<OpenEvent['generation']> {
+    return {
+      generation: random.hex(16) as Generation,
+      parent: presentGeneration(this.state),
+      forkSequence: this.state.sequence,
+    }
+  }
+
+  /** Chunks of which an operation changes a part only. */
+  #edges(operation: Operation): readonly Parameters<DataPath['prepareChunk']>[0][] {
+    const { chunkBytes } = this.state
+    if (operation.kind === 'resize') {
+      const base = storeOf(this.state, operation.storeId)
+      const from = operation.sizeBytes % chunkBytes
+      const chunk = Math.floor(operation.sizeBytes / chunkBytes)
+      if (operation.sizeBytes >= base.sizeBytes || from === 0 || base.map.get(chunk) === 0)
+        return []
+      return [{ base, chunk, from, end: chunkBytes }]
+    }
+    if (operation.kind !== 'copy' || operation.range === undefined) return []
+    const source = storeOf(this.state, operation.sourceId)
+    const base = storeOf(this.state, operation.targetId)
+    const { offset, lengthBytes } = operation.range
+    const end = offset + lengthBytes
+    const shared = sharedChunks(operation.range, {
+      sourceBytes: source.sizeBytes,
+      targetBytes: base.sizeBytes,
+      chunkBytes,
+    })
+    const chunks = new Set<number>()
+    if (offset < Math.min(end, shared.first * chunkBytes))
+      chunks.add(Math.floor(offset / chunkBytes))
+    if (end > Math.max(offset, shared.end * chunkBytes))
+      chunks.add(Math.floor((end - 1) / chunkBytes))
+    return [...chunks]
+      .filter((chunk) => base.map.get(chunk) !== source.map.get(chunk))
+      .map((chunk) => {
+        const start = chunk * chunkBytes
+        return {
+          base,
+          chunk,
+          source,
+          from: Math.max(0, offset - start),
+          end: Math.min(chunkBytes, end - start),
+        }
+      })
+  }
+
+  /** In the committer's synchronous step: freezes the state if a checkpoint is due, and says how to go on when the batch is durable. */
+  #checkpointAt(batchNumber: number): (() => void) | undefined {
+    const isDue =
+      this.#isCheckpointForced ||
+      (this.#journal.wantsCheckpoint && batchNumber >= this.#checkpointAfterBatch)
+    if (!isDue || this.#checkpointing !== undefined) return undefined
+    this.#isCheckpointForced = false
+    const frozen = this.#freeze(batchNumber, false)
+    let start: () => void = () => {}
+    const canStart = new Promise<void>((resolve) => {
+      start = resolve
+    })
+    this.#checkpointing = canStart
+      .then(() => this.#saveCheckpoint(frozen, batchNumber))
+      .catch((error: unknown) => this.#checkpointFailed(error, batchNumber))
+      .finally(() => {
+        this.#keeper.thaw()
+        this.#checkpointing = undefined
+      })
+    return start
+  }
+
+  #freeze(batchNumber: number, isClean: boolean): Parameters<typeof writeCheckpoint>[1] {
+    const maps = [...this.state.stores.values()].map((store) => ({
+      storeId: store.id,
+      pages: [...store.map.pages],
+    }))
+    return {
+      state: describeState(this.state, { batchNumber, isClean }),
+      maps,
+      entriesOf: this.#keeper.freeze(),
+    }
+  }
+
+  async #writeCheckpointNow(batchNumber: number, isClean: boolean): Promise<void> {
+    assert.equal(this.#checkpointing, undefined)
+    await this.#saveCheckpoint(this.#freeze(batchNumber, isClean), batchNumber)
+  }
+
+  async #saveCheckpoint(
+    frozen: Parameters<typeof writeCheckpoint>[1],
+    batchNumber: number,
+  ): Promise<void> {
+    await saveCheckpoint(this.#disk, frozen)
+    this.#journal.cover(batchNumber)
+    this.#onEvent({
+      kind: 'checkpoint',
+      message: `checkpoint of journal batch ${batchNumber} written`,
+    })
+  }
+
+  #checkpointFailed(error: unknown, batchNumber: number): void {
+    this.#log.warn({ err: error, batchNumber }, 'checkpoint failed; the journal goes on')
+    this.#checkpointAfterBatch = batchNumber + 16
+    this.#onEvent({
+      kind: 'no-space',
+      message: `a checkpoint could not be written (${errnoNameOf(error)}); it is tried again`,
+    })
+  }
+}
+
+/** Writes a checkpoint under its temporary name and puts it in the place of the old one. */
+export async function saveCheckpoint(
+  disk: Disk,
+  frozen: Parameters<typeof writeCheckpoint>[1],
+): Promise<void> {
+  const file = await disk.open(checkpointTemporaryName, { create: true })
+  try {
+    await file.truncate(0)
+    await writeCheckpoint(file, frozen)
+  } finally {
+    await file.close()
+  }
+  await disk.rename(checkpointTemporaryName, checkpointName)
+  await disk.syncDirectory()
+}
+
+function journalFull(): LockstepError {
+  return new LockstepError(
+    'NO_SPACE',
+    'there is no room for this operation',
+    'delete a snapshot, or give the pool more space',
+  )
+}
