@@ -29,11 +29,11 @@ export const limits = {
   /** Above this, writes that would change a map wait for the commit under way. */
   pendingMapChangesMax: 256 * KiB,
   /** Map changes of unflushed writes are committed after this long at the latest, so that the space they freed returns. */
-  commitIntervalMs: 1000,
+  commitIntervalMs: 5000,
   /** Pages of a dropped map returned to the allocator in one turn of the event loop: below a millisecond. */
   releasePagesPerTurn: 32,
   /** Writes and zeroings that wait for a range or an operation. Connections have their own limit of 128 requests; this bounds all of them. */
   queuedEntriesMax: 32768,
-  /** Extents looked at for one block status or dirty request; a client asks again for the rest. */
-  extentStepsMax: 65536,
+  /** Map pages looked at for one block status request (a millisecond); a client asks again for the rest. */
+  extentPagesMax: 65536,
 } as const

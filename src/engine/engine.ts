@@ -186,7 +186,7 @@ export class Engine implements EngineApi {
 
   async #close(): Promise<void> {
     this.#events.add({ kind: 'stopping', message: 'the daemon is stopping' })
-    await this.#sequencer.settle()
+    await this.#sequencer.close()
     await this.#pool.close({ sequence: this.#sequencer.lastSequence })
   }
 

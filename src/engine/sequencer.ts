@@ -35,6 +35,7 @@ export class Sequencer {
   readonly #underWay = new Set<number>()
   readonly #queue: Queued[] = []
   #isGateClosed = false
+  #isClosed = false
   #last: number
   readonly #missesInFlight: boolean
 
@@ -68,6 +69,7 @@ export class Sequencer {
 
   /** Orders and applies an entry. Returns undefined when it is applied already; throws or rejects as the pool does. */
   submit(entry: DataEntry): Promise<void> | undefined {
+    if (this.#isClosed) throw new RequestError('ESHUTDOWN', 'the server is stopping')
     if (this.#isGateClosed || this.#queue.length > 0) return this.#enqueue(entry)
     return this.#start(entry)
   }
@@ -89,8 +91,9 @@ export class Sequencer {
     })
   }
 
-  /** Resolves when everything submitted before is applied or refused. */
-  settle(): Promise<void> {
+  /** Takes no more entries, and resolves when everything submitted before is applied or refused. */
+  close(): Promise<void> {
+    this.#isClosed = true
     return new Promise((resolve) => {
       this.#queue.push({
         isOperation: true,

@@ -81,6 +81,18 @@ export class ChunkMap {
     })
   }
 
+  /** True when no chunk of `[first, end)` has a place. */
+  isHole(first: number, end: number): boolean {
+    let isHole = true
+    eachPage(first, end, [this], (pageIndex, from, to) => {
+      const page = this.pages.get(pageIndex)
+      if (page === undefined || page.usedCount === 0 || !isHole) return
+      if (to - from === pageEntryCount) isHole = false
+      else for (let entry = from; entry < to && isHole; entry++) isHole = page.entries[entry] === 0
+    })
+    return isHole
+  }
+
   /** Makes `[first, end)` refer to the same chunks as in `source`: whole pages are shared, the rest entry by entry. */
   copyFrom(source: ChunkMap, first: number, end: number): void {
     assert(source !== this)

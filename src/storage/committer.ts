@@ -68,7 +68,6 @@ export class Committer {
   /** A data write is done. */
   dataWritten(): void {
     this.#dataWrites++
-    if (this.#timer === undefined) this.#startTimer()
   }
 
   /** Records or releases were added. */

@@ -424,7 +424,7 @@ export class DataPath {
   }
 
   #unmap(store: Store, first: number, end: number): Promise<void> | undefined {
-    if (store.map.runEnd(first, end, true, Number.POSITIVE_INFINITY) >= end) return undefined
+    if (store.map.isHole(first, end)) return undefined
     if (!this.#committer.hasRoom(recordBytes, limits.journalReserveBytes)) {
       return this.reclaim().then(() => {
         if (!this.#committer.hasRoom(recordBytes, limits.journalReserveBytes)) throw poolFull()

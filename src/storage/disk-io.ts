@@ -91,18 +91,24 @@ export class ReadWindow {
     this.sizeBytes = sizeBytes
   }
 
+  /** As `get`, when the bytes were read already. */
+  peek(offset: number, lengthBytes: number): Buffer | undefined {
+    const from = offset - this.#offset
+    return from >= 0 && from + lengthBytes <= this.#buffer.length
+      ? this.#buffer.subarray(from, from + lengthBytes)
+      : undefined
+  }
+
   /** `lengthBytes` at `offset`, which lie inside the file. The answer is good until the next call. */
   async get(offset: number, lengthBytes: number): Promise<Buffer> {
     assert(offset + lengthBytes <= this.sizeBytes)
-    const isInside =
-      offset >= this.#offset && offset + lengthBytes <= this.#offset + this.#buffer.length
-    if (!isInside) {
-      this.#buffer = Buffer.allocUnsafe(
-        Math.min(Math.max(windowBytes, lengthBytes), this.sizeBytes - offset),
-      )
-      this.#offset = offset
-      await readFully(this.#file, this.#buffer, offset)
-    }
-    return this.#buffer.subarray(offset - this.#offset, offset - this.#offset + lengthBytes)
+    const known = this.peek(offset, lengthBytes)
+    if (known !== undefined) return known
+    this.#buffer = Buffer.allocUnsafe(
+      Math.min(Math.max(windowBytes, lengthBytes), this.sizeBytes - offset),
+    )
+    this.#offset = offset
+    await readFully(this.#file, this.#buffer, offset)
+    return this.#buffer.subarray(0, lengthBytes)
   }
 }

@@ -81,12 +81,12 @@ function collectRuns(
   const endChunk = Math.ceil(rangeEnd / chunkBytes)
   const runs: Run[] = []
   let at = offset
-  for (
-    let steps = 0;
-    at < rangeEnd && runs.length < runCountMax && steps < limits.extentStepsMax;
-    steps++
-  ) {
-    const run = runAt(Math.floor(at / chunkBytes), endChunk, limits.extentStepsMax)
+  // Bounded work: a long look ends the answer early, and the client asks again from there.
+  let pagesLeft = limits.extentPagesMax
+  while (at < rangeEnd && runs.length < runCountMax && pagesLeft > 0) {
+    const chunk = Math.floor(at / chunkBytes)
+    const run = runAt(chunk, endChunk, pagesLeft)
+    pagesLeft -= Math.floor((run.end - chunk) / pageEntryCount)
     const runEnd = Math.min(rangeEnd, run.end * chunkBytes)
     const last = runs.at(-1)
     if (last !== undefined && last.isSet === run.isSet)
