@@ -8,10 +8,10 @@ export type SettingReport = {
   readonly origin: string
 }
 
-/** One finding of `doctor`. `wrong` needs a person; `slow` works, but could be better. */
+/** One finding of `doctor`. `wrong` needs a person; a `hint` says what could be better. */
 export type DoctorCheck = {
   readonly name: string
-  readonly result: 'ok' | 'slow' | 'wrong'
+  readonly result: 'ok' | 'hint' | 'wrong'
   /** One sentence. */
   readonly message: string
   readonly action?: string

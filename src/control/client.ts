@@ -78,6 +78,10 @@ export class ControlClient {
     return answer.finally(() => clearTimeout(timer))
   }
 
+  get isOpen(): boolean {
+    return !this.#socket.destroyed
+  }
+
   close(): void {
     this.#socket.destroy()
   }

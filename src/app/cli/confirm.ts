@@ -1,0 +1,50 @@
+// Asks before data is destroyed. First it says what is lost; then it goes on only by --yes, or when a person types the name.
+import { createInterface } from 'node:readline'
+import { LockstepError } from '../../core/errors.js'
+import type { Context } from './command.js'
+
+/** Resolves when it may be done. Rejects with NEEDS_CONFIRMATION without a terminal, INTERRUPTED when another name was typed. */
+export async function confirm(
+  context: Context,
+  options: { readonly lost: string; readonly name: string },
+): Promise<void> {
+  const { output } = context
+  if (context.arguments.isSet('yes')) {
+    output.note(options.lost)
+    return
+  }
+  if (!output.isInteractive || output.isJson) {
+    throw new LockstepError(
+      'NEEDS_CONFIRMATION',
+      `${options.lost}; this needs a confirmation`,
+      'run the same command with --yes',
+    )
+  }
+  output.note(output.paint('yellow', options.lost))
+  const answer = await ask(context, `Type ${options.name} to go on: `)
+  if (answer !== options.name) {
+    throw new LockstepError(
+      'NEEDS_CONFIRMATION',
+      'not confirmed; nothing was changed',
+      'type the name exactly, or use --yes',
+    )
+  }
+}
+
+function ask(context: Context, question: string): Promise<string> {
+  const { stdin, stderr } = context.output.terminal
+  const prompt = createInterface({ input: stdin, output: stderr })
+  return new Promise((resolve, reject) => {
+    const interrupted = () =>
+      reject(new LockstepError('INTERRUPTED', 'interrupted; nothing was changed', ''))
+    prompt.once('SIGINT', () => {
+      interrupted()
+      prompt.close()
+    })
+    prompt.once('close', interrupted)
+    prompt.question(question, (answer) => {
+      resolve(answer.trim())
+      prompt.close()
+    })
+  })
+}

@@ -1,0 +1,119 @@
+// The commands that take several stores at once: sync and batch.
+import { readFile } from 'node:fs/promises'
+import { batchOperations } from '../../control/methods.js'
+import { FieldError } from '../../control/schema.js'
+import { type ExitCode, errnoNameOf } from '../../core/errors.js'
+import type { OperationRequest } from '../../core/operation.js'
+import { formatBytes } from '../../core/units.js'
+import { type Command, type Context, UsageError, yesOption } from './command.js'
+import { confirm } from './confirm.js'
+import { perform } from './perform.js'
+import { askStatus, askStore } from './query.js'
+import { rangeOption } from './snapshot.js'
+import { readRange } from './values.js'
+
+export const copyCommands: readonly Command[] = [
+  {
+    name: 'sync',
+    summary: 'makes a store, or a range of it, what another one is',
+    positionals: [
+      { name: 'source', description: 'the store that is read' },
+      { name: 'target', description: 'the store that is overwritten' },
+    ],
+    options: { ...rangeOption, ...yesOption },
+    examples: [['lockstep sync vol0@monday test', 'test becomes what vol0 was on monday']],
+    run: syncStores,
+  },
+  {
+    name: 'batch',
+    summary: 'performs a set of operations at one position: all or none',
+    positionals: [
+      { name: 'file', description: 'a JSON array of operations; - is stdin', completion: 'file' },
+    ],
+    options: yesOption,
+    examples: [
+      [
+        `echo '[{"kind":"snapshot.create","stores":["a","b"],"name":"x"}]' | lockstep batch -`,
+        'operations are written as on the control socket, with "kind" for the method',
+      ],
+    ],
+    run: performBatch,
+  },
+]
+
+async function syncStores(context: Context): Promise<ExitCode> {
+  const source = context.arguments.text('source')
+  const target = context.arguments.text('target')
+  const range = readRange(context.arguments.maybeText('range'))
+  const { sizeBytes } = await askStore(context, target)
+  const what =
+    range === undefined
+      ? `all of ${target} (${formatBytes(sizeBytes)})`
+      : `bytes ${range.offset} to ${range.offset + range.lengthBytes} of ${target}`
+  await confirm(context, { lost: `${what} will be overwritten from ${source}`, name: target })
+  const params = range === undefined ? { source, target } : { source, target, range }
+  return perform(context, { method: 'sync', params, done: `overwrote ${what} from ${source}` })
+}
+
+async function performBatch(context: Context): Promise<ExitCode> {
+  const file = context.arguments.text('file')
+  const operations = readBatch(await readText(file), file)
+  const { stores } = await askStatus(context)
+  const sizes = new Map(stores.map((store) => [store.name, store.sizeBytes]))
+  const losses = operations.flatMap((operation) => lossOf(operation, sizes) ?? [])
+  if (losses.length > 0) {
+    await confirm(context, { lost: `will be lost: ${losses.join('; ')}`, name: 'batch' })
+  }
+  const done = `performed ${operations.length} operation${operations.length === 1 ? '' : 's'}`
+  return perform(context, { method: 'batch', params: { operations }, done })
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file === '-' ? '/dev/stdin' : file, 'utf8')
+  } catch (error) {
+    const reason = errnoNameOf(error)
+    throw new UsageError(`${file} cannot be read: ${reason}`, 'name a file, or - for stdin')
+  }
+}
+
+type Single = Exclude<OperationRequest, { kind: 'batch' }>
+
+function readBatch(text: string, file: string): readonly Single[] {
+  const action = 'write [{"kind":"snapshot.create","stores":["vol0"],"name":"a"}, …]'
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new UsageError(`${file} is not JSON: ${reason.slice(0, 200)}`, action)
+  }
+  try {
+    return batchOperations(value, 'operations')
+  } catch (error) {
+    if (!(error instanceof FieldError)) throw error
+    throw new UsageError(`${file}: ${error.message}`, action)
+  }
+}
+
+/** What an operation destroys, in words; undefined when it only adds. */
+function lossOf(operation: Single, sizes: ReadonlyMap<string, number>): string | undefined {
+  switch (operation.kind) {
+    case 'volume.delete':
+      return operation.name
+    case 'snapshot.delete':
+      return operation.store
+    case 'snapshot.restore':
+      return `what the volume of ${operation.store} holds now`
+    case 'snapshot.refresh':
+      return `what ${operation.store} holds now`
+    case 'sync':
+      return `what ${operation.target} holds now`
+    case 'volume.resize':
+      return operation.sizeBytes < (sizes.get(operation.name) ?? 0)
+        ? `the end of ${operation.name}`
+        : undefined
+    default:
+      return undefined
+  }
+}

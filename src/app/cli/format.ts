@@ -1,0 +1,161 @@
+// Answers of the daemon as text for people: tables, the status, the picture of differences. Pure: values in, text out.
+import type { DaemonStatus, DoctorCheck, SettingReport } from '../../control/api.js'
+import { formatBytes } from '../../core/units.js'
+import type { DirtyReport, EngineEvent, StoreStatus } from '../../engine/api.js'
+
+/** A full pool stops writers; from here on somebody should know. */
+const poolFullFraction = 0.95
+
+export type Paint = (style: 'bold' | 'dim' | 'red' | 'green' | 'yellow', text: string) => string
+
+/** Rows in columns as wide as their widest cell; numbers (sizes) to the right. */
+export function table(
+  rows: readonly (readonly string[])[],
+  rightColumns: readonly number[],
+): string {
+  const columnCount = Math.max(0, ...rows.map((row) => row.length))
+  const widths = Array.from({ length: columnCount }, (_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? '').length)),
+  )
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => {
+          const width = widths[column] ?? 0
+          return rightColumns.includes(column) ? cell.padStart(width) : cell.padEnd(width)
+        })
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+/** Empty when there are none. */
+export function storeTable(stores: readonly StoreStatus[]): string {
+  if (stores.length === 0) return ''
+  const rows = stores.map((store) => [
+    store.name,
+    formatBytes(store.sizeBytes),
+    formatBytes(store.allocatedBytes),
+    store.position === undefined ? '-' : String(store.position.sequence),
+    store.createdAt.replace(/\.\d+Z$/, 'Z'),
+  ])
+  return table([['NAME', 'SIZE', 'ALLOCATED', 'SEQUENCE', 'CREATED'], ...rows], [1, 2, 3])
+}
+
+export type Complaint = { readonly status: string; readonly action: string }
+
+/** What is unhealthy, the worst first. */
+export function complaintsOf(status: DaemonStatus): readonly Complaint[] {
+  const complaints: Complaint[] = []
+  if (status.failure !== undefined) {
+    complaints.push({ status: status.failure.message, action: status.failure.action })
+  }
+  const { sizeBytes, usedBytes } = status.pool
+  if (sizeBytes !== undefined && usedBytes >= sizeBytes * poolFullFraction) {
+    complaints.push({
+      status: `the pool is full to ${percent(usedBytes, sizeBytes)}; writes that need room fail`,
+      action: 'delete snapshots: lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT',
+    })
+  }
+  return complaints
+}
+
+/** In the shape of zpool's status. */
+export function statusText(status: DaemonStatus, paint: Paint): string {
+  const complaints = complaintsOf(status)
+  const state =
+    complaints.length === 0 ? paint('green', 'healthy') : paint('red', 'needs attention')
+  const { pool } = status
+  const size = pool.sizeBytes === undefined ? '' : ` of ${formatBytes(pool.sizeBytes)}`
+  const head: readonly (readonly [string, string])[] = [
+    ['node', `${paint('bold', status.node)} (${status.role})`],
+    ['state', state],
+    ['group', status.group],
+    ['position', positionText(status)],
+    [
+      'pool',
+      `${formatBytes(pool.usedBytes)}${size} used, ${formatBytes(pool.sharedBytes)} saved by sharing, chunks of ${formatBytes(status.chunkBytes)}`,
+    ],
+    [
+      'journal',
+      `${percent(pool.journalUsedBytes, pool.journalBytes)} of ${formatBytes(pool.journalBytes)}`,
+    ],
+    ['listening', status.listeners.join(' ')],
+    ['clients', String(status.connections)],
+  ]
+  const lines = head.map(([name, value]) => `${name.padStart(9)}: ${value}`)
+  lines.push('', storeTable(status.stores) || 'no volumes yet: lockstep volume create vol0 1G')
+  return [...lines, ...complaints.flatMap((complaint) => complaintLines(complaint, paint))].join(
+    '\n',
+  )
+}
+
+/** Only what is unhealthy. */
+export function unhealthyText(status: DaemonStatus, paint: Paint): string {
+  const complaints = complaintsOf(status)
+  if (complaints.length === 0) return `${status.node} is healthy`
+  const lines = complaints.flatMap((complaint) => complaintLines(complaint, paint))
+  return [`     node: ${status.node} (${status.role})`, ...lines.slice(1)].join('\n')
+}
+
+function complaintLines(complaint: Complaint, paint: Paint): readonly string[] {
+  return ['', `   status: ${paint('yellow', complaint.status)}`, `   action: ${complaint.action}`]
+}
+
+function positionText(status: DaemonStatus): string {
+  const { sequence, durableSequence, generation } = status
+  const durable = durableSequence === sequence ? 'all durable' : `durable to ${durableSequence}`
+  return `sequence ${sequence} (${durable}), generation ${generation.slice(0, 8)}`
+}
+
+function percent(part: number, whole: number): string {
+  return `${whole === 0 ? 0 : Math.floor((part / whole) * 100)} %`
+}
+
+const blocks = ' ▁▂▃▄▅▆▇█'
+
+/** One character a cell, from empty to full. A cell with any difference is never empty. */
+export function picture(cells: readonly number[]): string {
+  const last = blocks.length - 1
+  return cells
+    .map((cell) => blocks[cell <= 0 ? 0 : Math.max(1, Math.min(last, Math.round(cell * last)))])
+    .join('')
+}
+
+export function dirtyText(reports: readonly DirtyReport[]): string {
+  if (reports.length === 0) return 'no volumes'
+  return reports
+    .map((report) => {
+      const since = report.since === undefined ? 'ever (it has no snapshot)' : report.since
+      const part = percent(report.dirtyBytes, report.sizeBytes)
+      const head = `${report.store}: ${formatBytes(report.dirtyBytes)} of ${formatBytes(report.sizeBytes)} (${part}) changed since ${since}`
+      return `${head}\n  [${picture(report.picture)}]`
+    })
+    .join('\n')
+}
+
+export function eventLine(event: EngineEvent): string {
+  const sequence = event.sequence === undefined ? '' : ` [${event.sequence}]`
+  return `${event.at} ${event.kind}${sequence} ${event.message}`
+}
+
+export function settingsText(settings: readonly SettingReport[]): string {
+  const rows = settings.map(({ key, value, origin }) => [
+    key,
+    Array.isArray(value) ? value.join(' ') : String(value),
+    origin,
+  ])
+  return table([['SETTING', 'VALUE', 'FROM'], ...rows], [])
+}
+
+export function doctorText(checks: readonly DoctorCheck[], paint: Paint): string {
+  const words = { ok: ['green', 'ok'], hint: ['yellow', 'hint'], wrong: ['red', 'WRONG'] } as const
+  return checks
+    .map(({ name, result, message, action }) => {
+      const [style, word] = words[result]
+      const line = `${paint(style, word.padEnd(5))} ${name}: ${message}`
+      return action === undefined ? line : `${line}\n        try: ${action}`
+    })
+    .join('\n')
+}

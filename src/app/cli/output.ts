@@ -1,0 +1,111 @@
+// What a command says: results on stdout, everything else on stderr; one JSON document instead of text when --json is given.
+// A command says its result once; whatever fails later must not print a second document.
+import { type ErrorCode, ExitCode, LockstepError } from '../../core/errors.js'
+import { UsageError } from './command.js'
+
+export type Terminal = {
+  readonly stdout: NodeJS.WriteStream
+  readonly stderr: NodeJS.WriteStream
+  readonly stdin: NodeJS.ReadStream
+}
+
+const styles = { bold: '1', dim: '2', red: '31', green: '32', yellow: '33' } as const
+export type Style = keyof typeof styles
+
+export class Output {
+  readonly isJson: boolean
+  readonly terminal: Terminal
+  readonly #hasColor: boolean
+  #hasResult = false
+
+  constructor(options: {
+    readonly isJson: boolean
+    readonly terminal: Terminal
+    readonly environment: Readonly<Record<string, string | undefined>>
+  }) {
+    this.isJson = options.isJson
+    this.terminal = options.terminal
+    const { NO_COLOR: noColor, TERM: term } = options.environment
+    const isPlain = (noColor !== undefined && noColor !== '') || term === 'dumb'
+    this.#hasColor = options.terminal.stdout.isTTY === true && !isPlain
+  }
+
+  get columns(): number {
+    return this.terminal.stdout.columns ?? 80
+  }
+
+  /** Somebody sits there who can be asked. */
+  get isInteractive(): boolean {
+    return this.terminal.stdin.isTTY === true && this.terminal.stderr.isTTY === true
+  }
+
+  /** The result: `value` as JSON, or `text` for people. */
+  result(value: unknown, text: string): void {
+    this.#hasResult = true
+    if (this.isJson) this.terminal.stdout.write(`${JSON.stringify(value)}\n`)
+    else if (text !== '') this.terminal.stdout.write(`${text}\n`)
+  }
+
+  /** For people only, beside the result. */
+  note(text: string): void {
+    if (!this.isJson) this.terminal.stderr.write(`${text}\n`)
+  }
+
+  paint(style: Style, text: string): string {
+    return this.#hasColor ? `\u001b[${styles[style]}m${text}\u001b[0m` : text
+  }
+
+  /** Says why the command failed and what to type next; answers its exit code. */
+  failure(error: unknown): ExitCode {
+    const { code, message, action, exitCode } = describeFailure(error)
+    if (this.isJson && !this.#hasResult) {
+      this.#hasResult = true
+      this.terminal.stdout.write(`${JSON.stringify({ error: { code, message, action } })}\n`)
+      return exitCode
+    }
+    this.terminal.stderr.write(`lockstep: ${message}\n`)
+    if (action !== '') this.terminal.stderr.write(`  try: ${action}\n`)
+    return exitCode
+  }
+}
+
+type Failure = {
+  readonly code: string
+  readonly message: string
+  readonly action: string
+  readonly exitCode: ExitCode
+}
+
+export function describeFailure(error: unknown): Failure {
+  if (error instanceof UsageError) {
+    const { message, action } = error
+    return { code: 'INVALID_ARGUMENT', message, action, exitCode: ExitCode.USAGE }
+  }
+  if (error instanceof LockstepError) {
+    const { code, message, action } = error
+    return { code, message, action, exitCode: exitCodeOf(code) }
+  }
+  const message = error instanceof Error ? error.message : String(error)
+  const action = 'lockstep doctor'
+  return { code: 'IO_ERROR', message, action, exitCode: ExitCode.FAILED }
+}
+
+export function exitCodeOf(code: ErrorCode): ExitCode {
+  switch (code) {
+    case 'INVALID_CONFIG':
+      return ExitCode.USAGE
+    case 'UNREACHABLE':
+      return ExitCode.UNREACHABLE
+    case 'NEEDS_CONFIRMATION':
+    case 'NOT_WHOLE':
+      return ExitCode.REFUSED_FOR_SAFETY
+    case 'SPLIT_BRAIN':
+      return ExitCode.SPLIT_BRAIN
+    case 'TIMED_OUT':
+      return ExitCode.TIMED_OUT
+    case 'INTERRUPTED':
+      return ExitCode.INTERRUPTED
+    default:
+      return ExitCode.FAILED
+  }
+}

@@ -1,0 +1,195 @@
+// The command line read by yargs from the table of commands: which command, with which words. Says nothing and runs nothing.
+import yargs, { type Argv } from 'yargs'
+import { nearest } from '../nearest.js'
+import {
+  Arguments,
+  type Command,
+  globalOptions,
+  type Option,
+  type Positional,
+  UsageError,
+} from './command.js'
+import { commands, groups } from './commands.js'
+
+export type Parsed =
+  | { readonly kind: 'command'; readonly command: Command; readonly arguments: Arguments }
+  /** Help or the version, which was asked for. */
+  | { readonly kind: 'text'; readonly text: string }
+
+type Choose = (command: Command, values: Readonly<Record<string, unknown>>) => void
+
+const columnsMax = 100
+
+/** Throws UsageError. */
+export function parseCommandLine(
+  words: readonly string[],
+  options: { readonly version: string; readonly columns: number },
+): Parsed {
+  const chosen: { command: Command; values: Readonly<Record<string, unknown>> }[] = []
+  const failures: string[] = []
+  let text = ''
+  const parser = yargs()
+    .scriptName('lockstep')
+    .locale('en')
+    .usage('$0 COMMAND\n\nAn NBD server with snapshots.')
+    .parserConfiguration({
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'dot-notation': false,
+      'camel-case-expansion': false,
+      'boolean-negation': false,
+      'greedy-arrays': false,
+    })
+    .strict()
+    .exitProcess(false)
+    .wrap(Math.min(columnsMax, options.columns))
+    .version('version', 'shows the version', options.version)
+    .help('help', 'shows this help')
+    .alias('help', 'h')
+    .epilogue('lockstep COMMAND --help shows its options and an example.')
+    .demandCommand(1, 'no command')
+    .fail((message, error) => {
+      failures.push(message ?? error?.message ?? '')
+    })
+  addOptions(parser, globalOptions)
+  addCommands(parser, (command, values) => chosen.push({ command, values }))
+  void parser.parse([...words], {}, (_error, _values, output) => {
+    text = output
+  })
+  const [failure] = failures
+  if (failure !== undefined) throw usageError(failure, words)
+  if (text !== '') return { kind: 'text', text }
+  const [found] = chosen
+  if (found === undefined) throw usageError('no command', words)
+  return { kind: 'command', command: found.command, arguments: new Arguments(found.values) }
+}
+
+function addCommands(parser: Argv, choose: Choose): void {
+  for (const [group, summary] of Object.entries(groups)) {
+    const inner = commands.filter((command) => command.name.startsWith(`${group} `))
+    parser.command(group, summary, (under) => {
+      for (const command of inner) addCommand(under, command, choose)
+      under.demandCommand(1, 'no command')
+    })
+  }
+  for (const command of commands) {
+    if (!command.name.includes(' ')) addCommand(parser, command, choose)
+  }
+}
+
+function addCommand(parser: Argv, command: Command, choose: Choose): void {
+  const { summary } = command
+  const word = command.name.split(' ').at(-1)
+  const usage = [word, ...(command.positionals ?? []).map(placeholder)].join(' ')
+  parser.command(
+    usage,
+    summary,
+    (under) => {
+      for (const positional of command.positionals ?? []) {
+        under.positional(positional.name, {
+          type: 'string',
+          describe: positional.description,
+          ...(positional.isRepeated === true ? { array: true } : {}),
+        })
+      }
+      addOptions(under, command.options ?? {})
+      for (const [line, effect] of command.examples) under.example(line, effect)
+      under.epilogue('')
+    },
+    (values) => choose(command, values),
+  )
+}
+
+function addOptions(parser: Argv, options: Readonly<Record<string, Option>>): void {
+  for (const [name, option] of Object.entries(options)) {
+    if (name === 'help') continue // yargs has its own.
+    parser.option(name, {
+      type: option.type === 'flag' ? 'boolean' : 'string',
+      describe: option.description,
+      ...(option.type === 'flag' ? {} : { requiresArg: true }),
+      ...(option.type === 'list' ? { array: true } : {}),
+      ...(option.short === undefined ? {} : { alias: option.short }),
+      ...(option.group === undefined ? {} : { group: `${option.group}:` }),
+    })
+  }
+}
+
+/** As yargs reads it, and as people do. */
+function placeholder(positional: Positional): string {
+  const name = positional.isRepeated === true ? `${positional.name}..` : positional.name
+  return positional.isOptional === true ? `[${name}]` : `<${name}>`
+}
+
+/** What to type, for people: `volume create NAME SIZE`. */
+export function usageOf(command: Command): string {
+  const words = (command.positionals ?? []).map((positional) => {
+    const name = `${positional.name.toUpperCase()}${positional.isRepeated === true ? '...' : ''}`
+    return positional.isOptional === true ? `[${name}]` : name
+  })
+  return ['lockstep', command.name, ...words].join(' ')
+}
+
+/** yargs' complaint in our words, with what was probably meant. */
+function usageError(complaint: string, words: readonly string[]): UsageError {
+  const typed = plainWords(words)
+  const command = commandOf(typed)
+  const help = command === undefined ? 'lockstep --help' : `lockstep ${command.name} --help`
+  const value = /^Not enough arguments following: (.+)$/.exec(complaint)?.[1]
+  if (value !== undefined) return new UsageError(`--${value} needs a value`, help)
+  const unknown = /^Unknown arguments?: ([^,]+)/.exec(complaint)?.[1]
+  if (unknown !== undefined && isOption(unknown, words)) return unknownOption(unknown, command)
+  if (command !== undefined) {
+    const surplus = /^Unknown (?:arguments?|commands?): (.+)$/.exec(complaint)?.[1]
+    const usage = usageOf(command)
+    if (surplus !== undefined) return new UsageError(`"${surplus}" is too much`, usage)
+    if (complaint.startsWith('Not enough')) return new UsageError('a word is missing', usage)
+    return new UsageError(complaint, help)
+  }
+  return unknownCommand(typed)
+}
+
+function unknownOption(name: string, command: Command | undefined): UsageError {
+  const known = [...Object.keys(globalOptions), ...Object.keys(command?.options ?? {})]
+  const meant = nearest(name, known)
+  const base = command === undefined ? 'lockstep' : `lockstep ${command.name}`
+  const dashes = name.length === 1 ? '-' : '--'
+  const action = meant === undefined ? `${base} --help` : `${base} --${meant}`
+  return new UsageError(`there is no option ${dashes}${name}`, action)
+}
+
+function unknownCommand(typed: readonly string[]): UsageError {
+  const [first, second] = typed
+  if (first === undefined) return new UsageError('no command was given', 'lockstep --help')
+  if (Object.hasOwn(groups, first)) {
+    const inner = commands.filter((command) => command.name.startsWith(`${first} `))
+    const names = inner.map((command) => command.name.slice(first.length + 1))
+    if (second === undefined) {
+      return new UsageError(`${first} needs one of ${names.join(', ')}`, `lockstep ${first} --help`)
+    }
+    const meant = nearest(second, names)
+    const action = `lockstep ${first} ${meant ?? '--help'}`
+    return new UsageError(`there is no command "${first} ${second}"`, action)
+  }
+  const names = [...Object.keys(groups), ...commands.map((command) => command.name)]
+  const meant = nearest(first, names)
+  const action = meant === undefined ? 'lockstep --help' : `lockstep ${meant}`
+  return new UsageError(`there is no command "${first}"`, action)
+}
+
+function isOption(name: string, words: readonly string[]): boolean {
+  const dashes = name.length === 1 ? '-' : '--'
+  return (
+    words.some((word) => word === `${dashes}${name}` || word.startsWith(`${dashes}${name}=`)) ||
+    (name.length === 1 && words.some((word) => /^-\w/.test(word) && word.includes(name)))
+  )
+}
+
+/** The words that are neither options nor the value of --dir. */
+function plainWords(words: readonly string[]): readonly string[] {
+  return words.filter((word, index) => !word.startsWith('-') && words[index - 1] !== '--dir')
+}
+
+function commandOf(typed: readonly string[]): Command | undefined {
+  const [first = '', second = ''] = typed
+  return commands.find(({ name }) => name === first || name === `${first} ${second}`)
+}

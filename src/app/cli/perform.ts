@@ -1,0 +1,20 @@
+// One operation from the command line: sent to the daemon under an id of its own, its result told.
+import { randomUUID } from 'node:crypto'
+import { ExitCode } from '../../core/errors.js'
+import type { OperationResult } from '../../engine/api.js'
+import type { Context } from './command.js'
+
+/** Operations take milliseconds; one that waits this long waits for a disk that is stuck. */
+const performTimeoutMs = 120_000
+
+export async function perform(
+  context: Context,
+  request: { readonly method: string; readonly params: object; readonly done: string },
+): Promise<ExitCode> {
+  const client = await context.client()
+  const params = { ...request.params, requestId: randomUUID() }
+  const options = { timeoutMs: performTimeoutMs }
+  const result = (await client.request(request.method, params, options)) as OperationResult
+  context.output.result(result, `${request.done} at sequence ${result.position.sequence}`)
+  return ExitCode.DONE
+}

@@ -1,0 +1,78 @@
+// One command line from its words to its exit code: parse, run, say what failed. The only place that turns errors into exit codes.
+import { join, resolve } from 'node:path'
+import { ControlClient } from '../../control/client.js'
+import { ExitCode, LockstepError } from '../../core/errors.js'
+import { readVersion } from '../version.js'
+import { type Context, UsageError } from './command.js'
+import { Output, type Terminal } from './output.js'
+import { type Parsed, parseCommandLine } from './parse.js'
+
+/** A daemon that is alive accepts at once. */
+const connectTimeoutMs = 5_000
+
+export type Surroundings = {
+  readonly words: readonly string[]
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly terminal: Terminal
+  /** Ends the process: used by Ctrl-C only. */
+  readonly exit: (code: number) => void
+}
+
+export async function runCommandLine(surroundings: Surroundings): Promise<ExitCode> {
+  const { words, environment, terminal } = surroundings
+  const isJson = words.includes('--json')
+  const output = new Output({ isJson, terminal, environment })
+  let parsed: Parsed
+  try {
+    parsed = parseCommandLine(words, { version: readVersion(), columns: output.columns })
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    return output.failure(error)
+  }
+  if (parsed.kind === 'text') {
+    terminal.stdout.write(`${parsed.text.trimEnd()}\n`)
+    return ExitCode.DONE
+  }
+  const clients: ControlClient[] = []
+  const context = contextOf(parsed, { output, environment, clients })
+  const interrupt = () =>
+    surroundings.exit(output.failure(new LockstepError('INTERRUPTED', 'interrupted', '')))
+  if (parsed.command.handlesSignals !== true) process.on('SIGINT', interrupt)
+  try {
+    return await parsed.command.run(context)
+  } catch (error) {
+    return output.failure(error)
+  } finally {
+    process.off('SIGINT', interrupt)
+    for (const client of clients) client.close()
+  }
+}
+
+function contextOf(
+  parsed: Extract<Parsed, { kind: 'command' }>,
+  options: {
+    readonly output: Output
+    readonly environment: Readonly<Record<string, string | undefined>>
+    readonly clients: ControlClient[]
+  },
+): Context {
+  const directory = () => {
+    const { LOCKSTEP_DIR: fromEnvironment } = options.environment
+    const said = parsed.arguments.maybeText('dir') ?? fromEnvironment
+    if (said === undefined || said === '') {
+      const action = `lockstep ${parsed.command.name} --dir DIR, or export LOCKSTEP_DIR=DIR`
+      throw new UsageError('which node? its data directory was not given', action)
+    }
+    return resolve(said)
+  }
+  let open: ControlClient | undefined
+  const client = async () => {
+    if (open?.isOpen === true) return open
+    const path = join(directory(), 'control.sock')
+    open = await ControlClient.open(path, { timeoutMs: connectTimeoutMs })
+    options.clients.push(open)
+    return open
+  }
+  const { output, environment } = options
+  return { arguments: parsed.arguments, output, environment, directory, client }
+}

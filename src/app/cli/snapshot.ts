@@ -1,0 +1,158 @@
+// The commands on snapshots.
+import { ExitCode } from '../../core/errors.js'
+import { formatBytes } from '../../core/units.js'
+import type { StoreStatus } from '../../engine/api.js'
+import { type Command, type Context, UsageError, yesOption } from './command.js'
+import { confirm } from './confirm.js'
+import { storeTable } from './format.js'
+import { perform } from './perform.js'
+import { ask, askStore } from './query.js'
+import { readRange, readSnapshotName } from './values.js'
+
+const snapshotPositional = { name: 'snapshot', description: 'VOLUME@SNAPSHOT' } as const
+export const rangeOption = {
+  range: {
+    type: 'text',
+    placeholder: 'OFFSET:LENGTH',
+    description: 'only these bytes, such as 0:64K',
+    completion: 'none',
+  },
+} as const
+
+export const snapshotCommands: readonly Command[] = [
+  {
+    name: 'snapshot create',
+    summary: 'keeps what one store or several hold now, all at one position',
+    positionals: [
+      {
+        name: 'snapshots',
+        description: 'VOLUME@SNAPSHOT, one or several with one name; with --all the name alone',
+        isRepeated: true,
+      },
+    ],
+    options: { all: { type: 'flag', description: 'every volume of the group' } },
+    examples: [
+      ['lockstep snapshot create vol0@monday', 'takes milliseconds at any size'],
+      ['lockstep snapshot create mail@a database@a', 'both at one position'],
+      ['lockstep snapshot create --all monday', 'the whole group'],
+    ],
+    run: createSnapshots,
+  },
+  {
+    name: 'snapshot list',
+    summary: 'lists the snapshots, of one volume or of all',
+    positionals: [{ name: 'volume', description: 'only of this volume', isOptional: true }],
+    examples: [['lockstep snapshot list vol0', 'with sizes and positions']],
+    async run(context) {
+      const volume = context.arguments.maybeText('volume')
+      const params = volume === undefined ? {} : { volume }
+      const result = (await ask(context, 'snapshot.list', params)) as {
+        snapshots: readonly StoreStatus[]
+      }
+      const none = `no snapshots; lockstep snapshot create ${volume ?? 'VOLUME'}@NAME makes one`
+      context.output.result(result, storeTable(result.snapshots) || none)
+      return ExitCode.DONE
+    },
+  },
+  {
+    name: 'snapshot delete',
+    summary: 'deletes a snapshot; its volume stays as it is',
+    positionals: [snapshotPositional],
+    options: yesOption,
+    examples: [['lockstep snapshot delete vol0@monday --yes', 'without asking']],
+    async run(context) {
+      const name = snapshotName(context)
+      const store = await askStore(context, name)
+      const lost = `${name} (from ${store.createdAt}) will be lost`
+      await confirm(context, { lost, name })
+      const done = `deleted ${name}`
+      return perform(context, { method: 'snapshot.delete', params: { store: name }, done })
+    },
+  },
+  {
+    name: 'snapshot rename',
+    summary: 'gives a snapshot a new name after the @',
+    positionals: [snapshotPositional, { name: 'new', description: 'the new name' }],
+    examples: [['lockstep snapshot rename vol0@monday before-upgrade', '']],
+    async run(context) {
+      const store = snapshotName(context)
+      const typed = context.arguments.text('new')
+      const prefix = `${readSnapshotName(store).store}@`
+      const newName = typed.startsWith(prefix) ? typed.slice(prefix.length) : typed
+      const done = `renamed ${store} to ${prefix}${newName}`
+      return perform(context, { method: 'snapshot.rename', params: { store, newName }, done })
+    },
+  },
+  {
+    name: 'snapshot restore',
+    summary: 'makes the volume, or a range of it, what the snapshot is',
+    positionals: [snapshotPositional],
+    options: { ...rangeOption, ...yesOption },
+    examples: [
+      ['lockstep snapshot restore vol0@monday', 'the snapshot stays'],
+      ['lockstep snapshot restore vol0@monday --range 1M:64K', 'only 64 KiB from 1 MiB on'],
+    ],
+    run: restoreSnapshot,
+  },
+  {
+    name: 'snapshot refresh',
+    summary: 'makes the snapshot what its volume is now',
+    positionals: [snapshotPositional],
+    options: yesOption,
+    examples: [['lockstep snapshot refresh vol0@monday', 'what it held before is gone']],
+    async run(context) {
+      const store = snapshotName(context)
+      const { createdAt, snapshotOf } = await askStore(context, store)
+      const lost = `what ${store} holds (from ${createdAt}) will be lost: it becomes what ${snapshotOf} is now`
+      await confirm(context, { lost, name: store })
+      const done = `refreshed ${store}`
+      return perform(context, { method: 'snapshot.refresh', params: { store }, done })
+    },
+  },
+]
+
+function snapshotName(context: Context): string {
+  const name = context.arguments.text('snapshot')
+  readSnapshotName(name)
+  return name
+}
+
+async function createSnapshots(context: Context): Promise<ExitCode> {
+  const words = context.arguments.texts('snapshots')
+  if (context.arguments.isSet('all')) {
+    const [name] = words
+    if (words.length !== 1 || name === undefined || name.includes('@')) {
+      throw new UsageError('--all takes one name', 'lockstep snapshot create --all monday')
+    }
+    const done = `created @${name} of every volume`
+    return perform(context, { method: 'snapshot.create', params: { all: true, name }, done })
+  }
+  const parts = words.map(readSnapshotName)
+  const names = new Set(parts.map((part) => part.name))
+  const [name] = names
+  if (names.size !== 1 || name === undefined) {
+    throw new UsageError(
+      'the snapshots of one command have one name',
+      `lockstep snapshot create ${parts.map((part) => `${part.store}@${name}`).join(' ')}`,
+    )
+  }
+  const stores = parts.map((part) => part.store)
+  const done = `created ${words.join(', ')}`
+  return perform(context, { method: 'snapshot.create', params: { stores, name }, done })
+}
+
+async function restoreSnapshot(context: Context): Promise<ExitCode> {
+  const store = snapshotName(context)
+  const range = readRange(context.arguments.maybeText('range'))
+  const { snapshotOf, sizeBytes, createdAt } = await askStore(context, store)
+  const volume = snapshotOf ?? readSnapshotName(store).store
+  const what =
+    range === undefined
+      ? `all of ${volume} (${formatBytes(sizeBytes)})`
+      : `bytes ${range.offset} to ${range.offset + range.lengthBytes} of ${volume}`
+  const lost = `what was written to ${what} since ${createdAt} will be lost`
+  await confirm(context, { lost, name: volume })
+  const params = range === undefined ? { store } : { store, range }
+  const done = `restored ${what} from ${store}`
+  return perform(context, { method: 'snapshot.restore', params, done })
+}

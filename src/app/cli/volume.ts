@@ -1,0 +1,94 @@
+// The commands on volumes.
+import { ExitCode } from '../../core/errors.js'
+import { formatBytes } from '../../core/units.js'
+import type { StoreStatus } from '../../engine/api.js'
+import { type Command, yesOption } from './command.js'
+import { confirm } from './confirm.js'
+import { storeTable } from './format.js'
+import { perform } from './perform.js'
+import { ask, askStore } from './query.js'
+import { readSize } from './values.js'
+
+const volumePositional = { name: 'name', description: 'the volume' } as const
+const sizePositional = {
+  name: 'size',
+  description: 'bytes, or with K, M, G, T: 512, 64K, 10G (binary)',
+} as const
+
+export const volumeCommands: readonly Command[] = [
+  {
+    name: 'volume create',
+    summary: 'creates a volume of zeroes',
+    positionals: [{ name: 'name', description: 'the new name' }, sizePositional],
+    examples: [['lockstep volume create vol0 10G', 'a volume of 10 GiB, which takes no space yet']],
+    async run(context) {
+      const name = context.arguments.text('name')
+      const sizeBytes = readSize(context.arguments.text('size'), 'the size')
+      const done = `created ${name}, ${formatBytes(sizeBytes)},`
+      return perform(context, { method: 'volume.create', params: { name, sizeBytes }, done })
+    },
+  },
+  {
+    name: 'volume list',
+    summary: 'lists the volumes',
+    examples: [['lockstep volume list --json', 'for scripts']],
+    async run(context) {
+      const result = (await ask(context, 'volume.list')) as { volumes: readonly StoreStatus[] }
+      const none = 'no volumes; lockstep volume create vol0 1G makes one'
+      context.output.result(result, storeTable(result.volumes) || none)
+      return ExitCode.DONE
+    },
+  },
+  {
+    name: 'volume delete',
+    summary: 'deletes a volume and all its data',
+    positionals: [volumePositional],
+    options: yesOption,
+    examples: [['lockstep volume delete vol0', 'asks for the name first']],
+    async run(context) {
+      const name = context.arguments.text('name')
+      const store = await askStore(context, name)
+      const allocated = formatBytes(store.allocatedBytes)
+      const lost = `${name} with all its data (${allocated} of ${formatBytes(store.sizeBytes)} in use) will be lost`
+      await confirm(context, { lost, name })
+      return perform(context, {
+        method: 'volume.delete',
+        params: { name },
+        done: `deleted ${name}`,
+      })
+    },
+  },
+  {
+    name: 'volume rename',
+    summary: 'renames a volume, and with it its snapshots',
+    positionals: [volumePositional, { name: 'new', description: 'the new name' }],
+    examples: [['lockstep volume rename vol0 mail', 'vol0@monday becomes mail@monday']],
+    async run(context) {
+      const params = {
+        name: context.arguments.text('name'),
+        newName: context.arguments.text('new'),
+      }
+      const done = `renamed ${params.name} to ${params.newName}`
+      return perform(context, { method: 'volume.rename', params, done })
+    },
+  },
+  {
+    name: 'volume resize',
+    summary: 'makes a volume longer, or cuts it',
+    positionals: [volumePositional, { ...sizePositional, description: 'the new size' }],
+    options: yesOption,
+    examples: [['lockstep volume resize vol0 20G', 'the new part is zeroes']],
+    async run(context) {
+      const name = context.arguments.text('name')
+      const sizeBytes = readSize(context.arguments.text('size'), 'the size')
+      const store = await askStore(context, name)
+      if (sizeBytes < store.sizeBytes) {
+        const cut = formatBytes(store.sizeBytes - sizeBytes)
+        const lost = `the last ${cut} of ${name} (all from byte ${sizeBytes} on) will be lost`
+        await confirm(context, { lost, name })
+      }
+      const done = `resized ${name} from ${formatBytes(store.sizeBytes)} to ${formatBytes(sizeBytes)}`
+      return perform(context, { method: 'volume.resize', params: { name, sizeBytes }, done })
+    },
+  },
+]

@@ -1,0 +1,194 @@
+// The settings in force: flags, then LOCKSTEP_* variables, then lockstep.toml, then defaults; each with where it is from. A key that is
+// not known or a value that is not right is an error that names the place, never a default taken silently.
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { SettingReport } from '../control/api.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { formatBytes, parseSize } from '../core/units.js'
+import { nearest } from './nearest.js'
+import {
+  type Config,
+  otherVariables,
+  type Setting,
+  type SettingKey,
+  type SettingValue,
+  settingKeys,
+  settings,
+  variableOf,
+} from './settings.js'
+
+export type ResolvedConfig = {
+  readonly values: Config
+  readonly reports: readonly SettingReport[]
+  /** Sentences for the log: variables that look like ours and are none. */
+  readonly warnings: readonly string[]
+}
+
+export type ConfigSources = {
+  readonly directory: string
+  /** From the command line, by key; undefined where nothing was given. */
+  readonly flags: Readonly<Record<string, unknown>>
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Another file than DIR/lockstep.toml: must exist. */
+  readonly file?: string
+}
+
+type Given = { readonly value: SettingValue; readonly origin: string }
+
+/** Throws LockstepError INVALID_CONFIG. */
+export async function resolveConfig(sources: ConfigSources): Promise<ResolvedConfig> {
+  const { LOCKSTEP_CONFIG: fileVariable } = sources.environment
+  const file = sources.file ?? fileVariable
+  const path = file ?? join(sources.directory, 'lockstep.toml')
+  const inFile = await readConfigFile(path, { mustExist: file !== undefined })
+  const chosen = settingKeys.map((key): readonly [SettingKey, Given] => [
+    key,
+    fromFlag(key, sources.flags[key]) ??
+      fromVariable(key, sources.environment) ??
+      fromFile(key, inFile, path) ?? { value: settings[key].default, origin: 'default' },
+  ])
+  const values = Object.fromEntries(chosen.map(([key, { value }]) => [key, value])) as Config
+  const reports = chosen.map(([key, given]) => ({ key, ...given }))
+  return { values, reports, warnings: unknownVariables(sources.environment) }
+}
+
+function fromFlag(key: SettingKey, given: unknown): Given | undefined {
+  if (given === undefined || (Array.isArray(given) && given.length === 0)) return undefined
+  const origin = `--${key}`
+  return { value: readValue(settings[key], given, { origin, place: origin }), origin }
+}
+
+function fromVariable(
+  key: SettingKey,
+  environment: ConfigSources['environment'],
+): Given | undefined {
+  const origin = variableOf(key)
+  const text = environment[origin]
+  if (text === undefined || text === '') return undefined
+  const setting: Setting = settings[key]
+  const given = setting.type === 'list' ? text.split(/[\s,]+/).filter((part) => part !== '') : text
+  return { value: readValue(setting, given, { origin, place: `the variable ${origin}` }), origin }
+}
+
+function fromFile(
+  key: SettingKey,
+  inFile: Readonly<Record<string, unknown>>,
+  path: string,
+): Given | undefined {
+  if (!Object.hasOwn(inFile, key)) return undefined
+  const place = `${path}: ${key}`
+  return { value: readValue(settings[key], inFile[key], { origin: path, place }), origin: path }
+}
+
+async function readConfigFile(
+  path: string,
+  options: { readonly mustExist: boolean },
+): Promise<Readonly<Record<string, unknown>>> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    const errno = errnoNameOf(error)
+    if ((errno === 'ENOENT' || errno === 'ENOTDIR') && !options.mustExist) return {}
+    throw invalid(`${path} cannot be read: ${errno}`, `check the file: ls -l ${path}`)
+  }
+  const { parse, TomlError } = await import('smol-toml')
+  try {
+    const table = parse(text)
+    for (const key of Object.keys(table)) checkKey(key, path)
+    return table
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error
+    const reason = error.message.split('\n', 1)[0] ?? ''
+    throw invalid(`${path}, line ${error.line}: ${reason}`, `correct the line in ${path}`)
+  }
+}
+
+function checkKey(key: string, path: string): void {
+  if (settingKeys.some((known) => known === key)) return
+  const meant = nearest(key, settingKeys)
+  const action =
+    meant === undefined
+      ? `remove it from ${path}; lockstep config lists the known keys`
+      : `write ${meant} in ${path}, or remove the line`
+  throw invalid(`${path} has the unknown key "${key}"`, action)
+}
+
+function readValue(
+  setting: Setting,
+  given: unknown,
+  from: { readonly origin: string; readonly place: string },
+): SettingValue {
+  const wrong = (expected: string) =>
+    invalid(
+      `${from.place} must be ${expected}, not ${JSON.stringify(given)}`,
+      `correct ${from.origin}; the default is ${formatSetting(setting, setting.default)}`,
+    )
+  switch (setting.type) {
+    case 'flag': {
+      const words = new Map<unknown, boolean>([
+        [true, true],
+        [false, false],
+        ['true', true],
+        ['1', true],
+        ['yes', true],
+        ['false', false],
+        ['0', false],
+        ['no', false],
+      ])
+      const value = words.get(given)
+      if (value === undefined) throw wrong('true or false')
+      return value
+    }
+    case 'list': {
+      const list = typeof given === 'string' ? [given] : given
+      if (!Array.isArray(list) || !list.every((item) => typeof item === 'string')) {
+        throw wrong('a list of strings')
+      }
+      return list
+    }
+    case 'choice': {
+      const found = setting.choices.find((choice) => choice === given)
+      if (found === undefined) throw wrong(`one of ${setting.choices.join(', ')}`)
+      return found
+    }
+    default: {
+      const value = readNumber(setting.type, given)
+      const bounds = `from ${formatSetting(setting, setting.min)} to ${formatSetting(setting, setting.max)}`
+      if (value === undefined || value < setting.min || value > setting.max) {
+        const kind = setting.type === 'size' ? 'a size such as 64M' : 'a whole number'
+        throw wrong(`${kind}, ${bounds}`)
+      }
+      return value
+    }
+  }
+}
+
+function readNumber(type: 'integer' | 'size' | 'seconds', given: unknown): number | undefined {
+  if (typeof given === 'number') return Number.isSafeInteger(given) ? given : undefined
+  if (typeof given !== 'string') return undefined
+  if (type === 'size') return parseSize(given)
+  return /^\d{1,15}$/.test(given.trim()) ? Number(given) : undefined
+}
+
+/** A value as people read it. */
+export function formatSetting(setting: Setting, value: SettingReport['value']): string {
+  if (setting.type === 'size' && typeof value === 'number') return formatBytes(value)
+  if (setting.type === 'seconds') return `${value} s`
+  return Array.isArray(value) ? value.join(' ') : String(value)
+}
+
+function unknownVariables(environment: ConfigSources['environment']): readonly string[] {
+  const known = [...settingKeys.map(variableOf), ...otherVariables]
+  const unknown = Object.keys(environment).filter(
+    (name) => name.startsWith('LOCKSTEP_') && !known.includes(name),
+  )
+  return unknown.map((name) => {
+    const meant = nearest(name, known)
+    return `the variable ${name} is not known${meant === undefined ? '' : `; is it ${meant}?`}`
+  })
+}
+
+function invalid(message: string, action: string): LockstepError {
+  return new LockstepError('INVALID_CONFIG', message, action)
+}

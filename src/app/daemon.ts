@@ -1,0 +1,234 @@
+// The daemon: opens the data directory, the engine, the listeners and the control socket, in this order, and closes them in the reverse.
+// It is ready when all of them are; when one cannot be opened, those before it are closed and the reason is one sentence.
+import { chmod, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Limits, NbdServer } from '../../nbd/index.js'
+import type { Daemon, SettingReport } from '../control/api.js'
+import { ControlServer } from '../control/server.js'
+import { ExitCode, errnoNameOf, LockstepError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import { Engine } from '../engine/engine.js'
+import { NodeDisk } from '../storage/node-disk.js'
+import type { Output } from './cli/output.js'
+import { type ConfigSources, type ResolvedConfig, resolveConfig } from './config.js'
+import { examineSelf } from './doctor.js'
+import {
+  type ListenAddress,
+  type Listener,
+  listen,
+  parseListenUri,
+  passedSockets,
+} from './listen.js'
+import { createLogger } from './logger.js'
+import { nbdHooks } from './nbd-hooks.js'
+import { notifySystemd } from './notify.js'
+import type { Config } from './settings.js'
+import { handleProcessEnd, type ProcessEnd } from './shutdown.js'
+import { systemClock, systemRandom } from './system.js'
+import { ensureThreads } from './thread-pool.js'
+import { readVersion } from './version.js'
+
+const controlSocketName = 'control.sock'
+
+/** Runs until a signal stops it. Answers the exit code of a clean stop; a failed start throws the reason. */
+export async function serve(
+  options: ConfigSources & { readonly output: Output },
+): Promise<ExitCode> {
+  const { directory, environment, output } = options
+  const config = await resolveConfig(options)
+  const isPretty = output.terminal.stderr.isTTY === true && !output.isJson
+  const { log, flush } = await createLogger({ level: config.values['log-level'], isPretty })
+  const isExplicit = config.reports.some(
+    ({ key, origin }) => key === 'threads' && origin !== 'default',
+  )
+  ensureThreads(config.values.threads, { isExplicit, log })
+  for (const warning of config.warnings) log.warn({}, warning)
+  const end = handleProcessEnd({ log, flush })
+  const addresses = listenAddresses(config, environment)
+  const daemon = await RunningDaemon.start({ directory, config, addresses, log, end }).catch(
+    (error: unknown) => {
+      // What a person can mend is said once, as text; anything else needs its stack.
+      if (!(error instanceof LockstepError)) log.fatal({ err: error }, 'cannot start')
+      flush()
+      throw error
+    },
+  )
+  try {
+    await notifySystemd(['--ready'], { environment, log })
+    log.info({ listeners: daemon.listeners() }, 'ready')
+    const signal = await end.asked
+    log.info({ signal }, 'stopping')
+    void notifySystemd(['--stopping'], { environment, log })
+    await daemon.stop()
+    log.info({}, 'stopped')
+    return ExitCode.DONE
+  } finally {
+    flush()
+  }
+}
+
+function listenAddresses(
+  config: ResolvedConfig,
+  environment: ConfigSources['environment'],
+): readonly ListenAddress[] {
+  const passed = passedSockets(environment)
+  const isDefault = config.reports.some(
+    ({ key, origin }) => key === 'listen' && origin === 'default',
+  )
+  // What systemd passes takes the place of the default, and stands beside what was asked for.
+  const asked = passed.length > 0 && isDefault ? [] : config.values.listen
+  return [...passed, ...asked.map(parseListenUri)]
+}
+
+class RunningDaemon implements Daemon {
+  readonly version = readVersion()
+  readonly engine: Engine
+  readonly #disk: NodeDisk
+  readonly #nbd: NbdServer
+  readonly #reports: readonly SettingReport[]
+  readonly #listeners: Listener[] = []
+  #control: ControlServer | undefined
+
+  private constructor(options: {
+    readonly engine: Engine
+    readonly disk: NodeDisk
+    readonly nbd: NbdServer
+    readonly reports: readonly SettingReport[]
+  }) {
+    this.engine = options.engine
+    this.#disk = options.disk
+    this.#nbd = options.nbd
+    this.#reports = options.reports
+  }
+
+  static async start(options: {
+    readonly directory: string
+    readonly config: ResolvedConfig
+    readonly addresses: readonly ListenAddress[]
+    readonly log: Log
+    readonly end: ProcessEnd
+  }): Promise<RunningDaemon> {
+    const { directory, config, log, end } = options
+    await makePrivate(directory, log)
+    const disk = await NodeDisk.open(directory)
+    const engine = await Engine.open({
+      disk,
+      log,
+      clock: systemClock,
+      random: systemRandom,
+      connectionsPerExportMax: config.values['connections-per-export'],
+    }).catch(async (error: unknown) => {
+      await disk.close()
+      throw explained(error, directory)
+    })
+    const nbd = new NbdServer({
+      exports: engine.exports,
+      limits: nbdLimits(config.values),
+      hooks: nbdHooks({ log: log.child({ component: 'nbd' }), die: end.die, clock: systemClock }),
+    })
+    const daemon = new RunningDaemon({ engine, disk, nbd, reports: config.reports })
+    try {
+      await daemon.#open(options)
+      return daemon
+    } catch (error) {
+      await daemon.stop()
+      throw error
+    }
+  }
+
+  async #open(options: {
+    readonly directory: string
+    readonly config: ResolvedConfig
+    readonly addresses: readonly ListenAddress[]
+    readonly log: Log
+  }): Promise<void> {
+    const { values } = options.config
+    for (const address of options.addresses) {
+      const listener = await listen(address, {
+        isInsecureAllowed: values.insecure,
+        createListener: () => this.#nbd.createListener(),
+      })
+      this.#listeners.push(listener)
+    }
+    this.#control = await ControlServer.open({
+      path: join(options.directory, controlSocketName),
+      daemon: this,
+      log: options.log,
+      limits: {
+        connectionCountMax: values['control-connections'],
+        lineBytesMax: values['control-line-bytes'],
+      },
+    })
+  }
+
+  listeners(): readonly string[] {
+    return this.#listeners.map((listener) => listener.uri)
+  }
+
+  settings(): readonly SettingReport[] {
+    return this.#reports
+  }
+
+  doctor() {
+    return examineSelf({ status: this.engine.status(), disk: this.#disk })
+  }
+
+  /** Clients first, then operators, then the data. Rejects when the last flush failed. */
+  async stop(): Promise<void> {
+    try {
+      await this.#nbd.stop()
+      await this.#control?.stop()
+      await this.engine.close()
+    } finally {
+      await this.#disk.close()
+    }
+  }
+}
+
+/** The control socket and the data are the owner's alone. */
+async function makePrivate(directory: string, log: Log): Promise<void> {
+  const found = await stat(directory).catch(() => undefined)
+  if (found === undefined || !found.isDirectory()) {
+    throw new LockstepError(
+      'NOT_INITIALISED',
+      `${directory} is not a directory`,
+      `make a node there: lockstep init ${directory}`,
+    )
+  }
+  if ((found.mode & 0o077) === 0) return
+  try {
+    await chmod(directory, 0o700)
+    log.warn({ directory }, 'the data directory was open to other users; it is private now')
+  } catch (error) {
+    throw new LockstepError(
+      'IO_ERROR',
+      `${directory} is open to other users and cannot be made private (${errnoNameOf(error)})`,
+      `run as its owner, or: chmod 700 ${directory}`,
+    )
+  }
+}
+
+/** Errors of the disk itself, which say an errno and no more, as a sentence. */
+function explained(error: unknown, directory: string): unknown {
+  const { code, path } = (error ?? {}) as { code?: unknown; path?: unknown }
+  if (error instanceof LockstepError || typeof code !== 'string') return error
+  const where = typeof path === 'string' ? path : directory
+  const message = `${where} cannot be opened: ${errnoNameOf(error)}`
+  return new LockstepError('IO_ERROR', message, `lockstep doctor --dir ${directory}`)
+}
+
+function nbdLimits(values: Config): Partial<Limits> {
+  return {
+    connectionCountMax: values.connections,
+    handshakeCountMax: values.handshakes,
+    handshakeTimeoutMs: values['handshake-timeout'] * 1000,
+    optionCountMax: values.options,
+    optionBytesMax: values['option-bytes'],
+    payloadBytesMax: values['payload-bytes'],
+    requestCountMax: values['requests-in-flight'],
+    inFlightBytesMax: values['bytes-in-flight'],
+    unreadBytesMax: values['unread-bytes'],
+    unreadTimeoutMs: values['unread-timeout'] * 1000,
+    processBytesMax: values['memory-bytes'],
+  }
+}

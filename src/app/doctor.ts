@@ -1,0 +1,218 @@
+// Looks for what is wrong or slower than it could be: each check answers one sentence, and what to do. Some only the daemon can
+// answer (examineSelf), the rest is seen from outside (examine). A check that fails itself is a finding, never an exception.
+import { access, constants, readFile, stat, statfs } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import type { DoctorCheck } from '../control/api.js'
+import type { Disk } from '../core/disk.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { formatBytes, GiB } from '../core/units.js'
+import type { GroupStatus } from '../engine/api.js'
+import { nativeSupport } from '../storage/native.js'
+import { settings } from './settings.js'
+import { threadCount } from './thread-pool.js'
+
+/** Below this a sparse pool will soon have no room. */
+const freeBytesLow = 1 * GiB
+/** Replay after a crash takes as long as the journal is full. */
+const journalFullFraction = 0.9
+const probeName = 'doctor.tmp'
+const probeBytes = 65536
+const minorMin = 19
+
+type Finding = Omit<DoctorCheck, 'name'>
+
+const ok = (message: string): Finding => ({ result: 'ok', message })
+const hint = (message: string, action: string): Finding => ({ result: 'hint', message, action })
+const wrong = (message: string, action: string): Finding => ({ result: 'wrong', message, action })
+
+async function check(name: string, find: () => Finding | Promise<Finding>): Promise<DoctorCheck> {
+  try {
+    return { name, ...(await find()) }
+  } catch (error) {
+    const cause = error instanceof Error ? error.message : String(error)
+    return { name, ...wrong(`the check failed: ${cause}`, "read the daemon's log") }
+  }
+}
+
+/** All checks: of this machine and the directory, then those of the daemon if it answers. */
+export async function examine(options: {
+  readonly directory: string
+  readonly ofDaemon: () => Promise<readonly DoctorCheck[]>
+}): Promise<readonly DoctorCheck[]> {
+  const { directory } = options
+  const outside = await Promise.all([
+    check('node version', nodeVersion),
+    check('data directory', () => dataDirectory(directory)),
+    check('disk space', () => diskSpace(directory)),
+    check('kernel module', kernelModule),
+    check('nbd-client', kernelClient),
+    check('systemd unit', systemdUnit),
+  ])
+  try {
+    const daemon: DoctorCheck = {
+      name: 'daemon',
+      ...ok(`answers on ${join(directory, 'control.sock')}`),
+    }
+    return [...outside, daemon, ...(await options.ofDaemon())]
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    return [
+      ...outside,
+      { name: 'daemon', ...wrong(error.message, error.action) },
+      await nativeCalls(),
+    ]
+  }
+}
+
+/** What only the running daemon knows. */
+export async function examineSelf(options: {
+  readonly status: GroupStatus
+  readonly disk: Disk
+}): Promise<readonly DoctorCheck[]> {
+  return Promise.all([
+    check('durability', () => durability(options.status)),
+    check('journal', () => journal(options.status)),
+    nativeCalls(),
+    check('hole punching', () => holePunching(options.disk)),
+    check('threads', threads),
+    check('service manager', serviceManager),
+  ])
+}
+
+function nodeVersion(): Finding {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  const isNew = major > 20 || (major === 20 && minor >= minorMin)
+  return isNew
+    ? ok(`Node ${process.versions.node}`)
+    : wrong(`Node ${process.versions.node} is too old`, 'install Node 20.19 or later')
+}
+
+async function dataDirectory(directory: string): Promise<Finding> {
+  const found = await stat(directory).catch(() => undefined)
+  if (found === undefined) return wrong(`${directory} is not there`, `lockstep init ${directory}`)
+  const isPool = await stat(join(directory, 'checkpoint')).catch(() => undefined)
+  if (isPool === undefined) {
+    return wrong(`${directory} holds no node`, `lockstep init ${directory}`)
+  }
+  if ((found.mode & 0o077) !== 0) {
+    return wrong(`${directory} is open to other users`, `chmod 700 ${directory}`)
+  }
+  return ok(`${directory} is private to its owner`)
+}
+
+async function diskSpace(directory: string): Promise<Finding> {
+  const found = await statfs(directory)
+  const freeBytes = found.bavail * found.bsize
+  const message = `${formatBytes(freeBytes)} free on the file system of ${directory}`
+  return freeBytes >= freeBytesLow
+    ? ok(message)
+    : hint(message, 'delete snapshots, or make the file system larger: writes fail when it is full')
+}
+
+async function kernelModule(): Promise<Finding> {
+  const isLoaded = await exists('/sys/module/nbd')
+  return isLoaded
+    ? ok('nbd is loaded in this kernel')
+    : hint(
+        'nbd is not loaded in this kernel; only a client on this machine needs it',
+        'modprobe nbd',
+      )
+}
+
+async function kernelClient(): Promise<Finding> {
+  const { PATH: path = '' } = process.env
+  const places = [...path.split(delimiter), '/usr/sbin', '/sbin']
+  for (const place of places) {
+    if (await exists(join(place, 'nbd-client'))) return ok(join(place, 'nbd-client'))
+  }
+  return hint(
+    'nbd-client is not installed; only a client on this machine needs it',
+    'apt install nbd-client',
+  )
+}
+
+async function systemdUnit(): Promise<Finding> {
+  for (const place of [
+    '/etc/systemd/system',
+    '/usr/local/lib/systemd/system',
+    '/usr/lib/systemd/system',
+  ]) {
+    const path = join(place, 'lockstep@.service')
+    if (await exists(path)) return ok(path)
+  }
+  return hint('no systemd unit is installed', 'cp systemd/lockstep@.service /etc/systemd/system/')
+}
+
+function durability(status: GroupStatus): Finding {
+  const { failure } = status
+  return failure === undefined
+    ? ok('every flush so far has reached the disk')
+    : wrong(failure.message, failure.action)
+}
+
+function journal(status: GroupStatus): Finding {
+  const { journalBytes, journalUsedBytes } = status.pool
+  const part = Math.floor((journalUsedBytes / journalBytes) * 100)
+  const message = `${part} % of ${formatBytes(journalBytes)} in use`
+  return journalUsedBytes < journalBytes * journalFullFraction
+    ? ok(message)
+    : hint(message, 'wait: a checkpoint empties it; a start after a crash now would take longer')
+}
+
+function nativeCalls(): Promise<DoctorCheck> {
+  return check('native calls', () => {
+    const { preadv2, punch, flock, reason } = nativeSupport()
+    if (preadv2 && punch && flock) return ok('preadv2, fallocate and flock are used directly')
+    const lacks = 'cached reads take a thread, and freed space stays allocated'
+    return hint(`${reason ?? 'not all calls are there'}; ${lacks}`, 'npm install koffi')
+  })
+}
+
+async function holePunching(disk: Disk): Promise<Finding> {
+  const file = await disk.open(probeName, { create: true })
+  try {
+    await file.write([Buffer.alloc(probeBytes, 1)], 0)
+    return (await file.punch(0, probeBytes))
+      ? ok('space that is freed goes back to the file system')
+      : hint(
+          'space that is freed is used again, but does not go back to the file system',
+          'install koffi, and keep the data on ext4, xfs, btrfs or tmpfs',
+        )
+  } finally {
+    await file.close()
+    await disk.remove(probeName)
+  }
+}
+
+function threads(): Finding {
+  const count = threadCount()
+  const wanted = settings.threads.default
+  return count >= wanted
+    ? ok(`${count} threads for reads that wait for the disk`)
+    : hint(
+        `${count} threads for reads that wait for the disk, fewer than ${wanted}`,
+        `start with UV_THREADPOOL_SIZE=${wanted}, or: npm install koffi`,
+      )
+}
+
+async function serviceManager(): Promise<Finding> {
+  const { INVOCATION_ID: id } = process.env
+  if (id === undefined) {
+    return hint(
+      'the daemon was started by hand: nothing restarts it',
+      'systemctl start lockstep@NAME',
+    )
+  }
+  const groups = await readFile('/proc/self/cgroup', 'utf8').catch(() => '')
+  const unit = /[^/\n]+\.service/.exec(groups)?.[0]
+  return ok(`started by systemd${unit === undefined ? '' : ` as ${unit}`}`)
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.F_OK)
+    return true
+  } catch (error) {
+    return errnoNameOf(error) === 'EACCES'
+  }
+}

@@ -1,0 +1,86 @@
+// Makes a directory a node: private to its owner, locked while it is made. An interrupted init leaves nothing that serve would take.
+import { chmod, mkdir, readdir } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { initGroup } from '../engine/engine.js'
+import { NodeDisk } from '../storage/node-disk.js'
+import { systemClock, systemRandom } from './system.js'
+
+export type InitRequest = {
+  readonly directory: string
+  /** Take a data file that is not empty; its content is lost. */
+  readonly overwrite: boolean
+  readonly node?: string
+  readonly chunkBytes?: number
+  readonly journalBytes?: number
+  /** An absolute path. */
+  readonly data?: string
+}
+
+const nodeNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
+/** What a node or an interrupted init leaves: anything else is somebody's. */
+const ownNames = /^(data|checkpoint(\.tmp)?|journal-[01]|lock|lockstep\.toml|control\.sock)$/
+
+/** Rejects with a LockstepError that says what to do. */
+export async function initDirectory(
+  request: InitRequest,
+): Promise<{ node: string; directory: string }> {
+  const { directory } = request
+  const node = checkNodeName(request.node ?? defaultNodeName())
+  await makeDirectory(directory)
+  await using disk = await NodeDisk.open(directory)
+  await initGroup(disk, {
+    node,
+    random: systemRandom,
+    clock: systemClock,
+    overwrite: request.overwrite,
+    ...(request.chunkBytes === undefined ? {} : { chunkBytes: request.chunkBytes }),
+    ...(request.journalBytes === undefined ? {} : { journalBytes: request.journalBytes }),
+    ...(request.data === undefined ? {} : { dataName: request.data }),
+  }).catch((error: unknown) => {
+    throw error instanceof LockstepError ? error : cannotMake(directory, error)
+  })
+  return { node, directory }
+}
+
+function checkNodeName(name: string): string {
+  if (nodeNamePattern.test(name)) return name
+  throw new LockstepError(
+    'INVALID_NAME',
+    `"${name.slice(0, 64)}" cannot be a node's name`,
+    'use 1 to 63 letters, digits and . _ - such as --node alpha',
+  )
+}
+
+function defaultNodeName(): string {
+  const name = hostname().split('.', 1)[0] ?? ''
+  return nodeNamePattern.test(name) ? name : 'node'
+}
+
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    const stranger = (await readdir(directory)).find((name) => !ownNames.test(name))
+    if (stranger !== undefined) {
+      throw new LockstepError(
+        'INVALID_ARGUMENT',
+        `${directory} is not empty: it holds ${stranger}`,
+        'choose an empty or a new directory: it becomes private to the node',
+      )
+    }
+    await chmod(directory, 0o700)
+  } catch (error) {
+    throw error instanceof LockstepError ? error : cannotMake(directory, error)
+  }
+}
+
+function cannotMake(directory: string, error: unknown): LockstepError {
+  const errno = errnoNameOf(error)
+  const code = errno === 'ENOSPC' || errno === 'EDQUOT' ? 'NO_SPACE' : 'IO_ERROR'
+  const action =
+    code === 'NO_SPACE'
+      ? 'choose a file system with more room, or a smaller --journal-size'
+      : 'choose a directory that you may write to'
+  const cause = error instanceof Error ? error.message : errno
+  return new LockstepError(code, `${directory} cannot be made a node: ${cause}`, action)
+}

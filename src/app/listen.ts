@@ -1,0 +1,169 @@
+// Where the daemon listens: URIs to addresses, addresses to listening sockets. What other machines can reach needs TLS or an explicit
+// `insecure`; that is decided on addresses, never on how they are written.
+import { lookup } from 'node:dns/promises'
+import { once } from 'node:events'
+import { type AddressInfo, BlockList, isIP, type Server } from 'node:net'
+import { resolve } from 'node:path'
+import { claimSocketPath } from '../control/socket-path.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
+
+export type ListenAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly uri: string }
+  | { readonly kind: 'unix'; readonly path: string; readonly uri: string }
+  /** A socket that systemd opened and passed to us. */
+  | { readonly kind: 'passed'; readonly fd: number; readonly uri: string }
+
+/** IANA's port for NBD. */
+const portDefault = 10809
+/** sd_listen_fds(3): the first socket passed. */
+const firstPassedFd = 3
+/** More than any unit has; a number in the environment is not trusted. */
+const passedCountMax = 64
+
+const loopback = new BlockList()
+loopback.addSubnet('127.0.0.0', 8, 'ipv4')
+loopback.addAddress('::1', 'ipv6')
+
+const examples =
+  'nbd://127.0.0.1:10809, nbd://[::1]:10809 or nbd+unix:///?socket=/run/lockstep.sock'
+
+/** Throws LockstepError INVALID_CONFIG. */
+export function parseListenUri(uri: string): ListenAddress {
+  const wrong = (reason: string) =>
+    new LockstepError('INVALID_CONFIG', `cannot listen on ${uri}: ${reason}`, `use ${examples}`)
+  let url: URL
+  try {
+    url = new URL(uri)
+  } catch {
+    throw wrong('it is not a URI')
+  }
+  if (url.protocol === 'nbds:' || url.protocol === 'nbds+unix:') {
+    throw wrong('this version does not speak TLS')
+  }
+  if (url.protocol === 'nbd+unix:') {
+    const path = /^\?socket=([^&]+)$/.exec(url.search)?.[1]
+    if (url.hostname !== '' || path === undefined) throw wrong('it needs exactly ?socket=PATH')
+    return { kind: 'unix', path: resolve(decodePath(path) ?? ''), uri }
+  }
+  if (url.protocol !== 'nbd:') throw wrong('it is not an nbd: or nbd+unix: URI')
+  if (url.hostname === '') throw wrong('it names no host')
+  if (!['', '/'].includes(url.pathname)) throw wrong('a listener offers all stores: name none')
+  if (url.search !== '' || url.hash !== '' || url.username !== '')
+    throw wrong('it has more than HOST:PORT')
+  const port = url.port === '' ? portDefault : Number(url.port)
+  return { kind: 'tcp', host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port, uri }
+}
+
+function decodePath(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** The sockets that systemd passed to this very process. */
+export function passedSockets(
+  environment: Readonly<Record<string, string | undefined>>,
+): readonly ListenAddress[] {
+  const { LISTEN_PID: pid, LISTEN_FDS: count } = environment
+  if (pid !== String(process.pid) || count === undefined || !/^\d{1,3}$/.test(count)) return []
+  return Array.from({ length: Math.min(Number(count), passedCountMax) }, (_, index) => {
+    const fd = firstPassedFd + index
+    return { kind: 'passed', fd, uri: `fd:${fd}` }
+  })
+}
+
+export type Listener = {
+  readonly server: Server
+  /** With the real port. */
+  readonly uri: string
+}
+
+/** Listens, and answers the socket with its real address. Throws LockstepError: IN_USE, INVALID_CONFIG, NEEDS_CONFIRMATION when it would be open to other machines. */
+export async function listen(
+  address: ListenAddress,
+  options: { readonly isInsecureAllowed: boolean; readonly createListener: () => Server },
+): Promise<Listener> {
+  const server = options.createListener()
+  if (address.kind === 'unix') await claimSocketPath(address.path)
+  try {
+    if (address.kind === 'tcp') {
+      const host = await addressOf(address)
+      if (!options.isInsecureAllowed && !isLoopback(host)) throw openToOthers(address.uri)
+      server.listen({ host, port: address.port, ipv6Only: true })
+    } else if (address.kind === 'unix') server.listen({ path: address.path })
+    else server.listen({ fd: address.fd })
+    await once(server, 'listening')
+  } catch (error) {
+    server.close()
+    throw error instanceof LockstepError ? error : cannotListen(address, error)
+  }
+  const bound = server.address()
+  if (!options.isInsecureAllowed && bound !== null && typeof bound === 'object') {
+    if (!isLoopback(bound.address)) {
+      server.close()
+      throw openToOthers(address.uri)
+    }
+  }
+  return { server, uri: uriOf(bound, address) }
+}
+
+async function addressOf(address: ListenAddress & { readonly kind: 'tcp' }): Promise<string> {
+  if (isIP(address.host) !== 0) return address.host
+  try {
+    return (await lookup(address.host)).address
+  } catch (error) {
+    throw new LockstepError(
+      'INVALID_CONFIG',
+      `cannot listen on ${address.uri}: the name ${address.host} has no address (${errnoNameOf(error)})`,
+      'use the address itself',
+    )
+  }
+}
+
+export function isLoopback(address: string): boolean {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
+  const plain = mapped ?? address
+  const family = isIP(plain)
+  return family !== 0 && loopback.check(plain, family === 6 ? 'ipv6' : 'ipv4')
+}
+
+function uriOf(bound: AddressInfo | string | null, address: ListenAddress): string {
+  if (typeof bound === 'string') return `nbd+unix:///?socket=${encodeURI(bound)}`
+  if (bound === null || bound.port === undefined) return address.uri
+  const host = isIP(bound.address) === 6 ? `[${bound.address}]` : bound.address
+  return `nbd://${host}:${bound.port}`
+}
+
+function openToOthers(uri: string): LockstepError {
+  return new LockstepError(
+    'NEEDS_CONFIRMATION',
+    `${uri} is open to other machines, without TLS: anybody there could read and write every store`,
+    'listen on 127.0.0.1 or on a Unix socket, or add --insecure',
+  )
+}
+
+function cannotListen(address: ListenAddress, error: unknown): LockstepError {
+  const errno = errnoNameOf(error)
+  const target = address.kind === 'unix' ? address.path : address.uri
+  if (errno === 'EADDRINUSE') {
+    const action =
+      address.kind === 'tcp'
+        ? `find the other process (ss -ltnp 'sport = :${address.port}'), or choose another port with --listen`
+        : 'stop the other process, or choose another path with --listen'
+    return new LockstepError('IN_USE', `cannot listen on ${target}: the address is taken`, action)
+  }
+  if (errno === 'EACCES') {
+    const action =
+      address.kind === 'tcp'
+        ? 'choose a port from 1024 up with --listen'
+        : 'check the permissions of the directory'
+    return new LockstepError('INVALID_CONFIG', `cannot listen on ${target}: no permission`, action)
+  }
+  return new LockstepError(
+    'INVALID_CONFIG',
+    `cannot listen on ${target}: ${errno}`,
+    'check the address, or choose another one with --listen',
+  )
+}
