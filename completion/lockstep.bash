@@ -1,0 +1,63 @@
+# Completion of lockstep for bash. Made from the table of commands by scripts/completion: do not edit.
+_lockstep() {
+  local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}"
+  local command="" count=0 options="" word index
+  COMPREPLY=()
+  case "$prev" in
+    --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")); return ;;
+    --range|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
+    --for) COMPREPLY=($(compgen -W "ready in-sync promotable" -- "$cur")); return ;;
+    --data|--config) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    --log-level) COMPREPLY=($(compgen -W "fatal error warn info debug trace silent" -- "$cur")); return ;;
+  esac
+  for ((index = 1; index < COMP_CWORD; index++)); do
+    word="${COMP_WORDS[index]}"
+    case "$word" in
+      --dir|--range|--for|--timeout|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
+      -*) continue ;;
+    esac
+    case "$command" in
+      "") command="$word" ;;
+      volume|snapshot) command="$command $word" ;;
+      *) count=$((count + 1)) ;;
+    esac
+  done
+  case "$command" in
+    "") COMPREPLY=($(compgen -W "volume snapshot sync batch status dirty events wait init serve config doctor completion --help --version" -- "$cur")); return ;;
+    volume) COMPREPLY=($(compgen -W "create list delete rename resize --help" -- "$cur")); return ;;
+    snapshot) COMPREPLY=($(compgen -W "create list delete rename restore refresh --help" -- "$cur")); return ;;
+    "volume create") options="--dir --json --help -h" ;;
+    "volume list") options="--dir --json --help -h" ;;
+    "volume delete") options="--dir --json --help -h --yes -y" ;;
+    "volume rename") options="--dir --json --help -h" ;;
+    "volume resize") options="--dir --json --help -h --yes -y" ;;
+    "snapshot create") options="--dir --json --help -h --all" ;;
+    "snapshot list") options="--dir --json --help -h" ;;
+    "snapshot delete") options="--dir --json --help -h --yes -y" ;;
+    "snapshot rename") options="--dir --json --help -h" ;;
+    "snapshot restore") options="--dir --json --help -h --range --yes -y" ;;
+    "snapshot refresh") options="--dir --json --help -h --yes -y" ;;
+    "sync") options="--dir --json --help -h --range --yes -y" ;;
+    "batch") options="--dir --json --help -h --yes -y" ;;
+    "status") options="--dir --json --help -h --unhealthy -x --watch" ;;
+    "dirty") options="--dir --json --help -h" ;;
+    "events") options="--dir --json --help -h --follow -f" ;;
+    "wait") options="--dir --json --help -h --for --timeout" ;;
+    "init") options="--dir --json --help -h --node --chunk-size --data --journal-size --yes -y" ;;
+    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
+    "config") options="--dir --json --help -h --config" ;;
+    "doctor") options="--dir --json --help -h" ;;
+    "completion") options="--dir --json --help -h" ;;
+  esac
+  if [[ "$cur" == -* ]]; then
+    COMPREPLY=($(compgen -W "$options" -- "$cur"))
+    return
+  fi
+  case "$command:$count" in
+    "batch:0") compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
+    "init:0") compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")) ;;
+    "serve:0") compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")) ;;
+    "completion:0") COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
+  esac
+}
+complete -F _lockstep lockstep

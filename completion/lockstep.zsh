@@ -1,0 +1,266 @@
+#compdef lockstep
+# Completion of lockstep for zsh. Made from the table of commands by scripts/completion: do not edit.
+_lockstep_volume() {
+  local -a subcommands=(
+    'create:creates a volume of zeroes'
+    'list:lists the volumes'
+    'delete:deletes a volume and all its data'
+    'rename:renames a volume, and with it its snapshots'
+    'resize:makes a volume longer, or cuts it'
+  )
+  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  shift words; (( CURRENT-- ))
+  case "$words[1]" in
+    create)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '1:the new name: ' \
+        '2:bytes, or with K, M, G, T\: 512, 64K, 10G (binary): ' ;;
+    list)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    delete)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1:the volume: ' ;;
+    rename)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '1:the volume: ' \
+        '2:the new name: ' ;;
+    resize)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1:the volume: ' \
+        '2:the new size: ' ;;
+  esac
+}
+_lockstep_snapshot() {
+  local -a subcommands=(
+    'create:keeps what one store or several hold now, all at one position'
+    'list:lists the snapshots, of one volume or of all'
+    'delete:deletes a snapshot; its volume stays as it is'
+    'rename:gives a snapshot a new name after the @'
+    'restore:makes the volume, or a range of it, what the snapshot is'
+    'refresh:makes the snapshot what its volume is now'
+  )
+  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  shift words; (( CURRENT-- ))
+  case "$words[1]" in
+    create)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--all[every volume of the group]' \
+        '*:VOLUME@SNAPSHOT, one or several with one name; with --all the name alone: ' ;;
+    list)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '1::only of this volume: ' ;;
+    delete)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1:VOLUME@SNAPSHOT: ' ;;
+    rename)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '1:VOLUME@SNAPSHOT: ' \
+        '2:the new name: ' ;;
+    restore)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--range[only these bytes, such as 0\:64K]:offset\:length: ' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1:VOLUME@SNAPSHOT: ' ;;
+    refresh)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1:VOLUME@SNAPSHOT: ' ;;
+  esac
+}
+_lockstep() {
+  local -a subcommands=(
+    'volume:creates, lists, deletes, renames and resizes volumes'
+    'snapshot:creates, lists, deletes, renames, restores and refreshes snapshots'
+    'sync:makes a store, or a range of it, what another one is'
+    'batch:performs a set of operations at one position\: all or none'
+    'status:shows the state of the node, its stores and its pool'
+    'dirty:shows how much of a store changed since its newest snapshot, and where'
+    'events:shows what happened lately'
+    'wait:waits until the node is in a state'
+    'init:makes a new, empty node in a directory'
+    'serve:runs the daemon in the foreground'
+    'config:shows the settings in force and where each is from'
+    'doctor:looks for what is wrong, or slower than it could be'
+    'completion:prints the completion file of a shell'
+  )
+  while (( CURRENT > 2 )) && [[ "$words[2]" == -* ]]; do
+    local count=1
+    [[ "$words[2]" == --dir ]] && count=2
+    (( CURRENT > count + 1 )) || return
+    words=("$words[1]" "${(@)words[2+count,-1]}"); (( CURRENT -= count ))
+  done
+  if (( CURRENT == 2 )); then
+    _describe command subcommands
+    _arguments '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' '--json[prints one JSON document, failures included]' '--help[shows this help]' '-h[shows this help]'
+    return
+  fi
+  shift words; (( CURRENT-- ))
+  case "$words[1]" in
+    volume) _lockstep_volume ;;
+    snapshot) _lockstep_snapshot ;;
+    sync)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--range[only these bytes, such as 0\:64K]:offset\:length: ' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1:the store that is read: ' \
+        '2:the store that is overwritten: ' ;;
+    batch)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1:a JSON array of operations; - is stdin:_files' ;;
+    status)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--unhealthy[only what is unhealthy (exit code 6)]' \
+        '-x[only what is unhealthy (exit code 6)]' \
+        '--watch[again every second, until Ctrl-C]' ;;
+    dirty)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '1::one store; else every volume: ' ;;
+    events)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--follow[goes on until Ctrl-C]' \
+        '-f[goes on until Ctrl-C]' ;;
+    wait)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--for[ready, in-sync, promotable]:state:(ready in-sync promotable)' \
+        '--timeout[seconds (60)]:s: ' ;;
+    init)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--node[the node'\''s name (this machine'\''s name)]:name: ' \
+        '--chunk-size[unit of space and of sharing, 4K to 1M (64K)]:size: ' \
+        '--data[where the data goes (DIR/data)]:file-or-device:_files' \
+        '--journal-size[of each of the two journal files (64M)]:size: ' \
+        '--yes[overwrites a data file that is not empty]' \
+        '-y[overwrites a data file that is not empty]' \
+        '1::where the node keeps its data:_files -/' ;;
+    serve)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--config[instead of DIR/lockstep.toml]:file:_files' \
+        '*--listen[where clients connect\: nbd\://HOST\:PORT or nbd+unix\:///?socket=PATH; repeatable (nbd\://127.0.0.1\:10809)]:uri: ' \
+        '--log-level[the least important messages to be logged (info)]:level:(fatal error warn info debug trace silent)' \
+        '--insecure[allows a listener that other machines reach without TLS]' \
+        '--threads[threads for disk reads and writes that have to wait for the disk (32)]:n: ' \
+        '--connections[NBD connections in all (256)]:n: ' \
+        '--connections-per-export[NBD connections to one store (64)]:n: ' \
+        '--handshakes[connections that have not chosen a store yet (16)]:n: ' \
+        '--handshake-timeout[seconds from the first byte to the choice of a store (10)]:s: ' \
+        '--options[options that one handshake may send (32)]:n: ' \
+        '--option-bytes[length of one option (65536)]:size: ' \
+        '--payload-bytes[data of one request; clients are told (33554432)]:size: ' \
+        '--requests-in-flight[requests of one connection under way at once (128)]:n: ' \
+        '--bytes-in-flight[data of these requests (67108864)]:size: ' \
+        '--unread-timeout[seconds after which a client that takes no reply is closed (60)]:s: ' \
+        '--unread-bytes[replies that a client has not taken, above which it is closed (100663296)]:size: ' \
+        '--memory-bytes[data of all connections under way; above, requests wait (201326592)]:size: ' \
+        '--control-connections[connections to the control socket (16)]:n: ' \
+        '--control-line-bytes[length of one line on the control socket (1048576)]:size: ' \
+        '1::where the node keeps its data:_files -/' ;;
+    config)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--config[instead of DIR/lockstep.toml]:file:_files' ;;
+    doctor)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    completion)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '1:bash, zsh, fish:(bash zsh fish)' ;;
+  esac
+}
+if [[ "$funcstack[1]" == _lockstep ]]; then _lockstep "$@"; else compdef _lockstep lockstep; fi
