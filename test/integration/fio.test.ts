@@ -33,6 +33,7 @@ async function fio(uri: string, ...flags: readonly string[]): Promise<FioReport>
     ['--name=t', '--ioengine=nbd', `--uri=${uri}`, ...verify, ...flags, `--output=${file}`],
     {
       timeoutMs: 120_000,
+      cwd: directory,
     },
   )
   const text = await readFile(file, 'utf8')
@@ -83,7 +84,7 @@ t.test('a block that was changed behind its back would be noticed', { skip }, as
   await output('qemu-io', change)
   const target = ['--name=t', '--ioengine=nbd', `--uri=${server.uri('vol0')}`]
   const read = ['--rw=read', '--bs=4k', '--size=1m', '--output=/dev/null']
-  const finished = await run('fio', [...target, ...verify, ...read])
+  const finished = await run('fio', [...target, ...verify, ...read], { cwd: directory })
   t.not(finished.status, 0)
   t.match(finished.stderr, /verify/)
 })

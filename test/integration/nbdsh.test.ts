@@ -1,6 +1,7 @@
 // The protocol's commands one by one, spoken by libnbd's Python shell: flags, errors, block status, and what each leaves behind.
 import t from 'tap'
-import { missingTools, output, scratch } from '../support/process.js'
+import { nbdsh as python } from '../support/nbdsh.js'
+import { missingTools, scratch } from '../support/process.js'
 import { LockstepServer } from '../support/server.js'
 
 const MiB = 1024 * 1024
@@ -9,33 +10,6 @@ const server = await LockstepServer.start(t, {
   directory: scratch(t),
   volumes: { vol0: 16 * MiB, odd: 1 * MiB + 512, other: 8 * MiB },
 })
-
-/** Runs Python with `h` connected to an export. What it asserts is the test; its last line is printed `done`. */
-async function python(uri: string, script: string, setup = ''): Promise<void> {
-  const lines = script.split('\n').map((line) => line.replace(/^ {4}/, ''))
-  const prelude = `
-import errno, nbd
-h = nbd.NBD()
-def fails(name, call, *args, **kw):
-    try:
-        call(*args, **kw)
-    except nbd.Error as ex:
-        assert ex.errnum == getattr(errno, name), (ex.errnum, str(ex))
-        return str(ex)
-    raise AssertionError('no error, expected ' + name)
-def extents(offset, count, flags=0):
-    found = []
-    def one(context, start, entries, error):
-        assert start == offset
-        found.extend((context, entries[i], entries[i + 1]) for i in range(0, len(entries), 2))
-    h.block_status(count, offset, one, flags)
-    return found
-${setup}
-h.connect_uri('${uri}')
-`
-  const text = await output('nbdsh', ['-c', `${prelude}${lines.join('\n')}\nprint('done')`])
-  if (!text.endsWith('done\n')) throw new Error(`not done: ${text}`)
-}
 
 const withStatus = "h.add_meta_context('base:allocation')"
 

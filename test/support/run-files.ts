@@ -7,6 +7,7 @@ import { createWriteStream, existsSync, mkdirSync, readdirSync, writeFileSync } 
 import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { TapReader, type TapReport } from './tap-report.js'
 import { root } from './tree.js'
@@ -16,6 +17,8 @@ const slowFiles =
   /^test\/(kernel\/|integration\/(kill-loop|full-disk)|simulation\/(crash-enumeration|failure-sweep|property|random|mutants))/
 /** Nothing here takes half as long on two busy cores; a file that does hangs. */
 const fileTimeoutMs = 600_000
+/** Where this file and the tests were compiled to: `out`. */
+const compiledRoot = fileURLToPath(new URL('../../', import.meta.url))
 const logDirectory = join(root, '.cache/test-logs')
 /** A failure is told with this much of its diagnostics; the rest is in the log. */
 const failureLinesMax = 80
@@ -38,7 +41,7 @@ function testFiles(patterns: readonly string[]): readonly string[] {
 }
 
 async function runFile(path: string): Promise<FileResult> {
-  const compiled = join(root, 'out', path.replace(/\.ts$/, '.js'))
+  const compiled = join(compiledRoot, path.replace(/\.ts$/, '.js'))
   const log = createWriteStream(join(logDirectory, `${path.replaceAll('/', '-')}.log`))
   const reader = new TapReader()
   const startedMs = performance.now()

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import type { DaemonStatus } from '../../src/control/api.js'
 import { ControlClient } from '../../src/control/client.js'
 import {
@@ -16,7 +17,6 @@ import {
   toolEnvironment,
   withDeadline,
 } from './process.js'
-import { root } from './tree.js'
 
 /** What a test or a script has for ending things: tap's `t`, or a list of its own. */
 export type Owner = { teardown(end: () => unknown): void }
@@ -35,7 +35,7 @@ const readyTimeoutMs = 60_000
 const logLinesMax = 2000
 
 /** The compiled command line that belongs to the compiled tests. */
-export const mainPath = join(root, 'out/src/app/main.js')
+export const mainPath = fileURLToPath(new URL('../../src/app/main.js', import.meta.url))
 
 export class LockstepServer {
   /** Holds the data directory and the NBD socket. */

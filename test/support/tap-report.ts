@@ -24,6 +24,7 @@ export class TapReader {
   readonly #failures: string[] = []
   #partsRun = 0
   #partsSkipped = 0
+  #partsFailed = 0
   #plannedCount: number | undefined
   /** Diagnostics that belong to the failing point above are indented more than it. */
   #failureIndent: number | undefined
@@ -68,9 +69,12 @@ export class TapReader {
   }): void {
     const isSkipped = /# SKIP\b/i.test(point.title)
     const title = point.title.replace(/ # (time=|SKIP).*$/i, '')
-    this.#failureIndent = point.isOk ? undefined : point.indent
+    // A test whose parts failed has nothing to add but its name.
+    const isTold = point.isOk || (point.indent === 0 && this.#partsFailed > 0)
+    this.#failureIndent = isTold ? undefined : point.indent
     if (!point.isOk) this.#failures.push(point.line)
     if (point.indent > 0) {
+      if (!point.isOk) this.#partsFailed++
       if (isSkipped) this.#partsSkipped++
       else this.#partsRun++
       return
@@ -81,5 +85,6 @@ export class TapReader {
     else this.#passed.push(title)
     this.#partsRun = 0
     this.#partsSkipped = 0
+    this.#partsFailed = 0
   }
 }

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 /** The root of the checkout: tests run from out/test, two levels below. */
 export const root = (() => {
   let directory = dirname(fileURLToPath(import.meta.url))
-  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory)
+  while (!existsSync(join(directory, 'package-lock.json'))) directory = dirname(directory)
   return directory
 })()
 

@@ -1,0 +1,133 @@
+// A file system that is really full under the data directory: ENOSPC reaches the client as ENOSPC, nothing is half done, reads and
+// writes in place go on, a delete always works, and then there is room again.
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { makeSmallDirectory, missingRoot } from '../support/lower-layers.js'
+import { nbdsh } from '../support/nbdsh.js'
+import { missingTools, output, run } from '../support/process.js'
+import { LockstepServer } from '../support/server.js'
+
+const MiB = 1024 * 1024
+const skip = missingRoot() || missingTools('nbdsh', 'losetup', 'mkfs.ext4', 'mount')
+
+/** Writes whole, tagged megabytes from the start until there is no room: answers how many there was room for. */
+const fill = `
+    def megabyte(i):
+        return hashlib.sha256(b'%d' % i).digest() * (2**20 // 32)
+    written = 0
+    while True:
+        try:
+            h.pwrite(megabyte(written), written * 2**20)
+        except nbd.Error as ex:
+            assert ex.errnum == errno.ENOSPC, str(ex)
+            break
+        written += 1
+        if written % 8 == 0: h.flush()
+        assert written < 1000`
+
+t.test('a full file system', { skip }, async (t) => {
+  const directory = await makeSmallDirectory(t, 256 * MiB)
+  const server = await LockstepServer.start(t, { directory, volumes: { vol0: 1024 * MiB } })
+  const uri = server.uri('vol0')
+  let written = 0
+
+  await t.test('a write without room fails with ENOSPC and leaves nothing behind', async (t) => {
+    const text = await nbdsh(
+      uri,
+      `${fill}
+    assert h.pread(2**20, written * 2**20) == bytes(2**20), 'half of a failed write is visible'
+    for i in range(written):
+        assert h.pread(2**20, i * 2**20) == megabyte(i), i
+    h.pwrite(b'in place' * 512, 4096)
+    h.pwrite(b'and unaligned', 2**20 - 6)
+    assert h.pread(4096, 4096) == b'in place' * 512
+    h.flush()
+    fails('ENOSPC', h.pwrite, b'more' * 2**18, 900 * 2**20)
+    h.pwrite(megabyte(0), 0, nbd.CMD_FLAG_FUA)
+    h.pwrite(megabyte(1), 2**20, nbd.CMD_FLAG_FUA)
+    print(written)`,
+    )
+    written = Number(text)
+    t.ok(written > 16, `${written} MiB were written`)
+    t.comment(`full after ${written} MiB`)
+  })
+
+  await t.test('trimming makes room', async () => {
+    await nbdsh(
+      uri,
+      `
+    h.trim(4 * 2**20, 4 * 2**20)
+    h.flush()
+    for i in range(3):
+        h.pwrite(b'again' * 1000, 500 * 2**20 + i * 2**20)
+    h.trim(8 * 2**20, 500 * 2**20)
+    h.flush()
+    for i in range(4, 8):
+        h.pwrite(hashlib.sha256(b'%d' % i).digest() * (2**20 // 32), i * 2**20)
+    h.flush()`,
+    )
+  })
+
+  await t.test(
+    'a snapshot of a full pool works, and what it shares cannot be overwritten',
+    async () => {
+      await server.ok('snapshot', 'create', 'vol0@full')
+      await nbdsh(
+        uri,
+        `
+    size = 0
+    try:
+        for i in range(${written}):
+            h.pwrite(b'n' * 2**20, i * 2**20)
+            size += 1
+    except nbd.Error as ex:
+        assert ex.errnum == errno.ENOSPC, str(ex)
+    assert size < ${written}, size
+    old = hashlib.sha256(b'%d' % size).digest() * (2**20 // 32)
+    assert h.pread(2**20, size * 2**20) == old, 'half of a failed write is visible'
+    s = nbd.NBD()
+    s.connect_uri('${server.uri('vol0@full')}')
+    for i in range(${written}):
+        assert s.pread(2**20, i * 2**20) == hashlib.sha256(b'%d' % i).digest() * (2**20 // 32), i`,
+      )
+    },
+  )
+
+  await t.test('the command line says that there is no room, or does what was asked', async (t) => {
+    const status = await run('df', ['--output=avail', '-B1', directory])
+    t.comment(`free bytes: ${status.stdout.split('\n')[1]}`)
+    const created = await server.cli(['volume', 'create', 'more', '1G', '--json'])
+    if (created.status !== 0) t.match(JSON.parse(created.stdout), { error: { code: 'NO_SPACE' } })
+    else await server.ok('volume', 'delete', 'more', '--yes')
+    t.ok(created.status === 0 || created.status === 1, `exit code ${created.status}`)
+  })
+
+  await t.test('after kill -9 the full pool is served again, with the same bytes', async () => {
+    await nbdsh(uri, 'h.flush()')
+    const before = await nbdsh(uri, 'print(hashlib.sha256(h.pread(2**24, 0)).hexdigest())')
+    await server.kill9().gone
+    await server.serve()
+    const after = await nbdsh(uri, 'print(hashlib.sha256(h.pread(2**24, 0)).hexdigest())')
+    if (before !== after) throw new Error('the bytes are not the same')
+  })
+
+  await t.test('deleting the snapshot makes room, and writing works again', async (t) => {
+    const usedBefore = (await server.status()).pool.usedBytes
+    await server.ok('snapshot', 'delete', 'vol0@full', '--yes')
+    await nbdsh(
+      uri,
+      `
+    for i in range(${written}):
+        h.pwrite(b'o' * 2**20, i * 2**20)
+    h.flush()
+    for i in range(${written}):
+        assert h.pread(2**20, i * 2**20) == b'o' * 2**20, i`,
+    )
+    t.ok((await server.status()).pool.usedBytes <= usedBefore)
+  })
+
+  t.equal(await server.stop(), 0, 'it stops cleanly')
+  t.ok(existsSync(join(directory, 'data')))
+  await output('sync', ['-f', directory])
+})
