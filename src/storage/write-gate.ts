@@ -4,8 +4,8 @@
 // that has too many dirty pages makes the writer wait for the medium, for up to 200 ms a call. Invariant: waiting inside synchronous
 // writes takes at most a fifth of the loop's time, and less the longer the disk stays slow.
 
-/** A write that took longer than this waited: the largest one allowed here is copied in about a tenth of it. */
-const slowWriteMs = 2
+/** A write that took longer than this waited for the medium. Throttling stops a writer for 10 ms and more; less is a processor that was taken away. */
+const slowWriteMs = 8
 /** After a slow write the loop is left alone for this many times as long as it was stopped. */
 const backOffFactor = 4
 /** The longest rest before another try: throttling rarely ends sooner, and a try costs up to 200 ms. */

@@ -223,7 +223,7 @@ t.test('after a slow write the next ones would block for a while', async (t) => 
   await using file = await disk.open('data', { create: true })
   const page = [Buffer.alloc(4096)]
   t.equal(file.writeNow(page, 0), 4096)
-  stepMs = 5
+  stepMs = 10
   t.equal(file.writeNow(page, 0), 4096, 'nobody knows before that it is slow')
   stepMs = 0
   t.equal(file.writeNow(page, 0), wouldBlock)
