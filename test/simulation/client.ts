@@ -2,10 +2,12 @@
 // calls is the order of the group.
 import assert, { AssertionError } from 'node:assert/strict'
 import { RequestError } from '../../nbd/errors.js'
+import type { Export } from '../../nbd/export.js'
 import { LockstepError } from '../../src/core/errors.js'
 import type { OperationRequest } from '../../src/core/operation.js'
 import type { OperationEntry, Oracle, WriteEntry } from './oracle.js'
 import type { SeededRandom } from './random.js'
+import type { ReadHistory } from './read-history.js'
 import type { SubjectEngine } from './subject.js'
 
 /** What a client can ask for. Stores by name. */
@@ -34,8 +36,12 @@ export class Client {
   readonly #engine: SubjectEngine
   readonly #oracle: Oracle
   readonly #random: SeededRandom
+  readonly #exports = new Map<number, Export>()
+  #operationCount = 0
   /** Whether the disk fails on purpose: without faults every failure is a wrong answer. */
   mayFail = false
+  /** Checks reads while other requests are under way. */
+  history: ReadHistory | undefined
 
   constructor(engine: SubjectEngine, oracle: Oracle, random: SeededRandom) {
     this.#engine = engine
@@ -64,52 +70,136 @@ export class Client {
     return action.offset + action.lengthBytes <= store.sizeBytes
   }
 
+  /** Names of the stores that can be asked now: they exist here and behind every operation under way. */
+  reachable(): readonly string[] {
+    this.#refresh()
+    const { stores } = this.#oracle.catalog
+    return [...stores.values()]
+      .filter((store) => this.#exports.has(store.id))
+      .map((store) => this.#oracle.catalog.fullName(store))
+  }
+
+  /** Bytes of a reachable store that exist now and behind every operation under way. */
+  sizeOf(name: string): number {
+    const { id, found } = this.#target(name)
+    return Math.min(found.sizeBytes, this.#oracle.catalog.stores.get(id)?.sizeBytes ?? 0)
+  }
+
+  /** Writes to a store that an operation under way deletes or makes too short: it must fail and change nothing. Undefined when there is none. */
+  writeLate(): Promise<Outcome> | undefined {
+    for (const [id, found] of this.#exports) {
+      const end = found.sizeBytes
+      if (end <= (this.#oracle.catalog.stores.get(id)?.sizeBytes ?? 0)) continue
+      const parts = [Buffer.alloc(512, 0xdd)]
+      return this.#settled(
+        () => found.write({ offset: end - 512, lengthBytes: 512, parts, fua: false }),
+        {
+          done: () => {
+            throw new WrongAnswer(`store ${id}: a write behind its end at ${end - 512} was done`)
+          },
+          failed: () => {},
+        },
+        true,
+      )
+    }
+    return undefined
+  }
+
+  /** Reads and, with a history, checks what was read. */
+  async read(name: string, offset: number, lengthBytes: number): Promise<Outcome> {
+    const { id, found } = this.#target(name)
+    const target = Buffer.alloc(lengthBytes, 0xee)
+    const mark = this.history?.beginRead(id)
+    return this.#settled(
+      () => found.read({ offset, target }),
+      {
+        done: () => {
+          const store = this.#oracle.catalog.stores.get(id)
+          if (!mark || !store) return
+          const certain = target.subarray(0, Math.max(0, store.sizeBytes - offset))
+          const problem = this.history?.endRead(mark, offset, certain)
+          if (problem) throw new WrongAnswer(`${problem} (${name})`)
+        },
+        failed: (errno) => {
+          const isGone = !this.#oracle.catalog.stores.has(id)
+          if (!isGone && !this.mayFail) throw new WrongAnswer(`a read of ${name} failed: ${errno}`)
+        },
+      },
+      true,
+    )
+  }
+
   #write(action: Extract<Action, { kind: 'write' | 'zero' }>): Promise<Outcome> {
     const { offset, lengthBytes, fua = false } = action
-    const found = this.#engine.exports.find(action.store)
-    const store = this.#oracle.catalog.find(action.store)
-    if (!found) throw new WrongAnswer(`${action.store} is not exported`)
-    assert(store)
+    const { id, found } = this.#target(action.store)
     const zero = action.kind === 'zero'
-    const entry = this.#oracle.write({ store, offset, lengthBytes, fua, zero })
+    const entry = this.#oracle.write({ storeId: id, offset, lengthBytes, fua, zero })
+    const change = this.history?.write(id, offset, entry.data ?? Buffer.alloc(lengthBytes))
     const ask = () =>
       zero
         ? found.zero({ offset, lengthBytes, fua, mayUnmap: !action.keep, fastOnly: false })
         : found.write({ offset, lengthBytes, parts: this.#parts(entry), fua })
     return this.#settled(ask, {
-      done: () => this.#oracle.settleWrite(entry, 'acknowledged'),
+      done: () => {
+        change?.done()
+        this.#oracle.settleWrite(entry, 'acknowledged')
+      },
       failed: (errno) => this.#oracle.settleWrite(entry, errno === 'ENOSPC' ? 'refused' : 'failed'),
     })
   }
 
   #flush(name: string): Promise<Outcome> {
-    const found = this.#engine.exports.find(name)
-    const store = this.#oracle.catalog.find(name)
-    if (!found) throw new WrongAnswer(`${name} is not exported`)
-    assert(store)
-    const mark = this.#oracle.flush(store)
+    const { id, found } = this.#target(name)
+    const mark = this.#oracle.flush(id)
     return this.#settled(() => found.flush(), {
       done: () => this.#oracle.acknowledgeFlush(mark),
       failed: () => {},
     })
   }
 
-  #perform(request: OperationRequest): Promise<Outcome> {
+  async #perform(request: OperationRequest): Promise<Outcome> {
+    this.#refresh()
+    this.#operationCount++
     const entry = this.#oracle.operation(request)
-    return this.#settled(
-      async () => {
-        await this.#engine.perform(request)
-      },
-      {
+    const { catalog } = this.#oracle
+    const change = this.history?.operation(
+      entry.effects,
+      (id) => catalog.stores.get(id)?.sizeBytes ?? 0,
+    )
+    try {
+      return await this.#settled(() => this.#engine.perform(request).then(() => {}), {
         done: () => {
           if (entry.expected !== 'performed') {
             throw new WrongAnswer(`performed, not refused: ${JSON.stringify(request)}`)
           }
+          change?.done()
           this.#oracle.settleOperation(entry, 'acknowledged')
         },
         failed: (code) => this.#settleRefused(entry, code),
-      },
-    )
+      })
+    } finally {
+      this.#operationCount--
+    }
+  }
+
+  #target(name: string): { readonly id: number; readonly found: Export } {
+    this.#refresh()
+    const store = this.#oracle.catalog.find(name)
+    assert(store)
+    const found = this.#exports.get(store.id)
+    if (!found) throw new WrongAnswer(`${name} is not exported`)
+    return { id: store.id, found }
+  }
+
+  /** Names mean the same to the engine and to the oracle only while no operation is under way. */
+  #refresh(): void {
+    if (this.#operationCount > 0) return
+    this.#exports.clear()
+    const { catalog } = this.#oracle
+    for (const store of catalog.stores.values()) {
+      const found = this.#engine.exports.find(catalog.fullName(store))
+      if (found) this.#exports.set(store.id, found)
+    }
   }
 
   #settleRefused(entry: OperationEntry, code: string): void {
@@ -125,6 +215,7 @@ export class Client {
   async #settled(
     ask: () => Promise<void> | undefined,
     on: { done(): void; failed(code: string): void },
+    mayFail = this.mayFail,
   ): Promise<Outcome> {
     let code: string
     try {
@@ -135,7 +226,7 @@ export class Client {
       if (error instanceof AssertionError || error instanceof WrongAnswer) throw error
       code = codeOf(error)
       const isRequest = error instanceof RequestError
-      if (isRequest && !this.mayFail) throw new WrongAnswer(`failed: ${code} ${error.message}`)
+      if (isRequest && !mayFail) throw new WrongAnswer(`failed: ${code} ${error.message}`)
     }
     on.failed(code)
     return { failed: code }

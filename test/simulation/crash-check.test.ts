@@ -1,7 +1,8 @@
 // The checkers against the naive engine: without a planted bug nothing is found, with each one something is.
 import t from 'tap'
 import { naiveMutants, naiveSubject } from '../support/naive-engine.js'
-import { type ChoicePlan, CrashChecker, LawBroken } from './crash-check.js'
+import { type ChoicePlan, CrashChecker } from './crash-check.js'
+import { LawBroken } from './laws.js'
 import { actionsOf, makeBase, sequences } from './workloads.js'
 
 const plan: ChoicePlan = { exhaustiveMax: 16, singles: false, randomCount: 2 }

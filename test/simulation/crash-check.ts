@@ -5,6 +5,7 @@
 // the same. Checked in a seeded part of them: a crash during recovery, and recovering again, change nothing; the store then still works.
 import assert from 'node:assert/strict'
 import { type Action, Client } from './client.js'
+import { LawBroken } from './laws.js'
 import type { Catalog } from './model-catalog.js'
 import type { Oracle, StoreImage } from './oracle.js'
 import { SeededRandom } from './random.js'
@@ -39,11 +40,6 @@ export type Depth = {
 }
 
 export const usualDepth: Depth = { again: 4, duringRecovery: 16, after: 8 }
-
-/** A law was broken. The message has all it takes to see it again. */
-export class LawBroken extends Error {
-  override readonly name = 'LawBroken'
-}
 
 type CrashPoint = {
   readonly label: string

@@ -39,13 +39,15 @@ export class Refusal extends Error {
 
 export class Catalog {
   readonly stores: Map<number, ModelStore>
+  readonly chunkBytes: number
 
-  constructor(stores: Iterable<ModelStore> = []) {
+  constructor(stores: Iterable<ModelStore> = [], chunkBytes = 4096) {
+    this.chunkBytes = chunkBytes
     this.stores = new Map([...stores].map((store) => [store.id, store]))
   }
 
   clone(): Catalog {
-    return new Catalog(this.stores.values())
+    return new Catalog(this.stores.values(), this.chunkBytes)
   }
 
   fullName(store: ModelStore): string {
@@ -67,17 +69,23 @@ export class Catalog {
   /** Performs `request`, or throws a Refusal and changes nothing. New stores get the ids from `firstId` on. */
   perform(request: OperationRequest, firstId: number): readonly Effect[] {
     if (request.kind !== 'batch') return this.#performOne(request, firstId)
-    checkConflicts(request.operations)
-    const trial = this.clone()
+    // An unordered set: each one sees what was before the batch, and none touches what another one writes.
+    const changed = this.clone()
     const effects: Effect[] = []
-    let id = firstId
     for (const one of request.operations) {
-      const found = trial.#performOne(one, id)
-      id += found.length
+      const trial = this.clone()
+      const found = trial.#performOne(one, firstId + effects.length)
       effects.push(...found)
+      for (const [id, store] of this.stores) {
+        const after = trial.stores.get(id)
+        if (!after) changed.stores.delete(id)
+        else if (after !== store) changed.#set(after)
+      }
+      for (const store of trial.stores.values()) if (!this.stores.has(store.id)) changed.#set(store)
     }
+    this.#checkConflicts(request.operations)
     this.stores.clear()
-    for (const store of trial.stores.values()) this.stores.set(store.id, store)
+    for (const store of changed.stores.values()) this.#set(store)
     return effects
   }
 
@@ -126,6 +134,62 @@ export class Catalog {
       case 'sync':
         return this.#copy(this.#store(request.source), this.#store(request.target), request.range)
     }
+  }
+
+  /** Throws a Refusal when two operations touch the same store or name, one of them writing. */
+  #checkConflicts(operations: readonly SingleRequest[]): void {
+    const seen: Access[] = []
+    for (const operation of operations) {
+      const own = this.#accesses(operation)
+      for (const access of own) {
+        const other = seen.find(
+          (one) =>
+            one.name === access.name &&
+            one.offset < access.end &&
+            access.offset < one.end &&
+            (one.isWrite || access.isWrite),
+        )
+        if (other) throw new Refusal('CONFLICT', access.name)
+      }
+      seen.push(...own)
+    }
+  }
+
+  #accesses(request: SingleRequest): readonly Access[] {
+    const reads = (name: string, range?: Range) => accessOf(name, range, false)
+    const writes = (name: string, range?: Range) => accessOf(name, range && this.#wide(range), true)
+    switch (request.kind) {
+      case 'volume.create':
+      case 'volume.delete':
+      case 'volume.resize':
+        return [writes(request.name)]
+      case 'volume.rename':
+        return [writes(request.name), writes(request.newName)]
+      case 'snapshot.create': {
+        assert(request.stores !== 'all', 'the model knows no batch with all')
+        return request.stores.flatMap((name) => {
+          const volume = volumeOf(name)
+          return [reads(name), reads(volume), writes(`${volume}@${request.name}`)]
+        })
+      }
+      case 'snapshot.delete':
+        return [writes(request.store)]
+      case 'snapshot.rename':
+        return [writes(request.store), writes(`${volumeOf(request.store)}@${request.newName}`)]
+      case 'snapshot.restore':
+        return [reads(request.store, request.range), writes(volumeOf(request.store), request.range)]
+      case 'snapshot.refresh':
+        return [reads(volumeOf(request.store)), writes(request.store)]
+      case 'sync':
+        return [reads(request.source, request.range), writes(request.target, request.range)]
+    }
+  }
+
+  /** Copies conflict by whole chunks of their targets. */
+  #wide(range: NonNullable<Range>): NonNullable<Range> {
+    const offset = Math.floor(range.offset / this.chunkBytes) * this.chunkBytes
+    const end = Math.ceil((range.offset + range.lengthBytes) / this.chunkBytes) * this.chunkBytes
+    return { offset, lengthBytes: end - offset }
   }
 
   #snapshots(
@@ -215,65 +279,14 @@ export class Catalog {
   }
 }
 
+function volumeOf(name: string): string {
+  return name.split('@')[0] ?? ''
+}
+
 type Access = { name: string; offset: number; end: number; isWrite: boolean }
+type Range = { readonly offset: number; readonly lengthBytes: number } | undefined
 
-/** Throws a Refusal when two operations of an unordered set touch the same bytes, one of them writing. */
-function checkConflicts(operations: readonly SingleRequest[]): void {
-  const seen: Access[] = []
-  for (const operation of operations) {
-    const own = accessesOf(operation)
-    for (const access of own) {
-      const other = seen.find(
-        (one) =>
-          one.name === access.name &&
-          one.offset < access.end &&
-          access.offset < one.end &&
-          (one.isWrite || access.isWrite),
-      )
-      if (other) throw new Refusal('CONFLICT', access.name)
-    }
-    seen.push(...own)
-  }
-}
-
-function accessesOf(request: SingleRequest): readonly Access[] {
-  const reads = (name: string, range?: { offset: number; lengthBytes: number }) =>
-    accessOf(name, range, false)
-  const writes = (name: string, range?: { offset: number; lengthBytes: number }) =>
-    accessOf(name, range, true)
-  switch (request.kind) {
-    case 'volume.create':
-    case 'volume.delete':
-    case 'volume.resize':
-      return [writes(request.name)]
-    case 'volume.rename':
-      return [writes(request.name), writes(request.newName)]
-    case 'snapshot.create': {
-      assert(request.stores !== 'all', 'the model knows no batch with all')
-      const names = request.stores.map((name) => `${name.split('@')[0]}@${request.name}`)
-      return [...request.stores.map((name) => reads(name)), ...names.map((name) => writes(name))]
-    }
-    case 'snapshot.delete':
-      return [writes(request.store)]
-    case 'snapshot.rename':
-      return [writes(request.store)]
-    case 'snapshot.restore':
-      return [
-        reads(request.store, request.range),
-        writes(request.store.split('@')[0] ?? '', request.range),
-      ]
-    case 'snapshot.refresh':
-      return [reads(request.store.split('@')[0] ?? ''), writes(request.store)]
-    case 'sync':
-      return [reads(request.source, request.range), writes(request.target, request.range)]
-  }
-}
-
-function accessOf(
-  name: string,
-  range: { readonly offset: number; readonly lengthBytes: number } | undefined,
-  isWrite: boolean,
-): Access {
+function accessOf(name: string, range: Range, isWrite: boolean): Access {
   const offset = range?.offset ?? 0
   const end = range ? range.offset + range.lengthBytes : Number.MAX_SAFE_INTEGER
   return { name, offset, end, isWrite }

@@ -33,6 +33,7 @@ export type OperationEntry = {
   readonly request: OperationRequest
   /** What the model expects. */
   readonly expected: 'performed' | Refusal
+  readonly effects: readonly Effect[]
   /** `failed`: it did not take effect, but a restart may find it, as long as nothing became durable after it. */
   state: 'issued' | 'acknowledged' | 'failed' | 'refused'
   /** Index of the first entry that was issued after the failure. */
@@ -60,9 +61,13 @@ export class Oracle {
   #entries: Entry[] = []
   #nextIndex = 1
   /** With every operation that was not refused performed. */
-  #catalog = new Catalog()
+  #catalog: Catalog
   /** Differs after everything that changes what is legal. */
   changeCount = 0
+
+  constructor(chunkBytes = 4096) {
+    this.#catalog = new Catalog([], chunkBytes)
+  }
 
   get entries(): readonly Entry[] {
     return this.#entries
@@ -83,7 +88,7 @@ export class Oracle {
   }
 
   write(options: {
-    readonly store: ModelStore
+    readonly storeId: number
     readonly offset: number
     readonly lengthBytes: number
     readonly fua: boolean
@@ -93,7 +98,7 @@ export class Oracle {
     const entry: WriteEntry = {
       kind: 'write',
       index,
-      storeId: options.store.id,
+      storeId: options.storeId,
       offset: options.offset,
       end: options.offset + options.lengthBytes,
       data: options.zero ? undefined : taggedBytes(index, options.offset, options.lengthBytes),
@@ -115,10 +120,10 @@ export class Oracle {
   }
 
   /** A flush of one store: it covers the writes whose replies were sent before. */
-  flush(store: ModelStore): FlushMark {
+  flush(storeId: number): FlushMark {
     const writes = this.#entries.filter(
       (entry) =>
-        entry.kind === 'write' && entry.storeId === store.id && entry.state === 'acknowledged',
+        entry.kind === 'write' && entry.storeId === storeId && entry.state === 'acknowledged',
     ) as WriteEntry[]
     return { issuedAt: this.#nextIndex, writes }
   }
@@ -132,8 +137,9 @@ export class Oracle {
   operation(request: OperationRequest): OperationEntry {
     const index = this.#nextIndex++
     let expected: OperationEntry['expected'] = 'performed'
+    let effects: readonly Effect[] = []
     try {
-      this.#catalog.perform(request, index * idsPerEntry)
+      effects = this.#catalog.perform(request, index * idsPerEntry)
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       expected = error
@@ -143,6 +149,7 @@ export class Oracle {
       index,
       request,
       expected,
+      effects,
       state: 'issued',
       failedBefore: 0,
     }
@@ -225,8 +232,13 @@ export class Oracle {
     return { first, last: count }
   }
 
+  #baseCatalog(): Catalog {
+    const stores = this.#base.map(({ store }) => store)
+    return new Catalog(stores, this.#catalog.chunkBytes)
+  }
+
   #catalogWithout(): Catalog {
-    const catalog = new Catalog(this.#base.map(({ store }) => store))
+    const catalog = this.#baseCatalog()
     for (const entry of this.#entries) {
       if (entry.kind !== 'operation' || entry.expected !== 'performed') continue
       if (entry.state !== 'issued' && entry.state !== 'acknowledged') continue
@@ -240,7 +252,7 @@ export class Oracle {
     judgement: Judgement,
     performed: number,
   ): Catalog | string {
-    const catalog = new Catalog(this.#base.map(({ store }) => store))
+    const catalog = this.#baseCatalog()
     const events = this.#events(catalog, judgement, performed)
     const names = images.map(({ name }) => name).sort()
     if (names.join() !== catalog.names().join()) {

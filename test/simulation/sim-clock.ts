@@ -30,11 +30,13 @@ export class HangError extends Error {
   override readonly name = 'HangError'
 }
 
-type Event = { readonly life: Life; readonly run: () => void }
+type Event = { readonly life: Life; readonly run: () => void; readonly isSlow?: boolean }
 type SimTimer = Event & { readonly atMs: number; readonly serial: number; isCancelled: boolean }
 
 /** More than any run of the test-suite needs: a loop that makes no progress ends here. */
 const stepsMax = 1_000_000
+/** Of completions in random order, those that let many others pass. */
+const slowShare = 0.08
 /** Virtual time that one wait may take. */
 const waitMsMax = 600_000
 
@@ -67,7 +69,7 @@ export class Scheduler {
 
   /** Runs `run` in a later step, if `life` is not over by then. */
   post(life: Life, run: () => void): void {
-    this.#queue.push({ life, run })
+    this.#queue.push({ life, run, isSlow: this.#order?.chance(slowShare) ?? false })
   }
 
   clockOf(life: Life): Clock {
@@ -142,7 +144,7 @@ export class Scheduler {
 
   #stepEvent(): boolean {
     while (this.#queue.length > 0) {
-      const index = this.#order ? this.#order.below(this.#queue.length) : 0
+      const index = this.#nextIndex()
       const event = this.#queue[index]
       assert(event)
       this.#queue.splice(index, 1)
@@ -152,6 +154,16 @@ export class Scheduler {
       return true
     }
     return false
+  }
+
+  #nextIndex(): number {
+    const order = this.#order
+    if (!order) return 0
+    let index = order.below(this.#queue.length)
+    for (let tries = 0; tries < 20 && this.#queue[index]?.isSlow && !order.chance(0.02); tries++) {
+      index = order.below(this.#queue.length)
+    }
+    return index
   }
 
   #stepTimer(untilMs: number): boolean {

@@ -4,7 +4,7 @@ import { silentLog } from '../../src/core/log.js'
 import type { StoreImage } from './oracle.js'
 import type { SeededRandom } from './random.js'
 import { Life, type Scheduler } from './sim-clock.js'
-import { SimDisk, type SimDiskOptions } from './sim-disk.js'
+import { type Call, SimDisk, type SimDiskOptions } from './sim-disk.js'
 import type { SimMedium } from './sim-medium.js'
 import type { Subject, SubjectEngine } from './subject.js'
 
@@ -48,7 +48,7 @@ export class SimNode {
       subject.init(disk, {
         node: node ?? 'a',
         ...init,
-        ...(dataName === undefined ? {} : { dataName }),
+        ...(dataName === undefined ? {} : { dataName, overwrite: true }),
         random: random.fork('init'),
         clock,
       }),
@@ -59,19 +59,30 @@ export class SimNode {
   }
 
   /** Starts an engine on what the medium holds: recovery. */
-  static async start(options: NodeOptions): Promise<SimNode> {
-    const { life, disk } = diskFor(options)
+  static start(options: NodeOptions): Promise<SimNode> {
+    return options.scheduler.run(SimNode.startUntil(options, () => false).started)
+  }
+
+  /** Starts an engine whose life ends before the disk call for which `isCut` says so: `started` then never settles. */
+  static startUntil(
+    options: NodeOptions,
+    isCut: (call: Call) => boolean,
+  ): { readonly life: Life; readonly started: Promise<SimNode> } {
     const { subject, scheduler, random, mutants } = options
-    const engine = await scheduler.run(
-      subject.open({
-        disk,
-        clock: scheduler.clockOf(life),
-        random: random.fork('engine'),
-        log: silentLog,
-        ...(mutants ? { mutants } : {}),
-      }),
-    )
-    return new SimNode(life, disk, engine, scheduler)
+    const beforeCall = (call: Call) => {
+      options.disk?.beforeCall?.(call)
+      if (isCut(call)) life.end()
+    }
+    const { life, disk } = diskFor({ ...options, disk: { ...options.disk, beforeCall } })
+    const opened = subject.open({
+      disk,
+      clock: scheduler.clockOf(life),
+      random: random.fork('engine'),
+      log: silentLog,
+      ...(mutants ? { mutants } : {}),
+    })
+    const started = opened.then((engine) => new SimNode(life, disk, engine, scheduler))
+    return { life, started }
   }
 
   run<T>(work: Promise<T>): Promise<T> {

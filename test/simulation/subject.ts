@@ -18,6 +18,7 @@ export type Subject = {
       readonly chunkBytes?: number
       readonly dataName?: string
       readonly journalBytes?: number
+      readonly overwrite?: boolean
       readonly random: Random
       readonly clock: Clock
     },

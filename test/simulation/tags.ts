@@ -1,7 +1,5 @@
 // Data that says who wrote it: each aligned 8 bytes of a write hold the writer's number and the place they were written for,
 // so any image can be decoded.
-import { sectorBytes } from './sim-file.js'
-
 const tagBytes = 8
 
 /** The bytes that entry `entry` writes at `offset`. The same place gets the same bytes however the write is cut. */
@@ -35,6 +33,9 @@ function describeTag(bytes: Buffer, offset: number): string {
   const place = bytes.readUInt32BE(4)
   if (entry >>> 28 !== 0xa || place >>> 28 !== 0xb) return `parts of ${bytes.toString('hex')}`
   const at = (place - 0xb0000000) * tagBytes
-  const where = at === offset ? '' : ` meant for offset ${at} (sector ${at / sectorBytes})`
+  const where =
+    at === offset
+      ? ''
+      : ` meant for ${Math.abs(at - offset)} bytes ${at > offset ? 'later' : 'earlier'}`
   return `entry ${entry - 0xa0000000}${where}`
 }

@@ -1,0 +1,42 @@
+// The crash enumeration of the real engine, cut into shards: a shard is a list of workloads that depends on nothing but its number.
+import { type CheckOptions, type ChoicePlan, CrashChecker } from './crash-check.js'
+import { actionsOf, makeBase, sequences } from './workloads.js'
+
+export type EnumerationOptions = CheckOptions & {
+  readonly journalBytes: number
+  /** By the number of actions, less one. The shorter the workload, the more of its crash states. */
+  readonly plans: readonly ChoicePlan[]
+  readonly shard: number
+  readonly shardCount: number
+}
+
+export type EnumerationReport = {
+  readonly workloadCount: number
+  readonly pointCount: number
+  readonly stateCount: number
+  readonly recoveryCount: number
+}
+
+export const fullPlans: readonly ChoicePlan[] = [
+  { exhaustiveMax: 256, singles: true, randomCount: 16 },
+  { exhaustiveMax: 16, singles: false, randomCount: 4 },
+  { exhaustiveMax: 2, singles: false, randomCount: 1 },
+]
+
+/** Throws LawBroken at the first illegal state. */
+export async function enumerate(options: EnumerationOptions): Promise<EnumerationReport> {
+  const { plans, shard, shardCount, journalBytes, mutants, ...rest } = options
+  const base = await makeBase(rest, journalBytes)
+  const checker = new CrashChecker(base, { ...rest, ...(mutants ? { mutants } : {}) })
+  let index = 0
+  let workloadCount = 0
+  for (const [i, plan] of plans.entries()) {
+    for (const names of sequences(i + 1)) {
+      if (index++ % shardCount !== shard) continue
+      workloadCount++
+      await checker.checkWorkload(actionsOf(names), plan)
+    }
+  }
+  const { pointCount, stateCount, recoveryCount } = checker
+  return { workloadCount, pointCount, stateCount, recoveryCount }
+}
