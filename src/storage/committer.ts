@@ -29,8 +29,9 @@ export type CommitterOptions = {
   readonly mutants: CommitMutants
   /** The newest sequence with every entry up to it applied. */
   readonly appliedSequence: () => number
-  /** Called in the step that takes the records of a batch: `batchNumber` is the last batch with changes up to here. Starts a checkpoint if one is due. */
-  readonly onTaken: (batchNumber: number) => (() => void) | undefined
+  /** Called in the step that takes the records of a batch: `batchNumber` is the last batch with changes up to here. Freezes the state if a checkpoint is
+   *  due; the answer is called when it is known whether the batch is durable, which is when the checkpoint may be written, or must not be. */
+  readonly onTaken: (batchNumber: number) => ((isDurable: boolean) => void) | undefined
   readonly onFailure: (error: LockstepError) => void
 }
 
@@ -128,13 +129,16 @@ export class Committer {
     const payload = this.records.take()
     const releases = reclaimer.take()
     this.#inBatchBytes = payload.length
-    const startCheckpoint = this.#options.onTaken(journal.lastNumber + (payload.length > 0 ? 1 : 0))
+    const endFreeze = this.#options.onTaken(journal.lastNumber + (payload.length > 0 ? 1 : 0))
     if (mutants.releaseEarly) reclaimer.durable(releases)
     try {
       if (dataWrites !== this.#dataSynced && !mutants.skipDataSync) await data.sync()
       if (payload.length > 0) await journal.append(payload, sequence)
     } catch (error) {
-      if (!mutants.retryFailedSync) throw this.#fail(error)
+      if (!mutants.retryFailedSync) {
+        endFreeze?.(false)
+        throw this.#fail(error)
+      }
       await data.sync()
     } finally {
       this.#inBatchBytes = 0
@@ -143,7 +147,7 @@ export class Committer {
     this.#dataSynced = dataWrites
     this.#durableSequence = sequence
     if (!mutants.releaseEarly) reclaimer.durable(releases)
-    startCheckpoint?.()
+    endFreeze?.(true)
   }
 
   #fail(cause: unknown): LockstepError {

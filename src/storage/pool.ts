@@ -325,26 +325,26 @@ export class Pool {
       })
   }
 
-  /** In the committer's synchronous step: freezes the state if a checkpoint is due, and says how to go on when the batch is durable. */
-  #checkpointAt(batchNumber: number): (() => void) | undefined {
+  /** In the committer's synchronous step: freezes the state if a checkpoint is due. The answer writes it, or gives it up when the batch is not durable. */
+  #checkpointAt(batchNumber: number): ((isDurable: boolean) => void) | undefined {
     const isDue =
       this.#isCheckpointForced ||
       (this.#journal.wantsCheckpoint && batchNumber >= this.#checkpointAfterBatch)
     if (!isDue || this.#checkpointing !== undefined) return undefined
     this.#isCheckpointForced = false
     const frozen = this.#freeze(batchNumber, false)
-    let start: () => void = () => {}
-    const canStart = new Promise<void>((resolve) => {
-      start = resolve
+    let settle: (isDurable: boolean) => void = () => {}
+    const isDurable = new Promise<boolean>((resolve) => {
+      settle = resolve
     })
-    this.#checkpointing = canStart
-      .then(() => this.#saveCheckpoint(frozen, batchNumber))
+    this.#checkpointing = isDurable
+      .then((canWrite) => (canWrite ? this.#saveCheckpoint(frozen, batchNumber) : undefined))
       .catch((error: unknown) => this.#checkpointFailed(error, batchNumber))
       .finally(() => {
         this.#keeper.thaw()
         this.#checkpointing = undefined
       })
-    return start
+    return settle
   }
 
   #freeze(batchNumber: number, isClean: boolean): Parameters<typeof writeCheckpoint>[1] {
