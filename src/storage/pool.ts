@@ -60,6 +60,8 @@ export class Pool {
   /** After a checkpoint failed: not tried again before this batch. */
   #checkpointAfterBatch = 0
   #isCheckpointForced = false
+  /** `close` writes the last checkpoint by itself. */
+  #isClosing = false
   readonly state: GroupState
 
   private constructor(
@@ -246,6 +248,7 @@ export class Pool {
 
   /** Makes everything durable, writes a clean checkpoint, closes. Rejects when that failed; everything flushed before is safe all the same. */
   async close(options: { readonly sequence: number }): Promise<void> {
+    this.#isClosing = true
     try {
       await this.#committer.commit()
       await this.#checkpointing
@@ -330,7 +333,7 @@ export class Pool {
     const isDue =
       this.#isCheckpointForced ||
       (this.#journal.wantsCheckpoint && batchNumber >= this.#checkpointAfterBatch)
-    if (!isDue || this.#checkpointing !== undefined) return undefined
+    if (!isDue || this.#isClosing || this.#checkpointing !== undefined) return undefined
     this.#isCheckpointForced = false
     const frozen = this.#freeze(batchNumber, false)
     let settle: (isDurable: boolean) => void = () => {}
