@@ -135,6 +135,10 @@ export class Pool {
       ? { kind: 'open' }
       : { kind: 'open', generation: pool.#newGeneration(options.random) }
     if (event.generation !== undefined) state.generations = [...state.generations, event.generation]
+    // What a killed process wrote is visible, and perhaps not durable: the checkpoint's name must be before the journal behind it is used
+    // again, and the data with the first commit, so that a flush never answers for less than its clients see.
+    await options.disk.syncDirectory()
+    pool.#committer.dataWritten()
     pool.#committer.records.event(event)
     await pool.#committer.commit()
     pool.#reclaimer.sweep()
