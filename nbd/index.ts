@@ -1,4 +1,6 @@
 // The library's face: everything an embedder may use. What is not here is nobody's business.
+export { ConnectionEnded, ProtocolError } from './bytes/protocol-error.js'
+export { NbdClient, OptionError } from './client.js'
 export * from './constants.js'
 export * from './errors.js'
 export * from './export.js'

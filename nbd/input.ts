@@ -2,6 +2,13 @@
 // of the pieces; nothing is joined except a header that lies in two pieces.
 import assert from 'node:assert/strict'
 
+/** Whoever owns the memory of the pieces, and must know how long they are looked at. */
+export interface Keeper {
+  hold(view: Buffer): void
+  release(view: Buffer): void
+}
+
+const keepsNothing: Keeper = { hold: () => {}, release: () => {} }
 const nothing = Buffer.alloc(0)
 
 export class Input {
@@ -11,9 +18,12 @@ export class Input {
   readonly #split: Buffer
   #splitBytes = 0
 
-  /** `headerBytesMax` is the longest header that will be asked for. */
-  constructor(headerBytesMax: number) {
+  readonly #keeper: Keeper
+
+  /** `headerBytesMax` is the longest header that will be asked for. Each piece is held for the input when it is pushed; it releases it when all of it was used. */
+  constructor(headerBytesMax: number, keeper: Keeper = keepsNothing) {
     this.#split = Buffer.alloc(headerBytesMax)
+    this.#keeper = keeper
   }
 
   push(piece: Buffer): void {
@@ -58,12 +68,14 @@ export class Input {
     return this.#piece.length - this.#at >= lengthBytes
   }
 
-  /** Moves up to `lengthBytes` onto `parts`, as views; returns how many. */
+  /** Moves up to `lengthBytes` onto `parts`, as views that are held until the caller releases them; returns how many. */
   takeParts(lengthBytes: number, parts: Buffer[]): number {
     let leftBytes = lengthBytes
     while (leftBytes > 0 && (this.#at < this.#piece.length || this.#nextPiece())) {
       const end = Math.min(this.#piece.length, this.#at + leftBytes)
-      parts.push(this.#piece.subarray(this.#at, end))
+      const part = this.#piece.subarray(this.#at, end)
+      this.#keeper.hold(part)
+      parts.push(part)
       leftBytes -= end - this.#at
       this.#at = end
     }
@@ -85,14 +97,13 @@ export class Input {
   tidy(): void {
     this.headerPiece = nothing
     if (this.#at < this.#piece.length) return
-    this.#piece = nothing
-    this.#at = 0
+    this.#forgetPiece()
   }
 
   clear(): void {
+    this.#forgetPiece()
+    for (const piece of this.#pieces) this.#keeper.release(piece)
     this.#pieces = []
-    this.#piece = nothing
-    this.#at = 0
     this.#splitBytes = 0
     this.headerPiece = nothing
   }
@@ -100,8 +111,15 @@ export class Input {
   #nextPiece(): boolean {
     const next = this.#pieces.shift()
     if (!next) return false
+    this.#forgetPiece()
     this.#piece = next
-    this.#at = 0
     return true
+  }
+
+  #forgetPiece(): void {
+    const piece = this.#piece
+    this.#piece = nothing
+    this.#at = 0
+    if (piece !== nothing) this.#keeper.release(piece)
   }
 }

@@ -34,10 +34,8 @@ export const defaultLimits = {
   unreadBytesMax: 96 * MiB,
   /** A client that takes nothing of a reply for this long is gone. */
   unreadTimeoutMs: 60_000,
-  /** A payload that has begun and brings nothing for this long is given up: it holds memory that others wait for. */
-  payloadStallTimeoutMs: 30_000,
-  /** Whole payload, from its request on. */
-  payloadTimeoutMs: 120_000,
+  /** A payload of which the first bytes came is whole after this: it holds memory that others wait for. */
+  payloadTimeoutMs: 60_000,
   /** Buffers of all connections together: payload being gathered or written, replies being read or sent. With up to 64 KiB of arena
    *  and two socket buffers a connection on top, 256 connections stay below 256 MiB. When it is used up, requests wait. */
   processBytesMax: 192 * MiB,

@@ -4,6 +4,7 @@
 // Invariant: `usedBytes` is the sum of what was taken and not returned. `tryTake` never exceeds the budget; `takeAnyway` is for what
 // lets others finish (replies), and its callers are bounded by themselves.
 import assert from 'node:assert/strict'
+import { Slabs } from './slabs.js'
 
 export class MemoryBudget {
   readonly bytesMax: number
@@ -114,9 +115,11 @@ export class BufferPool {
 export class SharedMemory {
   readonly budget: MemoryBudget
   readonly pool: BufferPool
+  readonly slabs: Slabs
 
   constructor(options: { readonly processBytesMax: number; readonly pooledBytesMax: number }) {
     this.budget = new MemoryBudget(options.processBytesMax)
     this.pool = new BufferPool(options.pooledBytesMax)
+    this.slabs = new Slabs(this)
   }
 }

@@ -21,6 +21,8 @@ type Pending = {
   readonly lengthBytes: number
   /** Taken from the shared budget, to be given back. */
   readonly heldBytes: number
+  /** A WRITE's payload, held until it settles. */
+  readonly parts?: readonly Buffer[]
   /** A READ's reply, header and data. */
   readonly slot?: Slot
   readonly replyBytes?: number
@@ -125,10 +127,13 @@ export class Performer {
       this.succeed(request)
       return
     }
-    const retainedBytes = retainedBytesOf(parts)
-    const heldBytes = Math.max(retainedBytes, grantedBytes)
-    this.#o.memory.budget.takeAnyway(heldBytes - grantedBytes)
-    this.#track(pending, { request: request.copy(), lengthBytes: heldBytes, heldBytes })
+    const { budget, slabs } = this.#o.memory
+    for (const part of parts) slabs.hold(part)
+    const heldBytes = Math.max(slabs.strangeBytesOf(parts), grantedBytes)
+    budget.takeAnyway(heldBytes - grantedBytes)
+    const inFlightBytes = Math.max(lengthBytes, heldBytes)
+    const copy = request.copy()
+    this.#track(pending, { request: copy, lengthBytes: inFlightBytes, heldBytes, parts })
   }
 
   /** Answers a block status with one chunk for each of `contexts`. */
@@ -352,7 +357,9 @@ export class Performer {
   #settle(pending: Pending, failure: { readonly error: unknown } | undefined): void {
     this.#inFlightCount--
     this.#inFlightBytes -= pending.lengthBytes
-    if (pending.heldBytes > 0) this.#o.memory.budget.giveBack(pending.heldBytes)
+    const { budget, slabs } = this.#o.memory
+    if (pending.heldBytes > 0) budget.giveBack(pending.heldBytes)
+    for (const part of pending.parts ?? []) slabs.release(part)
     try {
       this.#answer(pending, failure)
       this.#o.onSettled()
@@ -405,13 +412,6 @@ export function toRequestError(error: unknown): RequestError {
     default:
       return new RequestError('EIO', 'the server failed; its log says why')
   }
-}
-
-/** A view of a socket buffer keeps all of it. Views of one buffer in several requests are counted in each: never too little. */
-function retainedBytesOf(parts: readonly Buffer[]): number {
-  let lengthBytes = 0
-  for (const part of parts) lengthBytes += part.buffer.byteLength
-  return lengthBytes
 }
 
 async function allOf(waits: readonly Promise<void>[]): Promise<void> {

@@ -37,6 +37,7 @@ export class ReplyWriter {
   #written: Slice[] = []
   #writeCount = 0
   #callbackCount = 0
+  #progressCount = 0
   #isClosed = false
 
   constructor(options: {
@@ -60,6 +61,11 @@ export class ReplyWriter {
   /** True while the socket's buffer is full. */
   get isBlocked(): boolean {
     return this.#written.length > 0
+  }
+
+  /** Changes whenever the system takes something. */
+  get progressCount(): number {
+    return this.#progressCount
   }
 
   /** The buffer that `reserve` last placed into. */
@@ -203,6 +209,7 @@ export class ReplyWriter {
   #releaseWritten(): void {
     const written = this.#written
     this.#written = []
+    this.#progressCount++
     for (const slice of written) {
       this.#unsentBytes -= slice.end - slice.start
       this.#unhold(slice.arena)

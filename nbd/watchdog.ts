@@ -20,10 +20,10 @@ export class Watchdog {
     this.#onExpired = onExpired
   }
 
-  /** Something is awaited from now on. */
-  start(): void {
+  /** Something is awaited; `progress` is any number that changes when some of it comes. */
+  start(progress: number): void {
     this.#isWaiting = true
-    this.#progress++
+    this.#progress = progress
     if (!this.#timer) this.#arm()
   }
 

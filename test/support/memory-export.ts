@@ -75,7 +75,7 @@ export class MemoryExport implements Export {
     const { offset, lengthBytes } = request
     if (request.fua) this.fuaCount++
     return this.#perform({ command: 'zero', offset, lengthBytes }, () => {
-      this.content.fill(0, offset, offset + lengthBytes)
+      this.content.subarray(offset, offset + lengthBytes).fill(0)
     })
   }
 
