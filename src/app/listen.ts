@@ -158,8 +158,8 @@ function cannotListen(address: ListenAddress, error: unknown): LockstepError {
     const action =
       address.kind === 'tcp'
         ? 'choose a port from 1024 up with --listen'
-        : 'check the permissions of the directory'
-    return new LockstepError('INVALID_CONFIG', `cannot listen on ${target}: no permission`, action)
+        : 'check that the directory is there and may be written to'
+    return new LockstepError('INVALID_CONFIG', `cannot listen on ${target}: not permitted`, action)
   }
   return new LockstepError(
     'INVALID_CONFIG',

@@ -1,9 +1,12 @@
 // The known word that a mistyped one probably means. For error messages only.
 
+/** Letters that a slip may change. */
+const slipMax = 3
+
 /** The word of `known` that differs least from `typed`, if it differs little. */
 export function nearest(typed: string, known: readonly string[]): string | undefined {
   let best: string | undefined
-  let bestDistance = Math.max(1, Math.floor(typed.length / 3)) + 1
+  let bestDistance = Math.min(slipMax, Math.max(1, Math.floor(typed.length / 3))) + 1
   for (const word of known) {
     const distance = editDistance(shortened(typed), shortened(word))
     if (distance < bestDistance) {

@@ -17,6 +17,7 @@ export async function notifySystemd(
   if (socket === undefined || socket === '') return
   const child = spawn('systemd-notify', [`--pid=${process.pid}`, ...state], {
     stdio: 'ignore',
+    env: options.environment,
     timeout: notifyTimeoutMs,
   })
   await new Promise<void>((resolve) => {

@@ -1,5 +1,6 @@
 // The commands that take several stores at once: sync and batch.
 import { readFile } from 'node:fs/promises'
+import { text } from 'node:stream/consumers'
 import { batchOperations } from '../../control/methods.js'
 import { FieldError } from '../../control/schema.js'
 import { type ExitCode, errnoNameOf } from '../../core/errors.js'
@@ -57,7 +58,7 @@ async function syncStores(context: Context): Promise<ExitCode> {
 
 async function performBatch(context: Context): Promise<ExitCode> {
   const file = context.arguments.text('file')
-  const operations = readBatch(await readText(file), file)
+  const operations = readBatch(await readText(file, context.output.terminal.stdin), file)
   const { stores } = await askStatus(context)
   const sizes = new Map(stores.map((store) => [store.name, store.sizeBytes]))
   const losses = operations.flatMap((operation) => lossOf(operation, sizes) ?? [])
@@ -68,9 +69,10 @@ async function performBatch(context: Context): Promise<ExitCode> {
   return perform(context, { method: 'batch', params: { operations }, done })
 }
 
-async function readText(file: string): Promise<string> {
+async function readText(file: string, stdin: NodeJS.ReadStream): Promise<string> {
   try {
-    return await readFile(file === '-' ? '/dev/stdin' : file, 'utf8')
+    // Not opened by its name: a socket cannot be.
+    return file === '-' || file === '/dev/stdin' ? await text(stdin) : await readFile(file, 'utf8')
   } catch (error) {
     const reason = errnoNameOf(error)
     throw new UsageError(`${file} cannot be read: ${reason}`, 'name a file, or - for stdin')

@@ -19,6 +19,9 @@ export type Parsed =
 type Choose = (command: Command, values: Readonly<Record<string, unknown>>) => void
 
 const columnsMax = 100
+/** Stands for `-` while yargs reads, which makes it an empty word. */
+const stdinWord = '\u0001-'
+const restored = (value: unknown): unknown => (value === stdinWord ? '-' : value)
 
 /** Throws UsageError. */
 export function parseCommandLine(
@@ -53,7 +56,8 @@ export function parseCommandLine(
     })
   addOptions(parser, globalOptions)
   addCommands(parser, (command, values) => chosen.push({ command, values }))
-  void parser.parse([...words], {}, (_error, _values, output) => {
+  const typed = words.map((word) => (word === '-' ? stdinWord : word))
+  void parser.parse(typed, {}, (_error, _values, output) => {
     text = output
   })
   const [failure] = failures
@@ -61,7 +65,9 @@ export function parseCommandLine(
   if (text !== '') return { kind: 'text', text }
   const [found] = chosen
   if (found === undefined) throw usageError('no command', words)
-  return { kind: 'command', command: found.command, arguments: new Arguments(found.values) }
+  const values = Object.entries(found.values).map(([name, value]) => [name, restored(value)])
+  const read = new Arguments(Object.fromEntries(values))
+  return { kind: 'command', command: found.command, arguments: read }
 }
 
 function addCommands(parser: Argv, choose: Choose): void {

@@ -1,0 +1,86 @@
+// Answers as text: the shape that people read.
+import t from 'tap'
+import {
+  complaintsOf,
+  dirtyText,
+  doctorText,
+  picture,
+  statusText,
+  storeTable,
+  table,
+  unhealthyText,
+} from '../../../src/app/cli/format.js'
+import type { DaemonStatus } from '../../../src/control/api.js'
+import { EngineDouble } from '../../support/engine-double.js'
+
+const plain = (_style: string, text: string): string => text
+
+function statusOf(change: Partial<DaemonStatus> = {}): DaemonStatus {
+  const engine = new EngineDouble()
+  engine.addVolume('vol0', 1073741824)
+  const listeners = ['nbd://127.0.0.1:10809']
+  return { ...engine.status(), listeners, version: '1', pid: 1, ...change }
+}
+
+t.test('a table is as wide as its widest cells', (t) => {
+  const rows = [
+    ['NAME', 'SIZE'],
+    ['a', '1 GiB'],
+    ['longer', '5'],
+  ]
+  t.equal(table(rows, [1]), 'NAME     SIZE\na       1 GiB\nlonger      5')
+  t.equal(storeTable([]), '')
+  t.end()
+})
+
+t.test('status has a line for each thing, and no complaint when all is well', (t) => {
+  const text = statusText(statusOf(), plain)
+  t.match(text, / node: double \(primary\)/)
+  t.match(text, /state: healthy/)
+  t.match(text, /listening: nbd:\/\/127\.0\.0\.1:10809/)
+  t.match(text, /vol0 +1 GiB +0 bytes/)
+  t.notMatch(text, /action:/)
+  t.equal(unhealthyText(statusOf(), plain), 'double is healthy')
+  t.end()
+})
+
+t.test('a failure and a full pool are told with what to type', (t) => {
+  const failure = { message: 'a sync failed', action: 'restart the daemon' }
+  const pool = {
+    usedBytes: 96,
+    sizeBytes: 100,
+    sharedBytes: 0,
+    journalBytes: 1,
+    journalUsedBytes: 0,
+  }
+  const status = statusOf({ failure, pool })
+  t.equal(complaintsOf(status).length, 2)
+  const text = statusText(status, plain)
+  t.match(text, /state: needs attention/)
+  t.match(text, / {3}status: a sync failed\n {3}action: restart the daemon/)
+  t.match(text, /full to 96 %/)
+  t.match(unhealthyText(status, plain), /action: restart the daemon/)
+  t.notMatch(unhealthyText(status, plain), /listening/)
+  t.end()
+})
+
+t.test('a picture has a character a cell, and a trace of the smallest difference', (t) => {
+  t.equal(picture([0, 0.001, 0.5, 0.99, 1]), ' ▁▄██')
+  const report = { store: 'vol0', sizeBytes: 1048576, dirtyBytes: 65536, picture: [1, 0] }
+  t.equal(
+    dirtyText([{ ...report, since: 'vol0@a' }]),
+    'vol0: 64 KiB of 1 MiB (6 %) changed since vol0@a\n  [█ ]',
+  )
+  t.match(dirtyText([report]), /has no snapshot/)
+  t.equal(dirtyText([]), 'no volumes')
+  t.end()
+})
+
+t.test('a finding of doctor has its action below', (t) => {
+  const checks = [
+    { name: 'a', result: 'ok', message: 'well' },
+    { name: 'b', result: 'wrong', message: 'ill', action: 'rest' },
+  ] as const
+  t.equal(doctorText(checks, plain), 'ok    a: well\nWRONG b: ill\n        try: rest')
+  t.end()
+})

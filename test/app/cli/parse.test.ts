@@ -1,0 +1,111 @@
+// The command line: every command is understood as the table says, and what is not understood gets a suggestion.
+import t from 'tap'
+import { UsageError } from '../../../src/app/cli/command.js'
+import { commands, groups } from '../../../src/app/cli/commands.js'
+import { type Parsed, parseCommandLine, usageOf } from '../../../src/app/cli/parse.js'
+
+const parse = (line: string): Parsed =>
+  parseCommandLine(line === '' ? [] : line.split(' '), { version: '1.2.3', columns: 80 })
+
+/** The command that a line means, and its values. */
+function meaning(line: string): { name: string; values: Readonly<Record<string, unknown>> } {
+  const parsed = parse(line)
+  if (parsed.kind !== 'command') throw new Error(parsed.text)
+  return { name: parsed.command.name, values: parsed.arguments.all }
+}
+
+function complaint(line: string): { message: string; action: string } {
+  try {
+    parse(line)
+  } catch (error) {
+    if (error instanceof UsageError) return { message: error.message, action: error.action }
+    throw error
+  }
+  throw new Error(`${line} was understood`)
+}
+
+t.test('words and options have their places, and stay text', (t) => {
+  t.match(meaning('volume create vol0 0x10'), {
+    name: 'volume create',
+    values: { name: 'vol0', size: '0x10' },
+  })
+  t.match(meaning('--dir /d --json volume delete 007 -y'), {
+    name: 'volume delete',
+    values: { dir: '/d', json: true, name: '007', yes: true },
+  })
+  t.match(meaning('snapshot create a@x b@x c@x').values, { snapshots: ['a@x', 'b@x', 'c@x'] })
+  t.match(meaning('serve d --listen nbd://a --listen nbd://b --insecure').values, {
+    directory: 'd',
+    listen: ['nbd://a', 'nbd://b'],
+    insecure: true,
+  })
+  t.match(meaning('status -x --watch').values, { unhealthy: true, watch: true })
+  t.match(meaning('batch -').values, { file: '-' })
+  t.end()
+})
+
+t.test('an option that takes one value and got two is refused when it is read', (t) => {
+  const parsed = parse('--dir /a --dir /b status')
+  t.throws(() => parsed.kind === 'command' && parsed.arguments.maybeText('dir'), /given twice/)
+  t.end()
+})
+
+t.test('what is not understood gets the words to type', (t) => {
+  const cases: readonly (readonly [string, RegExp, string])[] = [
+    ['', /no command/, 'lockstep --help'],
+    ['statsu', /no command "statsu"/, 'lockstep status'],
+    ['frobnicate', /no command "frobnicate"/, 'lockstep --help'],
+    ['volume', /volume needs one of create, list/, 'lockstep volume --help'],
+    ['volume creat a 1G', /no command "volume creat"/, 'lockstep volume create'],
+    ['volume create a', /word is missing/, 'lockstep volume create NAME SIZE'],
+    ['volume create a 1G b', /"b" is too much/, 'lockstep volume create NAME SIZE'],
+    ['snapshot create', /word is missing/, 'lockstep snapshot create SNAPSHOTS...'],
+    ['status --wacth', /no option --wacth/, 'lockstep status --watch'],
+    ['status -z', /no option -z/, 'lockstep status --help'],
+    ['volume list --dri x', /no option --dri/, 'lockstep volume list --dir'],
+    ['status --dir', /--dir needs a value/, 'lockstep status --help'],
+    ['status --__proto__.x=1', /./, 'lockstep status --help'],
+  ]
+  for (const [line, message, action] of cases) {
+    const said = complaint(line)
+    t.match(said.message, message, line)
+    t.equal(said.action, action, line)
+  }
+  t.end()
+})
+
+t.test('help is there for the program, each group and each command, with an example', (t) => {
+  const text = (line: string) => {
+    const parsed = parse(line)
+    return parsed.kind === 'text' ? parsed.text : ''
+  }
+  t.match(text('--version'), /^1\.2\.3/)
+  const top = text('--help')
+  for (const group of Object.keys(groups)) t.match(text(`${group} --help`), `lockstep ${group} `)
+  for (const command of commands) {
+    const [first = ''] = command.name.split(' ')
+    t.match(top, `lockstep ${first}`)
+    const help = text(`${command.name} --help`)
+    t.match(help, command.summary, command.name)
+    t.match(help, /Examples:/, command.name)
+    t.match(text(`${command.name} -h`), /Examples:/)
+  }
+  t.end()
+})
+
+t.test('every example in the table that is a plain command line is understood', (t) => {
+  for (const command of commands) {
+    for (const [line] of command.examples) {
+      if (/[|"'>]/.test(line)) continue
+      const words = line.replace(/^lockstep /, '')
+      t.equal(meaning(words).name, command.name, line)
+    }
+  }
+  t.end()
+})
+
+t.test('usage names the words in capitals', (t) => {
+  const command = commands.find(({ name }) => name === 'snapshot list')
+  t.equal(command && usageOf(command), 'lockstep snapshot list [VOLUME]')
+  t.end()
+})

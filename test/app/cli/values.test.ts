@@ -1,0 +1,38 @@
+// Words as values: sizes, ranges, names, seconds; what is none of them is told with an example.
+import t from 'tap'
+import { readRange, readSeconds, readSize, readSnapshotName } from '../../../src/app/cli/values.js'
+
+const usage = { name: 'UsageError' }
+
+t.test('sizes', (t) => {
+  t.equal(readSize('64K', 'the size'), 65536)
+  t.equal(readSize('1.5G', 'the size'), 1610612736)
+  for (const text of ['', 'x', '10X', '-1', '1e9', '0x10', '9999999P', ' ']) {
+    t.throws(() => readSize(text, 'the size'), usage, JSON.stringify(text))
+  }
+  t.end()
+})
+
+t.test('ranges', (t) => {
+  t.same(readRange(undefined), undefined)
+  t.same(readRange('1M:64K'), { offset: 1048576, lengthBytes: 65536 })
+  t.same(readRange('0:1'), { offset: 0, lengthBytes: 1 })
+  for (const text of ['', '5', '1:', ':1', '1:2:3', '-1:5', 'a:b', '0:0', '1-5']) {
+    t.throws(() => readRange(text), usage, JSON.stringify(text))
+  }
+  t.end()
+})
+
+t.test('names of snapshots', (t) => {
+  t.same(readSnapshotName('vol0@a'), { store: 'vol0', name: 'a' })
+  t.same(readSnapshotName('vol0@a@b'), { store: 'vol0@a', name: 'b' })
+  for (const text of ['', 'vol0', '@a', 'vol0@']) t.throws(() => readSnapshotName(text), usage)
+  t.end()
+})
+
+t.test('seconds', (t) => {
+  t.equal(readSeconds('2.5', 'the timeout'), 2.5)
+  for (const text of ['', 'x', '-1', '1e3', '99999999'])
+    t.throws(() => readSeconds(text, 'x'), usage)
+  t.end()
+})

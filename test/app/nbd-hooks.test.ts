@@ -1,0 +1,51 @@
+// Clients in the log: each comes and goes by a line, and a client with many failures cannot fill it.
+import t from 'tap'
+import { nbdHooks } from '../../src/app/nbd-hooks.js'
+import { type Log, silentLog } from '../../src/core/log.js'
+
+function recorder(): { log: Log; lines: string[] } {
+  const lines: string[] = []
+  const say = (_bindings: object, message: string) => {
+    lines.push(message)
+  }
+  return { lines, log: { ...silentLog, info: say, warn: say, error: say } }
+}
+
+t.test('failures beyond a few a period become a number', (t) => {
+  const { log, lines } = recorder()
+  let nowMs = 100_000
+  const clock = {
+    nowMs: () => nowMs,
+    wallTime: () => new Date(0),
+    setTimer: () => ({ cancel: () => {} }),
+    defer: () => {},
+  }
+  const hooks = nbdHooks({ log, clock, die: () => {} })
+  const fail = () =>
+    hooks.onRequestFailed?.(
+      { id: 1, peer: 'unix', exportName: 'vol0' },
+      { command: 'WRITE', offset: 0, lengthBytes: 1, error: new Error('x') },
+    )
+  for (let count = 0; count < 500; count++) fail()
+  t.equal(lines.length, 20)
+  nowMs += 10_000
+  fail()
+  t.same(lines.slice(20), ['request failed, and more like it', 'request failed'])
+  t.end()
+})
+
+t.test('an end that is a bug is an error, others are information', (t) => {
+  const { log, lines } = recorder()
+  const clock = {
+    nowMs: () => 0,
+    wallTime: () => new Date(0),
+    setTimer: () => ({ cancel: () => {} }),
+    defer: () => {},
+  }
+  const hooks = nbdHooks({ log, clock, die: () => {} })
+  hooks.onSessionStart?.({ id: 1, peer: 'unix' })
+  hooks.onSessionEnd?.({ id: 1, peer: 'unix' }, { reason: 'disconnect', message: '' })
+  hooks.onSessionEnd?.({ id: 2, peer: 'unix' }, { reason: 'failed', message: '' })
+  t.same(lines, ['client connected', 'client left', 'client lost'])
+  t.end()
+})
