@@ -66,6 +66,8 @@ export async function initPool(disk: Disk, options: InitOptions): Promise<void> 
     nextStoreId: 1,
     stores: new Map(),
   }
+  // The checkpoint's name may reach the medium without those before it: they come first.
+  await disk.syncDirectory()
   await saveCheckpoint(disk, {
     state: describeState(state, { batchNumber: 0, isClean: true }),
     maps: [],
