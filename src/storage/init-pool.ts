@@ -3,7 +3,7 @@ import type { Random } from '../core/clock.js'
 import type { Disk, DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
-import { blockBytes, formatBytes, type Generation } from '../core/units.js'
+import { blockBytes, formatBytes, type Generation, MiB } from '../core/units.js'
 import { checkpointName, describeState } from './checkpoint.js'
 import { readFully } from './disk-io.js'
 import type { GroupState } from './group-state.js'
@@ -100,12 +100,16 @@ function checkJournalBytes(journalBytes: number): number {
   )
 }
 
+/** Where file systems, partition tables and volume managers leave their marks: up to 64 KiB and a block (btrfs), and at the end (GPT, RAID). */
+const edgeBytes = MiB
+
 /** A pool's data file begins with a label; anything else that is not zeroes may be somebody's file system. */
 async function refuseContent(data: DiskFile, dataName: string): Promise<void> {
-  if ((await data.sizeBytes()) === 0) return
-  const head = Buffer.alloc(64 * 1024)
-  await readFully(data, head, 0)
-  if (head.every((byte) => byte === 0)) return
+  const sizeBytes = await data.sizeBytes()
+  const edges = Buffer.alloc(2 * edgeBytes)
+  await readFully(data, edges.subarray(0, edgeBytes), 0)
+  await readFully(data, edges.subarray(edgeBytes), Math.max(0, sizeBytes - edgeBytes))
+  if (edges.every((byte) => byte === 0)) return
   const label = (await readLabel(data)) as { magic?: unknown } | undefined
   const what =
     label?.magic === 'LOCKSTEP DATA' ? 'the data of a Lockstep pool' : 'something other than zeroes'

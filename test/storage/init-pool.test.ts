@@ -37,7 +37,7 @@ t.test('a directory that holds a pool is refused, and left as it is', async (t) 
   t.equal(node.callsOf('write').length, 0)
 })
 
-for (const at of [0, 1000, 32 * KiB]) {
+for (const at of [0, 1000, 64 * KiB, 1024 * KiB - 1, 3 * 1024 * KiB]) {
   t.test(`a device with something at byte ${at} is taken only when told to`, async (t) => {
     const device = { name: '/dev/x', sizeBytes: 4 * 1024 * KiB }
     const node = new SmallDisk({ device })
