@@ -2,6 +2,7 @@
 import type { ControlClient } from '../../control/client.js'
 import type { ExitCode } from '../../core/errors.js'
 import type { Output } from './output.js'
+import { UsageError } from './usage-error.js'
 
 /** What a shell offers for a word. */
 export type Completion = 'directory' | 'file' | 'none' | readonly string[]
@@ -48,17 +49,6 @@ export type Context = {
   directory(): string
   /** A connection to the daemon, closed when the command ends. */
   client(): Promise<ControlClient>
-}
-
-/** The command line cannot be understood: exit code 2. `action` is what to type. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError'
-  readonly action: string
-
-  constructor(message: string, action: string) {
-    super(message)
-    this.action = action
-  }
 }
 
 /** Options that every command has. */

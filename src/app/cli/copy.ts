@@ -6,11 +6,12 @@ import { FieldError } from '../../control/schema.js'
 import { type ExitCode, errnoNameOf } from '../../core/errors.js'
 import type { OperationRequest } from '../../core/operation.js'
 import { formatBytes } from '../../core/units.js'
-import { type Command, type Context, UsageError, yesOption } from './command.js'
+import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { perform } from './perform.js'
 import { askStatus, askStore } from './query.js'
 import { rangeOption } from './snapshot.js'
+import { UsageError } from './usage-error.js'
 import { readRange } from './values.js'
 
 export const copyCommands: readonly Command[] = [

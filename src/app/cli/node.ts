@@ -5,9 +5,10 @@ import { fileURLToPath } from 'node:url'
 import type { DoctorCheck, SettingReport } from '../../control/api.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
 import { type Setting, settingKeys, settings } from '../settings.js'
-import { type Command, type Context, type Option, UsageError } from './command.js'
+import type { Command, Context, Option } from './command.js'
 import { doctorText, settingsText } from './format.js'
 import { ask } from './query.js'
+import { UsageError } from './usage-error.js'
 import { readSize } from './values.js'
 
 const shells = ['bash', 'zsh', 'fish'] as const

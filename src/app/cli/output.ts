@@ -1,7 +1,7 @@
 // What a command says: results on stdout, everything else on stderr; one JSON document instead of text when --json is given.
 // A command says its result once; whatever fails later must not print a second document.
 import { type ErrorCode, ExitCode, LockstepError } from '../../core/errors.js'
-import { UsageError } from './command.js'
+import { UsageError } from './usage-error.js'
 
 export type Terminal = {
   readonly stdout: NodeJS.WriteStream

@@ -1,15 +1,9 @@
 // The command line read by yargs from the table of commands: which command, with which words. Says nothing and runs nothing.
 import yargs, { type Argv } from 'yargs'
 import { nearest } from '../nearest.js'
-import {
-  Arguments,
-  type Command,
-  globalOptions,
-  type Option,
-  type Positional,
-  UsageError,
-} from './command.js'
+import { Arguments, type Command, globalOptions, type Option, type Positional } from './command.js'
 import { commands, groups } from './commands.js'
+import { UsageError } from './usage-error.js'
 
 export type Parsed =
   | { readonly kind: 'command'; readonly command: Command; readonly arguments: Arguments }

@@ -3,9 +3,10 @@ import { join, resolve } from 'node:path'
 import { ControlClient } from '../../control/client.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
 import { readVersion } from '../version.js'
-import { type Context, UsageError } from './command.js'
+import type { Context } from './command.js'
 import { Output, type Terminal } from './output.js'
 import { type Parsed, parseCommandLine } from './parse.js'
+import { UsageError } from './usage-error.js'
 
 /** A daemon that is alive accepts at once. */
 const connectTimeoutMs = 5_000

@@ -2,11 +2,12 @@
 import { ExitCode } from '../../core/errors.js'
 import { formatBytes } from '../../core/units.js'
 import type { StoreStatus } from '../../engine/api.js'
-import { type Command, type Context, UsageError, yesOption } from './command.js'
+import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { storeTable } from './format.js'
 import { perform } from './perform.js'
 import { ask, askStore } from './query.js'
+import { UsageError } from './usage-error.js'
 import { readRange, readSnapshotName } from './values.js'
 
 const snapshotPositional = { name: 'snapshot', description: 'VOLUME@SNAPSHOT' } as const

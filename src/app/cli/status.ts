@@ -3,9 +3,10 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { DaemonStatus } from '../../control/api.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
 import type { DirtyReport, EngineEvent } from '../../engine/api.js'
-import { type Command, type Context, UsageError } from './command.js'
+import type { Command, Context } from './command.js'
 import { complaintsOf, dirtyText, eventLine, statusText, unhealthyText } from './format.js'
 import { ask, askStatus } from './query.js'
+import { UsageError } from './usage-error.js'
 import { readSeconds } from './values.js'
 
 const watchEveryMs = 1_000

@@ -1,6 +1,6 @@
 // Words of the command line as values: sizes, ranges, store names. What cannot be read is a UsageError with an example.
 import { type ByteRange, byteOffset, parseSize } from '../../core/units.js'
-import { UsageError } from './command.js'
+import { UsageError } from './usage-error.js'
 
 export function readSize(text: string, what: string): number {
   const sizeBytes = parseSize(text)

@@ -1,8 +1,8 @@
 // Results, failures and their exit codes: fixed, scripts depend on them.
 import { PassThrough } from 'node:stream'
 import t from 'tap'
-import { UsageError } from '../../../src/app/cli/command.js'
 import { exitCodeOf, Output, type Terminal } from '../../../src/app/cli/output.js'
+import { UsageError } from '../../../src/app/cli/usage-error.js'
 import { errorCodes, LockstepError } from '../../../src/core/errors.js'
 
 function capture(options: { isJson?: boolean; isTTY?: boolean; noColor?: string } = {}) {

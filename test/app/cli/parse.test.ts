@@ -1,8 +1,8 @@
 // The command line: every command is understood as the table says, and what is not understood gets a suggestion.
 import t from 'tap'
-import { UsageError } from '../../../src/app/cli/command.js'
 import { commands, groups } from '../../../src/app/cli/commands.js'
 import { type Parsed, parseCommandLine, usageOf } from '../../../src/app/cli/parse.js'
+import { UsageError } from '../../../src/app/cli/usage-error.js'
 
 const parse = (line: string): Parsed =>
   parseCommandLine(line === '' ? [] : line.split(' '), { version: '1.2.3', columns: 80 })
