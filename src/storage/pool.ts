@@ -56,6 +56,7 @@ export class Pool {
   readonly #committer: Committer
   readonly #io: DataPath
   readonly #capacity: number
+  readonly #appliedSequence: () => number
   #checkpointing: Promise<void> | undefined
   /** After a checkpoint failed: not tried again before this batch. */
   #checkpointAfterBatch = 0
@@ -81,6 +82,7 @@ export class Pool {
     this.#keeper = keeper
     this.#journal = journal
     this.#capacity = capacity
+    this.#appliedSequence = () => options.appliedSequence() ?? state.sequence
     this.#allocator = new ChunkAllocator(capacity)
     this.#reclaimer = new Reclaimer({
       allocator: this.#allocator,
@@ -102,7 +104,7 @@ export class Pool {
         retryFailedSync: mutants.has('retry-failed-sync'),
         releaseEarly: mutants.has('reuse-before-journal'),
       },
-      appliedSequence: () => options.appliedSequence() ?? state.sequence,
+      appliedSequence: this.#appliedSequence,
       onTaken: (batchNumber) => this.#checkpointAt(batchNumber),
       onFailure: (error) => this.#onEvent({ kind: 'failure', message: error.message }),
       durableSequence: state.sequence,
@@ -359,8 +361,10 @@ export class Pool {
       storeId: store.id,
       pages: [...store.map.pages],
     }))
+    // The state's own number is that of the last operation: what the journal says of the writes behind it goes with the journal.
+    const sequence = Math.max(this.state.sequence, this.#appliedSequence())
     return {
-      state: describeState(this.state, { batchNumber, isClean }),
+      state: describeState({ ...this.state, sequence }, { batchNumber, isClean }),
       maps,
       entriesOf: this.#keeper.freeze(),
     }
