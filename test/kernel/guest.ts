@@ -171,7 +171,7 @@ function qemuCommand(image: string, consolePath: string, portPath: string): read
     ...['-append', 'console=ttyS0 panic=-1 oops=panic quiet rdinit=/init'],
     ...['-serial', `file:${consolePath}`],
     ...['-chardev', `socket,id=port,path=${portPath}`, '-serial', 'chardev:port'],
-    ...['-nic', 'user,model=virtio-net-pci'],
+    ...['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile='],
   ]
 }
 
