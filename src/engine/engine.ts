@@ -22,6 +22,7 @@ import { EventLog } from './event-log.js'
 import { snapshotsOf, storeNamed } from './names.js'
 import { type Resolved, resolve } from './resolve.js'
 import { type DataEntry, Sequencer } from './sequencer.js'
+import { checkRange } from './store-export.js'
 
 export type EngineOptions = {
   readonly disk: Disk
@@ -244,7 +245,9 @@ export class Engine implements EngineApi {
   }
 }
 
+/** Changes a store at the entry's place in the order: an operation that the entry waited for may have deleted the store or made it smaller. */
 function applyEntry(pool: Pool, entry: DataEntry): Promise<void> | undefined {
+  checkRange(entry.store, entry, 'ENOSPC')
   if (entry.kind === 'write')
     return pool.write(entry.store, entry.offset, entry.lengthBytes, entry.parts)
   return pool.zero(entry.store, entry.offset, entry.lengthBytes, entry.mayUnmap)

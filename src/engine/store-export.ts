@@ -62,9 +62,10 @@ export class StoreExport implements Export {
   }
 
   read(request: { readonly offset: number; readonly target: Buffer }): Promise<void> | undefined {
-    if (this.store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
+    const { offset, target } = request
+    checkRange(this.store, { offset, lengthBytes: target.length }, 'EINVAL')
     try {
-      const done = this.#pool.read(this.store, request.offset, request.target)
+      const done = this.#pool.read(this.store, offset, target)
       return done === undefined ? undefined : this.#explain(done)
     } catch (error) {
       throw this.#requestError(error)
@@ -110,13 +111,14 @@ export class StoreExport implements Export {
   }
 
   async cache(request: { readonly offset: number; readonly lengthBytes: number }): Promise<void> {
-    const end = request.offset + request.lengthBytes
+    checkRange(this.store, request, 'EINVAL')
     const scratch = Buffer.allocUnsafe(Math.min(cachePieceBytes, request.lengthBytes))
-    for (let at = request.offset; at < end; at += scratch.length) {
-      await this.read({
-        offset: at,
-        target: scratch.subarray(0, Math.min(scratch.length, end - at)),
-      })
+    // The store may become smaller between two pieces.
+    const endNow = (): number =>
+      Math.min(request.offset + request.lengthBytes, this.store.sizeBytes)
+    for (let at = request.offset; at < endNow(); at += scratch.length) {
+      const pieceBytes = Math.min(scratch.length, endNow() - at)
+      await this.read({ offset: at, target: scratch.subarray(0, pieceBytes) })
     }
   }
 
@@ -191,4 +193,15 @@ export class StoreExport implements Export {
       return new RequestError('EPERM', 'the data file may not be written')
     return new RequestError('EIO', `the data file failed (${errno})`)
   }
+}
+
+/** The session has checked this when the request came; a store may be deleted or become smaller before the request is performed. */
+export function checkRange(
+  store: Store,
+  range: { readonly offset: number; readonly lengthBytes: number },
+  errno: 'EINVAL' | 'ENOSPC',
+): void {
+  if (store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
+  if (range.offset + range.lengthBytes > store.sizeBytes)
+    throw new RequestError(errno, `the store has ${store.sizeBytes} bytes now`)
 }
