@@ -30,6 +30,9 @@ export const limits = {
   pendingMapChangesMax: 256 * KiB,
   /** Map changes of unflushed writes are committed after this long at the latest, so that the space they freed returns. */
   commitIntervalMs: 5000,
+  /** A checkpoint that failed (the file system is full) is tried again after so many batches or so long: each try writes until it fails. */
+  checkpointRetryBatchCount: 16,
+  checkpointRetryMs: 1000,
   /** Pages of a dropped map returned to the allocator in one turn of the event loop: below a millisecond. */
   releasePagesPerTurn: 32,
   /** Writes and zeroings that wait for a range or an operation. Connections have their own limit of 128 requests; this bounds all of them. */

@@ -109,7 +109,7 @@ async function refuseContent(data: DiskFile, dataName: string): Promise<void> {
   const edges = Buffer.alloc(2 * edgeBytes)
   await readFully(data, edges.subarray(0, edgeBytes), 0)
   await readFully(data, edges.subarray(edgeBytes), Math.max(0, sizeBytes - edgeBytes))
-  if (edges.every((byte) => byte === 0)) return
+  if (edges.equals(Buffer.alloc(edges.length))) return
   const label = (await readLabel(data)) as { magic?: unknown } | undefined
   const what =
     label?.magic === 'LOCKSTEP DATA' ? 'the data of a Lockstep pool' : 'something other than zeroes'

@@ -47,6 +47,7 @@ export type Prepared = readonly { readonly install: () => void; readonly drop: (
 export class Pool {
   readonly #disk: Disk
   readonly #data: DiskFile
+  readonly #clock: Clock
   readonly #log: Log
   readonly #onEvent: PoolOptions['onEvent']
   readonly #keeper: PoolKeeper
@@ -58,8 +59,9 @@ export class Pool {
   readonly #capacity: number
   readonly #appliedSequence: () => number
   #checkpointing: Promise<void> | undefined
-  /** After a checkpoint failed: not tried again before this batch. */
+  /** After a checkpoint failed: not tried again before this batch or this time. */
   #checkpointAfterBatch = 0
+  #checkpointAfterMs = 0
   #isCheckpointForced = false
   /** `close` writes the last checkpoint by itself. */
   #isClosing = false
@@ -77,6 +79,7 @@ export class Pool {
     this.state = state
     this.#disk = options.disk
     this.#data = data
+    this.#clock = clock
     this.#log = log
     this.#onEvent = options.onEvent
     this.#keeper = keeper
@@ -336,9 +339,10 @@ export class Pool {
 
   /** In the committer's synchronous step: freezes the state if a checkpoint is due. The answer writes it, or gives it up when the batch is not durable. */
   #checkpointAt(batchNumber: number): ((isDurable: boolean) => void) | undefined {
-    const isDue =
-      this.#isCheckpointForced ||
-      (this.#journal.wantsCheckpoint && batchNumber >= this.#checkpointAfterBatch)
+    // By time as well: when the journal is full there are no further batches to count.
+    const isHeldBack =
+      batchNumber < this.#checkpointAfterBatch && this.#clock.nowMs() < this.#checkpointAfterMs
+    const isDue = this.#isCheckpointForced || (this.#journal.wantsCheckpoint && !isHeldBack)
     if (!isDue || this.#isClosing || this.#checkpointing !== undefined) return undefined
     this.#isCheckpointForced = false
     const frozen = this.#freeze(batchNumber, false)
@@ -389,7 +393,8 @@ export class Pool {
 
   #checkpointFailed(error: unknown, batchNumber: number): void {
     this.#log.warn({ err: error, batchNumber }, 'checkpoint failed; the journal goes on')
-    this.#checkpointAfterBatch = batchNumber + 16
+    this.#checkpointAfterBatch = batchNumber + limits.checkpointRetryBatchCount
+    this.#checkpointAfterMs = this.#clock.nowMs() + limits.checkpointRetryMs
     this.#onEvent({
       kind: 'no-space',
       message: `a checkpoint could not be written (${errnoNameOf(error)}); it is tried again`,

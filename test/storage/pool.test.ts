@@ -1,5 +1,7 @@
 // The life of a pool: checkpoints while it works, what it does when one fails, and how it closes.
 import t from 'tap'
+import type { Call, Fault } from '../simulation/sim-disk.js'
+import { failureOf } from '../support/failure.js'
 import { chunkBytes, filled, SmallNode } from '../support/small-node.js'
 
 const volumeBytes = 1024 * 1024
@@ -42,4 +44,48 @@ t.test('a pool closes when its own last batch makes a checkpoint due', async (t)
   const after = await SmallNode.start({ medium: node.kill() })
   t.ok((await after.read('v', volumeBytes - chunkBytes, chunkBytes)).equals(filled(2)))
   t.equal(after.engine.status().generation, node.engine.status().generation, 'a clean stop')
+})
+
+/** The file system has no room for a checkpoint. */
+function noRoomForCheckpoint(call: Call): Fault | undefined {
+  return call.kind === 'write' && call.name === 'checkpoint.tmp' ? { errno: 'ENOSPC' } : undefined
+}
+
+/** Changes the map of `v` until that is refused, many chunks a write and then one by one. Answers the first chunk not written. */
+async function fillJournal(node: SmallNode): Promise<number> {
+  let chunk = 0
+  for (let countAtOnce = 256; countAtOnce > 0; ) {
+    try {
+      await node.write('v', chunk * chunkBytes, filled(1, countAtOnce * chunkBytes))
+      if (chunk % 512 === 0) await node.flush('v')
+      chunk += countAtOnce
+    } catch (error) {
+      if ((error as { errno?: unknown }).errno !== 'ENOSPC') throw error
+      countAtOnce = countAtOnce > 1 ? 1 : 0
+    }
+  }
+  return chunk
+}
+
+t.test('a full journal takes writes again when there is room for a checkpoint', async (t) => {
+  const node = await SmallNode.start()
+  await node.create('v', 1024 ** 3)
+  node.fault = noRoomForCheckpoint
+  const chunk = await fillJournal(node)
+  t.ok((await node.read('v', 0, chunkBytes)).equals(filled(1)), 'reads go on')
+  await node.write('v', 0, filled(2))
+  t.pass('writes in place go on')
+  const tries = node.callsOf('open', 'checkpoint.tmp').length
+  const error = await failureOf(node.write('v', chunk * chunkBytes, filled(1)))
+  t.match(error, { errno: 'ENOSPC' })
+  t.equal(
+    node.callsOf('open', 'checkpoint.tmp').length,
+    tries,
+    'not every write tries a checkpoint',
+  )
+  node.fault = () => undefined
+  await node.scheduler.settle(1001)
+  await node.write('v', chunk * chunkBytes, filled(3))
+  t.ok((await node.read('v', chunk * chunkBytes, chunkBytes)).equals(filled(3)))
+  node.engine.checkInvariants()
 })
