@@ -36,6 +36,8 @@ import type { ReplyStyle } from './replies.js'
 
 /** A server's replies are believed up to here: 32 MiB of data and its headers. */
 const replyBytesMax = 33 * 1024 * 1024
+/** Answers to one option, and chunks of one reply: a server lists at most so many exports, and cuts a read at most so finely. */
+const answerCountMax = 65_536
 
 export type OptionAnswer = { readonly type: number; readonly data: Buffer }
 
@@ -123,6 +125,7 @@ export class NbdClient {
     const answers: OptionAnswer[] = []
     for (;;) {
       const answer = await this.readOptionReply(option)
+      if (answers.length === answerCountMax) throw new ProtocolError('answers without end')
       answers.push(answer)
       if (answer.type === OptionReply.ACK || answer.type >= 0x8000_0000) return answers
     }
@@ -158,7 +161,8 @@ export class NbdClient {
   async list(): Promise<readonly { readonly name: string; readonly description: string }[]> {
     const answers = await this.expectAck(OptionCode.LIST)
     return answers.map(({ data }) => {
-      const nameEnd = 4 + data.readUInt32BE(0)
+      const nameEnd = 4 + atLeast(data, 4).readUInt32BE(0)
+      atLeast(data, nameEnd)
       return {
         name: data.toString('utf8', 4, nameEnd),
         description: data.toString('utf8', nameEnd),
@@ -173,7 +177,10 @@ export class NbdClient {
     queries: readonly string[],
   ): Promise<readonly { readonly id: number; readonly name: string }[]> {
     const answers = await this.expectAck(option, contextBody(name, queries))
-    return answers.map(({ data }) => ({ id: data.readUInt32BE(0), name: data.toString('utf8', 4) }))
+    return answers.map(({ data }) => ({
+      id: atLeast(data, 4).readUInt32BE(0),
+      name: data.toString('utf8', 4),
+    }))
   }
 
   /** Enters transmission; resolves to the information that the server gave, by type. */
@@ -306,6 +313,7 @@ export class NbdClient {
     if (header.lengthBytes > replyBytesMax) throw new ProtocolError('a reply that is too long')
     const payload = await this.reader.read(header.lengthBytes)
     const pending = this.#pendingOf(header.cookie)
+    if (pending.chunks.length === answerCountMax) throw new ProtocolError('chunks without end')
     pending.chunks.push({ type: header.type, flags: header.flags, payload })
     if (!(header.flags & ChunkFlag.DONE)) return
     this.#pending.delete(header.cookie)
@@ -322,7 +330,9 @@ export class NbdClient {
 }
 
 function errorOf(chunk: Chunk): RequestError {
-  const { error, messageBytes } = ErrorPayload.decode(chunk.payload)
+  const { error, messageBytes } = ErrorPayload.decode(
+    atLeast(chunk.payload, ErrorPayload.lengthBytes),
+  )
   const start = ErrorPayload.lengthBytes
   if (start + messageBytes > chunk.payload.length) throw new ProtocolError('an error message')
   const message = chunk.payload.toString('utf8', start, start + messageBytes)
@@ -335,18 +345,30 @@ function assemble(
   range: { readonly offset: number; readonly lengthBytes: number },
 ): Buffer {
   const data = Buffer.alloc(range.lengthBytes)
-  let coveredBytes = 0
+  const covered: { readonly at: number; readonly end: number }[] = []
   for (const { type, payload } of chunks) {
     if (type === ChunkType.NONE) continue
-    const at = Number(payload.readBigUInt64BE(0)) - range.offset
     const isHole = type === ChunkType.OFFSET_HOLE
+    if (!isHole && type !== ChunkType.OFFSET_DATA)
+      throw new ProtocolError(`a chunk of type ${type}`)
+    const at = Number(atLeast(payload, isHole ? 12 : 8).readBigUInt64BE(0)) - range.offset
     const lengthBytes = isHole ? payload.readUInt32BE(8) : payload.length - 8
     if (at < 0 || at + lengthBytes > range.lengthBytes) throw new ProtocolError('a stray chunk')
     if (!isHole) payload.copy(data, at, 8)
-    coveredBytes += lengthBytes
+    covered.push({ at, end: at + lengthBytes })
   }
-  if (coveredBytes !== range.lengthBytes) throw new ProtocolError('chunks that leave a gap')
+  let end = 0
+  for (const chunk of covered.sort((a, b) => a.at - b.at)) {
+    if (chunk.at !== end) throw new ProtocolError('chunks that overlap or leave a gap')
+    end = chunk.end
+  }
+  if (end !== range.lengthBytes) throw new ProtocolError('chunks that overlap or leave a gap')
   return data
+}
+
+function atLeast(bytes: Buffer, lengthBytes: number): Buffer {
+  if (bytes.length < lengthBytes) throw new ProtocolError('an answer that is too short')
+  return bytes
 }
 
 /** Body of INFO and GO. */
@@ -375,5 +397,5 @@ export function contextBody(name: string, queries: readonly string[]): Buffer {
 }
 
 function infosOf(answers: readonly OptionAnswer[]): ReadonlyMap<number, Buffer> {
-  return new Map(answers.map(({ data }) => [data.readUInt16BE(0), data.subarray(2)]))
+  return new Map(answers.map(({ data }) => [atLeast(data, 2).readUInt16BE(0), data.subarray(2)]))
 }

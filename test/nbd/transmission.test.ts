@@ -15,9 +15,9 @@ for (const style of ['simple', 'structured', 'extended'] as const) {
       await client.write({ offset, data })
       t.same(await client.read({ offset, lengthBytes }), data, `${lengthBytes} bytes`)
     }
-    t.equal(served.server.usedBytes, 0)
     await client.disconnect()
     await served.ended(1)
+    t.equal(served.server.usedBytes, 0)
     t.match(served.ends, [{ reason: 'disconnect' }])
     t.equal(served.memory.attachedCount, 0)
   })
