@@ -41,6 +41,9 @@ export type PoolOptions = {
   }) => void
 }
 
+/** The record of a start, with a generation in it. */
+const openEventBytesMax = 1024
+
 /** Chunks that an operation needs besides the maps' sharing: prepared before its sequence, installed with it. */
 export type Prepared = readonly { readonly install: () => void; readonly drop: () => void }[]
 
@@ -136,14 +139,15 @@ export class Pool {
     countReferences(state, pool.#allocator, capacity)
     pool.#allocator.raiseHighWater(Math.ceil(dataBytes / state.chunkBytes))
     keeper.goLive({ allocator: pool.#allocator, reclaimer: pool.#reclaimer })
-    const event: OpenEvent = wasClean
-      ? { kind: 'open' }
-      : { kind: 'open', generation: pool.#newGeneration(options.random) }
-    if (event.generation !== undefined) state.generations = [...state.generations, event.generation]
     // What a killed process wrote is visible, and perhaps not durable: the checkpoint's name must be before the journal behind it is used
     // again, and the data with the first commit, so that a flush never answers for less than its clients see.
     await options.disk.syncDirectory()
     pool.#committer.dataWritten()
+    await pool.#makeRoomToOpen()
+    const event: OpenEvent = wasClean
+      ? { kind: 'open' }
+      : { kind: 'open', generation: pool.#newGeneration(options.random) }
+    if (event.generation !== undefined) state.generations = [...state.generations, event.generation]
     pool.#committer.records.event(event)
     await pool.#committer.commit()
     pool.#reclaimer.sweep()
@@ -289,6 +293,21 @@ export class Pool {
     })
   }
 
+  /** Each start adds a batch. When a full file system has kept checkpoints away and starts have used up the journal's reserve, a checkpoint comes first. */
+  async #makeRoomToOpen(): Promise<void> {
+    const { lastNumber } = this.#journal
+    if (this.#committer.hasRoom(openEventBytesMax, limits.journalReserveBytes)) return
+    await this.#writeCheckpointNow(lastNumber, false)
+      .catch((error: unknown) => this.#checkpointFailed(error, lastNumber))
+      .finally(() => this.#keeper.thaw())
+    if (this.#committer.hasRoom(openEventBytesMax, 0)) return
+    throw new LockstepError(
+      'NO_SPACE',
+      'the journal is full, and there is no room for the checkpoint that would empty it',
+      'make room in the file system of the data directory, then start again: nothing is lost',
+    )
+  }
+
   #newGeneration(random: Random): NonNullable<OpenEvent['generation']> {
     return {
       generation: random.hex(16) as Generation,
@@ -411,6 +430,10 @@ export async function saveCheckpoint(
   try {
     await file.truncate(0)
     await writeCheckpoint(file, frozen)
+  } catch (error) {
+    // The unfinished file would keep space that somebody else may need more.
+    await file.truncate(0).catch(() => {})
+    throw error
   } finally {
     await file.close()
   }

@@ -89,3 +89,35 @@ t.test('a full journal takes writes again when there is room for a checkpoint', 
   t.ok((await node.read('v', chunk * chunkBytes, chunkBytes)).equals(filled(3)))
   node.engine.checkInvariants()
 })
+
+t.test('a node that is started again and again on a full file system loses nothing', async (t) => {
+  let node = await SmallNode.start()
+  await node.create('v', 1024 ** 3)
+  node.fault = noRoomForCheckpoint
+  const chunk = await fillJournal(node)
+  await node.flush('v')
+  let refusal: unknown
+  for (let start = 0; start < 40 && refusal === undefined; start++) {
+    node = new SmallNode({ medium: node.kill() })
+    node.fault = noRoomForCheckpoint
+    refusal = await node.open().catch((error: unknown) => error)
+  }
+  t.match(
+    refusal,
+    { code: 'NO_SPACE', action: /make room/ },
+    'at some time there is no room to start',
+  )
+  node = await SmallNode.start({ medium: node.kill() })
+  t.pass('with room it starts')
+  const last = (chunk - 1) * chunkBytes
+  t.ok((await node.read('v', last, chunkBytes)).equals(filled(1)))
+  await node.write('v', chunk * chunkBytes, filled(2), true)
+})
+
+t.test('a checkpoint that fails gives back the space that it took', async (t) => {
+  const node = await nodeWithVolume()
+  node.fault = (call) =>
+    call.kind === 'sync' && call.name === 'checkpoint.tmp' ? { errno: 'ENOSPC' } : undefined
+  await node.run(node.engine.checkpoint())
+  t.equal(node.medium.find('checkpoint.tmp')?.lengthBytes, 0)
+})
