@@ -21,6 +21,8 @@ export class Reclaimer {
   readonly #log: Log
   #places: number[] = []
   #pages: ChunkPage[] = []
+  /** Taken by commits that are not durable yet, or never will be. */
+  readonly #inCommit = new Set<Releases>()
   readonly #queue: Waiting[] = []
   /** Reads under way by the epoch in which they began. */
   readonly #readers = new Map<number, number>()
@@ -71,11 +73,13 @@ export class Reclaimer {
     const taken = { places: this.#places, pages: this.#pages }
     this.#places = []
     this.#pages = []
+    this.#inCommit.add(taken)
     return taken
   }
 
   /** The records of these releases are durable. */
   durable(releases: Releases): void {
+    this.#inCommit.delete(releases)
     if (releases.places.length === 0 && releases.pages.length === 0) return
     this.#queue.push({ ...releases, readEpoch: this.#epoch++ })
     this.#start()
@@ -116,7 +120,7 @@ export class Reclaimer {
 
   /** References that wait for their release, for the check of the allocator's counts. */
   pendingReleases(): readonly Releases[] {
-    return [{ places: this.#places, pages: this.#pages }, ...this.#queue]
+    return [{ places: this.#places, pages: this.#pages }, ...this.#inCommit, ...this.#queue]
   }
 
   /** Places between their last release and the free list. */
