@@ -1,7 +1,7 @@
 // Requests, one after the other, from the bytes that arrived: header, checks, memory, payload, performer. Nothing is read while the
 // connection has too much under way or the server's memory is used up; then the caller pauses the socket and comes back.
 //
-// Invariant: what was granted by the shared budget for the request being received is given on to the performer, or given back, once.
+// Invariants: each part of a payload is held until it was performed; what was granted by the shared budget for the request being received is given on to the performer, or given back, once.
 import assert from 'node:assert/strict'
 import { ProtocolError } from './bytes/protocol-error.js'
 import { Command, CommandFlag } from './constants.js'
@@ -59,7 +59,7 @@ export class Intake {
   readonly #allowed: readonly number[]
   readonly #performer: Performer
   readonly #writer: ReplyWriter
-  readonly #input = new Input(ExtendedRequestHeader.lengthBytes)
+  readonly #input: Input
   #expect: Expect = 'header'
   readonly #request = new Request()
   #refusal: RequestError | undefined
@@ -88,10 +88,13 @@ export class Intake {
       minimumBlockBytes: target.blockSizes.minimum,
     }
     this.#allowed = allowedFlags(this.#rules)
+    this.#input = new Input(ExtendedRequestHeader.lengthBytes, options.memory.slabs)
   }
 
+  /** Takes a piece over that is held for it. */
   push(piece: Buffer): void {
-    this.#input.push(piece)
+    if (this.#isClosed) this.#o.memory.slabs.release(piece)
+    else this.#input.push(piece)
   }
 
   /** True when the bytes so far end where a request ends. */
@@ -135,6 +138,7 @@ export class Intake {
     this.#cancelWait = undefined
     this.#o.payloadWatchdog.close()
     this.#input.clear()
+    this.#releaseParts(this.#parts)
     this.#parts = []
     if (this.#grantedBytes > 0) this.#o.memory.budget.giveBack(this.#grantedBytes)
     this.#grantedBytes = 0
@@ -265,7 +269,12 @@ export class Intake {
       if (grantedBytes > 0) this.#o.memory.budget.giveBack(grantedBytes)
       this.#filteredStatus(parts)
     }
+    this.#releaseParts(parts)
     return true
+  }
+
+  #releaseParts(parts: readonly Buffer[]): void {
+    for (const part of parts) this.#o.memory.slabs.release(part)
   }
 
   #filteredStatus(parts: readonly Buffer[]): void {

@@ -37,7 +37,7 @@ export const defaultLimits = {
   /** A payload of which the first bytes came is whole after this: it holds memory that others wait for. */
   payloadTimeoutMs: 60_000,
   /** Buffers of all connections together: payload being gathered or written, replies being read or sent. With up to 64 KiB of arena
-   *  and two socket buffers a connection on top, 256 connections stay below 256 MiB. When it is used up, requests wait. */
+   *  and 132 KiB to read into a connection on top, 256 connections stay below 256 MiB. When it is used up, requests wait. */
   processBytesMax: 192 * MiB,
   /** Small replies of one turn are laid out in one buffer of this size. */
   arenaBytes: 64 * KiB,

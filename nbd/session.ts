@@ -20,6 +20,7 @@ import type { SharedMemory } from './memory.js'
 import { Performer } from './performer.js'
 import { ReplyEncoder, type ReplyStyle } from './replies.js'
 import { ReplyWriter } from './reply-writer.js'
+import { SlabReader } from './slab-reader.js'
 import type { MetaContext } from './status.js'
 import type { Timers } from './timers.js'
 import { Watchdog } from './watchdog.js'
@@ -45,6 +46,7 @@ export class Session {
   readonly #writer: ReplyWriter
   readonly #performer: Performer
   readonly #intake: Intake
+  #reader: SlabReader | undefined
   readonly #unread: Watchdog
   readonly #done: (end: SessionEnd) => void
   /** Settles when the connection is closed and nothing of it is in flight any more. Never rejects. */
@@ -100,17 +102,29 @@ export class Session {
   /** Begins to read. */
   start(): void {
     const stream = this.#stream
-    stream.on('data', (piece: Buffer) => this.#onData(piece))
+    for (const piece of this.#o.received) this.#intake.push(piece)
+    this.#read()
     stream.on('end', () => this.#onEnd())
     stream.on('error', (error: Error) => this.#onSocketError(error))
     stream.on('close', () => this.#onClose())
-    for (const piece of this.#o.received) this.#intake.push(piece)
     if (stream.destroyed) {
       this.#onClose()
       return
     }
     this.#run()
     if (!this.#isPaused) stream.resume()
+  }
+
+  #read(): void {
+    const stream = this.#stream
+    const onPiece = (piece: Buffer) => this.#onData(piece)
+    this.#reader = SlabReader.over(stream, this.#o.memory.slabs, onPiece)
+    if (!this.#reader) {
+      stream.on('data', onPiece)
+      return
+    }
+    // What came after the handshake's last read lies in the stream.
+    for (let piece = stream.read(); piece !== null; piece = stream.read()) this.#intake.push(piece)
   }
 
   /** Accepts nothing more; ends when what is in flight was answered and taken. */
@@ -125,8 +139,8 @@ export class Session {
   }
 
   #onData(piece: Buffer): void {
-    if (this.#end) return // Draining: nothing more is accepted.
     this.#intake.push(piece)
+    if (this.#end) return // Draining: nothing more is accepted.
     if (!this.#isPaused && !this.#isRunning) this.#run()
   }
 
@@ -255,6 +269,7 @@ export class Session {
     this.#isClosed = true
     this.#end ??= { reason: 'end-of-stream', message: 'the connection was closed' }
     this.#intake.close()
+    this.#reader?.close()
     this.#linger?.cancel()
     this.#unread.close()
     this.#performer.close()

@@ -9,8 +9,8 @@ import type { Slab, Slabs } from './slabs.js'
 
 /** A connection that has little to say has little memory: requests without payload, and small writes one at a time. */
 const smallSlabBytes = 16 * 1024
-/** More than a Unix socket holds: one read takes all that a client could send meanwhile. */
-const largeSlabBytes = 256 * 1024
+/** Twice what Node reads at a time otherwise. Each socket has one on top of the budget: see `processBytesMax`. */
+const largeSlabBytes = 128 * 1024
 /** Small reads in a row after which a large slab is given back. */
 const smallReadsToShrink = 64
 
@@ -58,7 +58,7 @@ export class SlabReader {
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    this.#slabs.drop(this.#slab)
+    this.#slabs.leave(this.#slab)
   }
 
   #onRead(lengthBytes: number): void {
@@ -94,7 +94,7 @@ export class SlabReader {
     if (this.#isClosed) return
     const used = this.#slab
     this.#slab = this.#slabs.take(lengthBytes)
-    this.#slabs.drop(used)
+    this.#slabs.leave(used)
   }
 }
 

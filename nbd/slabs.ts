@@ -1,16 +1,21 @@
 // Memory that sockets read into, used again as soon as nobody looks at it: a buffer for each read would keep the garbage collector
 // busier than the requests do.
 //
-// Invariant: a slab goes back to the pool when its last hold is released. The socket's reader holds it while it may read into it,
-// the input holds it for each piece that was not used up, a request for as long as it keeps views of it.
+// Invariants: a slab goes back to the pool when its last hold is released. The socket's reader holds it while it may read into it,
+// the input holds it for each piece that was not used up, a request for as long as it keeps views of it. The budget counts slabs that
+// their reader has left; the one slab that each socket reads into is on top of it.
 import assert from 'node:assert/strict'
-import type { BufferPool, MemoryBudget } from './memory.js'
+
+type Pool = { take(lengthBytes: number): Buffer; give(buffer: Buffer): void }
+type Budget = { takeAnyway(lengthBytes: number): void; giveBack(lengthBytes: number): void }
 
 export class Slab {
   readonly bytes: Buffer
   /** Where the next read goes. */
   filledBytes = 0
+  /** The reader's is the first. */
   holds = 1
+  isCounted = false
 
   constructor(bytes: Buffer) {
     this.bytes = bytes
@@ -18,11 +23,11 @@ export class Slab {
 }
 
 export class Slabs {
-  readonly #pool: BufferPool
-  readonly #budget: MemoryBudget
+  readonly #pool: Pool
+  readonly #budget: Budget
   readonly #inUse = new Map<ArrayBufferLike, Slab>()
 
-  constructor(memory: { readonly pool: BufferPool; readonly budget: MemoryBudget }) {
+  constructor(memory: { readonly pool: Pool; readonly budget: Budget }) {
     this.#pool = memory.pool
     this.#budget = memory.budget
   }
@@ -31,23 +36,21 @@ export class Slabs {
     return this.#inUse.size
   }
 
-  /** A slab of at least `lengthBytes`, held once by the caller. Counted in the budget without asking: a socket must have one. */
+  /** A slab of at least `lengthBytes` for a reader, who calls `leave`. */
   take(lengthBytes: number): Slab {
     const bytes = this.#pool.take(lengthBytes)
-    this.#budget.takeAnyway(bytes.length)
     const slab = new Slab(bytes)
     assert(!this.#inUse.has(bytes.buffer))
     this.#inUse.set(bytes.buffer, slab)
     return slab
   }
 
-  drop(slab: Slab): void {
-    assert(slab.holds > 0)
-    slab.holds--
-    if (slab.holds > 0) return
-    this.#inUse.delete(slab.bytes.buffer)
-    this.#budget.giveBack(slab.bytes.length)
-    this.#pool.give(slab.bytes)
+  /** Nothing more is read into the slab; what was read stays as long as somebody holds it. */
+  leave(slab: Slab): void {
+    assert(!slab.isCounted)
+    slab.isCounted = true
+    this.#budget.takeAnyway(slab.bytes.length)
+    this.#drop(slab)
   }
 
   /** Keeps what `view` shows as it is until `release`. Memory that is not a slab's needs no keeping. */
@@ -58,7 +61,7 @@ export class Slabs {
 
   release(view: Buffer): void {
     const slab = this.#inUse.get(view.buffer)
-    if (slab) this.drop(slab)
+    if (slab) this.#drop(slab)
   }
 
   /** Bytes of memory that `views` keep and no slab accounts for. Views of one buffer in several requests are counted in each: never too little. */
@@ -68,5 +71,15 @@ export class Slabs {
       if (!this.#inUse.has(view.buffer)) lengthBytes += view.buffer.byteLength
     }
     return lengthBytes
+  }
+
+  #drop(slab: Slab): void {
+    slab.holds--
+    assert(slab.holds >= 0)
+    if (slab.holds > 0) return
+    assert(slab.isCounted)
+    this.#inUse.delete(slab.bytes.buffer)
+    this.#budget.giveBack(slab.bytes.length)
+    this.#pool.give(slab.bytes)
   }
 }
