@@ -15,7 +15,7 @@ import {
 const files = trackedFiles()
 const paths = new Set(files.map((file) => file.path))
 const isSource = (file: SourceFile): boolean => /^(nbd|src)\/.*\.ts$/.test(file.path)
-const isTypeScript = (file: SourceFile): boolean => /^(nbd|src|test)\/.*\.ts$/.test(file.path)
+const isTypeScript = (file: SourceFile): boolean => /^(nbd|src|test|bench)\/.*\.ts$/.test(file.path)
 const isScript = (file: SourceFile): boolean => /^(scripts|\.ci)\/[\w-]+$/.test(file.path)
 const isText = (file: SourceFile): boolean => !file.text.includes('\0')
 /** The rules and their planted violations name what they forbid. */

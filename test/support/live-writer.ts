@@ -68,7 +68,14 @@ export class LiveWriter {
     const early = this.#ended.then((code) => {
       throw new Error(`the writer ended with ${code}: ${this.#said}`)
     })
+    early.catch(() => {})
     await withDeadline(Promise.race([more, early]), 60_000, () => `${count} rounds ${this.#said}`)
+  }
+
+  /** Waits until its server has gone away, and answers its last complete round. */
+  async interrupted(): Promise<number> {
+    await withDeadline(this.#ended, 60_000, () => 'the writer notices')
+    return this.#round
   }
 
   /** Ends it after its round and answers that round's number. Rejects when any of its requests failed. */

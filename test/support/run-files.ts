@@ -22,6 +22,9 @@ const compiledRoot = fileURLToPath(new URL('../../', import.meta.url))
 const logDirectory = join(root, '.cache/test-logs')
 /** A failure is told with this much of its diagnostics; the rest is in the log. */
 const failureLinesMax = 80
+/** Counts, not tales: those are in the log. */
+const commentLinesMax = 8
+const commentColumnsMax = 160
 
 type FileResult = {
   readonly path: string
@@ -90,7 +93,9 @@ function tell(result: FileResult): void {
   const line = `${isBad ? 'FAILED' : 'ok    '}  ${result.path}: ${counts}, ${result.seconds.toFixed(1)} s`
   const told = [
     line,
-    ...report.comments.map((comment) => `          ${comment}`),
+    ...report.comments
+      .slice(0, commentLinesMax)
+      .map((comment) => `          ${comment.slice(0, commentColumnsMax)}`),
     ...(trouble === undefined ? [] : [`          the file ${trouble}`]),
     ...report.failures.slice(0, failureLinesMax).map((text) => `        | ${text}`),
   ]
