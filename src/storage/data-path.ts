@@ -4,10 +4,12 @@
 // nothing half done; what a new chunk holds beyond the write is the old content or zeroes, never old bytes of the place. The caller (the engine) lets
 // no two writes that touch the same chunk be under way together. A call that returns undefined is done.
 import assert from 'node:assert/strict'
+import type { Clock } from '../core/clock.js'
 import type { DiskFile } from '../core/disk.js'
 import { wouldBlock } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
+import { MiB } from '../core/units.js'
 import type { ChunkAllocator } from './chunk-allocator.js'
 import type { Committer } from './committer.js'
 import { readAtOnce, readFully, skipBytes, sliceBytes } from './disk-io.js'
@@ -17,6 +19,8 @@ import { addPart, type FreshChunk, type WritePlan } from './write-plan.js'
 
 const recordBytes = 16
 const readsInFlightMax = 16
+/** Zeroes written in one turn of the event loop; the rest waits for everybody else's turn. A request may ask for a whole volume of them. */
+const zeroBytesPerTurn = MiB
 
 export type DataPathOptions = {
   readonly file: DiskFile
@@ -24,6 +28,7 @@ export type DataPathOptions = {
   readonly allocator: ChunkAllocator
   readonly reclaimer: Reclaimer
   readonly committer: Committer
+  readonly clock: Clock
   /** Resolves when no checkpoint is under way; never rejects. */
   readonly checkpointDone: () => Promise<void>
   readonly mutants: ReadonlySet<string>
@@ -35,6 +40,7 @@ export class DataPath {
   readonly #allocator: ChunkAllocator
   readonly #reclaimer: Reclaimer
   readonly #committer: Committer
+  readonly #clock: Clock
   readonly #checkpointDone: () => Promise<void>
   readonly #zeroes: Buffer
   readonly #writesInPlaceAlways: boolean
@@ -48,6 +54,7 @@ export class DataPath {
     this.#allocator = options.allocator
     this.#reclaimer = options.reclaimer
     this.#committer = options.committer
+    this.#clock = options.clock
     this.#checkpointDone = options.checkpointDone
     this.#zeroes = Buffer.alloc(options.chunkBytes)
     this.#writesInPlaceAlways = options.mutants.has('inplace-on-shared')
@@ -442,10 +449,14 @@ export class DataPath {
   }
 
   async #writeZeroes(store: Store, offset: number, end: number): Promise<void> {
+    let turnEnd = offset + zeroBytesPerTurn
     for (let at = offset; at < end; ) {
       const pieceBytes = Math.min(end - at, this.#chunkBytes - (at % this.#chunkBytes))
       await this.write(store, at, pieceBytes, [this.#zeroes.subarray(0, pieceBytes)])
       at += pieceBytes
+      if (at < turnEnd) continue
+      turnEnd = at + zeroBytesPerTurn
+      await new Promise<void>((resolve) => this.#clock.defer(resolve))
     }
   }
 }

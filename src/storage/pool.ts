@@ -121,6 +121,7 @@ export class Pool {
       allocator: this.#allocator,
       reclaimer: this.#reclaimer,
       committer: this.#committer,
+      clock,
       checkpointDone: () => this.#checkpointing ?? Promise.resolve(),
       mutants,
     })
