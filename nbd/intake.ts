@@ -162,14 +162,17 @@ export class Intake {
     if (budget.usedBytes < budget.bytesMax) return true
     // Its own finished replies may be what holds it.
     this.#writer.flush()
-    if (budget.usedBytes < budget.bytesMax) return true
-    if (this.#writer.unsentBytes === 0 && this.#performer.inFlightCount === 0) return true
+    if (budget.usedBytes < budget.bytesMax || this.#holdsNothing()) return true
     this.#cancelWait ??= budget.wait(1, () => {
       this.#cancelWait = undefined
       budget.giveBack(1)
       if (!this.#isClosed) this.#o.onMemory()
     })
     return false
+  }
+
+  #holdsNothing(): boolean {
+    return this.#writer.unsentBytes === 0 && this.#performer.inFlightCount === 0
   }
 
   #accept(): void {
@@ -226,6 +229,11 @@ export class Intake {
       return
     }
     this.#writer.flush()
+    if (lengthBytes <= this.#limits.arenaReadBytesMax && this.#holdsNothing()) {
+      budget.takeAnyway(lengthBytes)
+      this.#granted(lengthBytes)
+      return
+    }
     this.#expect = 'memory'
     this.#cancelWait = budget.wait(lengthBytes, () => {
       this.#cancelWait = undefined
