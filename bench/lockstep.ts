@@ -22,7 +22,7 @@ export class Lockstep {
   /** Starts the daemon on `directory`, which must exist; initialises it where that was not done. */
   static async start(directory: string, nodeOptions: readonly string[] = []): Promise<Lockstep> {
     if (!existsSync(program)) throw new Error('build first: npm ci && npm run build')
-    if (!existsSync(`${directory}/lockstep.toml`)) await Lockstep.init(directory)
+    if (!existsSync(`${directory}/checkpoint`)) await Lockstep.init(directory)
     const socket = `${directory}/bench.sock`
     const port = await freePort()
     const listen = [`nbd+unix:///?socket=${socket}`, `nbd://127.0.0.1:${port}`]

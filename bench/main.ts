@@ -1,11 +1,12 @@
 // Runs one part of the bench: checks the tools, measures in a directory of its own, prints the tables, writes what was asked for.
 import { rmSync } from 'node:fs'
 import { mkdtemp, statfs, writeFile } from 'node:fs/promises'
-import { formatBytes } from '../src/core/units.js'
+import { formatBytes, GiB } from '../src/core/units.js'
 import { introduction, updateDocument } from './document.js'
 import { type Machine, machineFacts } from './machine.js'
 import { help, type Options, type PartName, parseOptions } from './options.js'
 import { measurePeers } from './part-peers.js'
+import { measureSizes, reportSizes } from './part-size.js'
 import { isInstalled } from './processes.js'
 import { reportPeers } from './report-peers.js'
 import { packageOf } from './servers.js'
@@ -27,6 +28,15 @@ const parts: Readonly<Partial<Record<PartName, Part>>> = {
     async run(options) {
       const results = await measurePeers(options)
       return { results, text: reportPeers(results) }
+    },
+  },
+  size: {
+    tools: () => [],
+    // The data files are holes; a full TiB's journal and two checkpoints are what is written.
+    diskBytes: ({ runCount }) => runCount * 2 * GiB,
+    async run(options) {
+      const results = await measureSizes(options)
+      return { results, text: reportSizes(results) }
     },
   },
 }
