@@ -67,6 +67,8 @@ export class ChunkMap {
     const change = (place === 0 ? 0 : 1) - (old === 0 ? 0 : 1)
     page.usedCount += change
     this.allocatedCount += change
+    // A page of holes costs memory like any other: whoever writes and trims all over a large volume must not fill it.
+    if (page.usedCount === 0) this.#dropPage(pageIndex, page)
   }
 
   /** Makes `[first, end)` holes: whole pages at once. */
