@@ -54,11 +54,11 @@ export async function serve(
     },
   )
   try {
-    await notifySystemd(['--ready'], { environment, log })
+    await notifySystemd(['READY=1'], { environment, log })
     log.info({ listeners: daemon.listeners() }, 'ready')
     const signal = await end.asked
     log.info({ signal }, 'stopping')
-    void notifySystemd(['--stopping'], { environment, log })
+    void notifySystemd(['STOPPING=1'], { environment, log })
     await daemon.stop()
     log.info({}, 'stopped')
     return ExitCode.DONE

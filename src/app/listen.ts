@@ -2,6 +2,7 @@
 // `insecure`; that is decided on addresses, never on how they are written.
 import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
+import { readFile, readlink } from 'node:fs/promises'
 import { type AddressInfo, BlockList, isIP, type Server } from 'node:net'
 import { resolve } from 'node:path'
 import { claimSocketPath } from '../control/socket-path.js'
@@ -106,7 +107,20 @@ export async function listen(
       throw openToOthers(address.uri)
     }
   }
-  return { server, uri: uriOf(bound, address) }
+  const path = address.kind === 'passed' && bound === null ? await pathOfPassed(address.fd) : bound
+  return { server, uri: uriOf(path, address) }
+}
+
+/** The path of a Unix socket that systemd passed: only the kernel knows it. */
+async function pathOfPassed(fd: number): Promise<string | null> {
+  try {
+    const inode = /^socket:\[(\d+)\]$/.exec(await readlink(`/proc/self/fd/${fd}`))?.[1]
+    const table = await readFile('/proc/net/unix', 'utf8')
+    const row = table.split('\n').find((line) => line.split(/\s+/)[6] === inode)
+    return row?.split(/\s+/)[7] ?? null
+  } catch {
+    return null
+  }
 }
 
 async function addressOf(address: ListenAddress & { readonly kind: 'tcp' }): Promise<string> {

@@ -12,7 +12,7 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1]); print
 print(s.recv(4096).decode(), flush=True)`
 
 t.test('nothing is run when systemd does not ask', async (t) => {
-  await notifySystemd(['--ready'], { environment: {}, log: silentLog })
+  await notifySystemd(['READY=1'], { environment: {}, log: silentLog })
   t.pass()
 })
 
@@ -26,7 +26,7 @@ t.test('READY=1 reaches the socket, with our pid', { skip }, async (t) => {
     heard += chunk.toString()
   })
   await waitFor('the socket', () => heard.startsWith('bound'))
-  const told = notifySystemd(['--ready'], {
+  const told = notifySystemd(['READY=1'], {
     environment: { ...process.env, NOTIFY_SOCKET: path },
     log: silentLog,
   })

@@ -1,0 +1,199 @@
+// Every mistake that people make, against the real daemon: a message, what to type next, the documented exit code, and nothing changed.
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { type Refusal, refusalComplaints, runLine } from '../support/command-line.js'
+import { scratch } from '../support/process.js'
+import { LockstepServer } from '../support/server.js'
+
+const MiB = 1024 * 1024
+let mistakeCount = 0
+
+type Mistake = readonly [
+  line: string,
+  status: number,
+  code: string,
+  message: RegExp,
+  action: RegExp,
+]
+
+async function refuseAll(
+  t: Test,
+  mistakes: readonly Mistake[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const ask = (args: readonly string[]) => runLine(args, { environment })
+  for (const [line, status, code, message, action] of mistakes) {
+    const expected: Refusal = { status, code, message, action }
+    t.same(await refusalComplaints(ask, line.split(' '), expected), [], line)
+    mistakeCount++
+  }
+}
+
+const usage = [2, 'INVALID_ARGUMENT'] as const
+const unsure = [5, 'NEEDS_CONFIRMATION'] as const
+const absent = [1, 'NO_SUCH_STORE'] as const
+
+const volumeMistakes: readonly Mistake[] = [
+  ['volume create v 10X', ...usage, /"10X" is not a size/, /10G/],
+  ['volume create v 9P', ...usage, /not a size/, /10G/],
+  ['volume create v -5', ...usage, /"-5" is not a size/, /10G/],
+  ['volume create v 0', 1, 'INVALID_SIZE', /cannot have 0 bytes/, /512/],
+  ['volume create v 1000', 1, 'INVALID_SIZE', /1000 bytes/, /multiple of 512/],
+  ['volume create vol0 1M', 1, 'NAME_TAKEN', /"vol0" already/, /another name/],
+  ['volume create a/b 1M', 1, 'INVALID_NAME', /"a\/b" is not a name/, /letters/],
+  ['volume create a@b 1M', 1, 'INVALID_NAME', /"a@b"/, /letters/],
+  ['volume create ../x 1M', 1, 'INVALID_NAME', /"\.\.\/x"/, /letters/],
+  [`volume create ${'x'.repeat(128)} 1M`, 1, 'INVALID_NAME', /is not a name/, /127/],
+  [
+    `volume create ${'x'.repeat(600)} 1M`,
+    1,
+    'INVALID_ARGUMENT',
+    /at most 512 bytes/,
+    /volume\.create/,
+  ],
+  ['volume create ü 1M', 1, 'INVALID_NAME', /"ü" is not a name/, /letters/],
+  ['volume rename vol0 .', 1, 'INVALID_NAME', /not a name/, /letters/],
+  ['volume rename none x', ...absent, /no store "none"/, /vol0/],
+  ['volume delete none --yes', ...absent, /no store "none"/, /lockstep status/],
+  ['volume delete vol0@a --yes', ...absent, /is a snapshot, not a volume/, /before the @/],
+  ['volume delete vol0 --yes', 1, 'HAS_SNAPSHOTS', /has 1 snapshot/, /snapshot delete vol0@a/],
+  ['volume delete vol0', ...unsure, /vol0 with all its data/, /--yes/],
+  ['volume resize vol0 512', ...unsure, /last 1023\.5 KiB of vol0/, /--yes/],
+  ['volume resize vol0 513 --yes', 1, 'INVALID_SIZE', /513 bytes/, /multiple of 512/],
+]
+
+const snapshotMistakes: readonly Mistake[] = [
+  ['snapshot create vol0', ...usage, /does not name a snapshot/, /vol0@monday/],
+  ['snapshot create vol0@', ...usage, /does not name a snapshot/, /vol0@monday/],
+  ['snapshot create vol0@a', 1, 'NAME_TAKEN', /vol0@a/, /snapshot refresh vol0@a/],
+  ['snapshot create vol0@x vol0@y', ...usage, /one name/, /snapshot create vol0@x vol0@x/],
+  ['snapshot create vol0@x vol0@x', 1, 'NAME_TAKEN', /vol0@x/, /twice/],
+  ['snapshot create none@x', ...absent, /"none"/, /vol0/],
+  ['snapshot create --all vol0@x', ...usage, /--all takes one name/, /--all monday/],
+  ['snapshot list none', ...absent, /none/, /lockstep/],
+  ['snapshot delete vol0@a', ...unsure, /vol0@a .* will be lost/, /--yes/],
+  ['snapshot delete vol0 --yes', ...usage, /does not name a snapshot/, /vol0@monday/],
+  ['snapshot refresh vol0@a', ...unsure, /becomes what vol0 is now/, /--yes/],
+  ['snapshot restore vol0@a', ...unsure, /written to all of vol0/, /--yes/],
+  ['snapshot restore vol0@a --range 5 --yes', ...usage, /"5" is not a range/, /0:64K/],
+  ['snapshot restore vol0@a --range 0:0 --yes', ...usage, /is empty/, /0:64K/],
+  ['snapshot restore vol0@a --range 1M:1 --yes', 1, 'OUT_OF_RANGE', /not inside vol0/, /OFFSET/],
+  ['snapshot restore vol0@b --yes', ...absent, /vol0@b/, /lockstep/],
+  ['snapshot rename vol0@a a', 1, 'NAME_TAKEN', /vol0@a/, /name/],
+]
+
+const otherMistakes: readonly Mistake[] = [
+  ['sync vol0 none --yes', ...absent, /none/, /lockstep/],
+  ['sync none vol0 --yes', ...absent, /none/, /vol0/],
+  ['sync vol0 vol0 --yes', 1, 'INVALID_ARGUMENT', /same store/, /two different/],
+  ['sync vol0 vol0@a', ...unsure, /all of vol0@a .* will be overwritten from vol0/, /--yes/],
+  ['batch /nonexistent', ...usage, /cannot be read: ENOENT/, /stdin/],
+  ['dirty none', ...absent, /none/, /vol0/],
+  ['wait', ...usage, /needs --for/, /lockstep wait --for ready/],
+  ['wait --for rain', ...usage, /cannot wait for "rain"/, /lockstep wait --for ready/],
+  ['wait --for ready --timeout soon', ...usage, /"soon" is not a number of seconds/, /60/],
+  ['wait --for in-sync', 1, 'INVALID_ARGUMENT', /no peer/, /ready/],
+  ['completion csh', ...usage, /no completion for csh/, /bash/],
+  ['statsu', ...usage, /no command "statsu"/, /lockstep status/],
+  ['volume list --jsn', ...usage, /no option --jsn/, /--json/],
+  ['status --dir a --dir b', ...usage, /--dir is given twice/, /once/],
+]
+
+t.test('mistakes with volumes, snapshots and the rest change nothing', async (t) => {
+  const server = await LockstepServer.start(t, { directory: scratch(t), volumes: { vol0: MiB } })
+  await server.ok('snapshot', 'create', 'vol0@a')
+  const before = await server.status()
+  const environment = { LOCKSTEP_DIR: server.dataDirectory }
+  await refuseAll(t, [...volumeMistakes, ...snapshotMistakes, ...otherMistakes], environment)
+  const after = await server.status()
+  t.same(after.stores, before.stores)
+  t.equal(after.sequence, before.sequence)
+})
+
+t.test('a batch is checked as a whole before anything is done', async (t) => {
+  const server = await LockstepServer.start(t, { directory: scratch(t), volumes: { vol0: MiB } })
+  const environment = { LOCKSTEP_DIR: server.dataDirectory }
+  const cases: readonly (readonly [string, number, RegExp])[] = [
+    ['{', 2, /is not JSON/],
+    ['{}', 2, /operations must be an array/],
+    ['[]', 2, /must be an array that is not empty/],
+    ['[{"kind":"frob"}]', 2, /operations\[0\]\.kind must be one of volume\.create/],
+    [
+      '[{"kind":"volume.create","name":"x"}]',
+      2,
+      /operations\[0\]\.sizeBytes must be a whole number/,
+    ],
+    ['[{"kind":"volume.delete","name":"none"}]', 1, /no store "none"/],
+    [
+      '[{"kind":"volume.create","name":"x","sizeBytes":512},{"kind":"volume.create","name":"x","sizeBytes":512}]',
+      1,
+      /x/,
+    ],
+    [
+      '[{"kind":"snapshot.create","stores":["vol0"],"name":"s"},{"kind":"volume.delete","name":"none"}]',
+      1,
+      /none/,
+    ],
+  ]
+  for (const [input, status, message] of cases) {
+    const said = await runLine(['batch', '-', '--yes'], { environment, input })
+    t.equal(said.status, status, input)
+    t.match(said.stderr, message)
+    mistakeCount++
+  }
+  t.same(
+    (await server.status()).stores.map(({ name }) => name),
+    ['vol0'],
+  )
+  const deletes = '[{"kind":"volume.delete","name":"vol0"}]'
+  const unsaid = await runLine(['batch', '-'], { environment, input: deletes })
+  t.equal(unsaid.status, 5)
+  t.match(unsaid.stderr, /will be lost: vol0/)
+})
+
+t.test('without a daemon, and without saying which', async (t) => {
+  const directory = scratch(t)
+  const long = join(directory, 'x'.repeat(100))
+  await refuseAll(t, [
+    [`status --dir ${directory}`, 4, 'UNREACHABLE', /no daemon answers/, /lockstep serve/],
+    ['status', ...usage, /which node/, /LOCKSTEP_DIR/],
+    [`status --dir ${long}`, 1, 'INVALID_ARGUMENT', /longer than the 107 bytes/, /shorter/],
+    [
+      `wait --for ready --timeout 0.1 --dir ${directory}`,
+      8,
+      'TIMED_OUT',
+      /not ready within 0\.1 s/,
+      /./,
+    ],
+  ])
+})
+
+t.test('init: what cannot be made a node is left as it is', async (t) => {
+  const directory = scratch(t)
+  const made = join(directory, 'made')
+  t.equal((await runLine(['init', made, '--node', 'alpha', '--journal-size', '1M'])).status, 0)
+  t.equal(statSync(made).mode & 0o777, 0o700)
+  const full = join(directory, 'full')
+  mkdirSync(full, { mode: 0o755 })
+  writeFileSync(join(full, 'letter.txt'), 'dear')
+  const image = join(directory, 'image')
+  writeFileSync(image, 'a file system, perhaps')
+  const bad = join(directory, 'bad')
+  await refuseAll(t, [
+    [`init ${made}`, 1, 'ALREADY_INITIALISED', /holds a pool already/, /lockstep serve/],
+    [`init ${full}`, 1, 'INVALID_ARGUMENT', /not empty: it holds letter\.txt/, /empty/],
+    [`init ${full}/letter.txt`, 1, 'IO_ERROR', /letter\.txt/, /directory/],
+    [`init ${bad} --chunk-size 5K`, 1, 'INVALID_SIZE', /5120/, /power of two/],
+    [`init ${bad} --chunk-size 2M`, 1, 'INVALID_SIZE', /2097152/, /power of two/],
+    [`init ${bad} --chunk-size x`, ...usage, /--chunk-size "x" is not a size/, /64K/],
+    [`init ${bad} --journal-size 1K`, 1, 'INVALID_SIZE', /journal/, /multiple/],
+    [`init ${bad} --node a@b`, 1, 'INVALID_NAME', /"a@b"/, /--node/],
+    [`init ${bad} --data ${image}`, ...unsure, /would be lost/, /--yes/],
+    ['init', ...usage, /which node/, /LOCKSTEP_DIR/],
+  ])
+  t.equal(statSync(full).mode & 0o777, 0o755)
+  t.equal(readFileSync(image, 'utf8'), 'a file system, perhaps')
+})
+
+t.teardown(() => t.comment(`mistakes on the command line: ${mistakeCount}`))
