@@ -23,6 +23,7 @@ export type Action =
     }
   | { readonly kind: 'flush'; readonly store: string }
   | { readonly kind: 'perform'; readonly request: OperationRequest }
+  | { readonly kind: 'checkpoint' }
 
 /** How an action ended. `failed` carries the errno or the code. */
 export type Outcome = 'done' | { readonly failed: string }
@@ -40,6 +41,8 @@ export class Client {
   #operationCount = 0
   /** Whether the disk fails on purpose: without faults every failure is a wrong answer. */
   mayFail = false
+  /** Whether a write that got ENOSPC must have changed nothing: a disk that is full keeps that, a fault that says ENOSPC at random does not. */
+  isFullClean = true
   /** Checks reads while other requests are under way. */
   history: ReadHistory | undefined
 
@@ -59,12 +62,14 @@ export class Client {
         return this.#flush(action.store)
       case 'perform':
         return this.#perform(action.request)
+      case 'checkpoint':
+        return this.#checkpoint()
     }
   }
 
   /** Whether the store is there and long enough: what the session asks before it calls an export. */
   isPossible(action: Action): boolean {
-    if (action.kind === 'perform') return true
+    if (action.kind === 'perform' || action.kind === 'checkpoint') return true
     const store = this.#oracle.catalog.find(action.store)
     if (!store || action.kind === 'flush') return store !== undefined
     return action.offset + action.lengthBytes <= store.sizeBytes
@@ -144,7 +149,10 @@ export class Client {
         change?.done()
         this.#oracle.settleWrite(entry, 'acknowledged')
       },
-      failed: (errno) => this.#oracle.settleWrite(entry, errno === 'ENOSPC' ? 'refused' : 'failed'),
+      failed: (errno) => {
+        const isClean = errno === 'ENOSPC' && this.isFullClean
+        this.#oracle.settleWrite(entry, isClean ? 'refused' : 'failed')
+      },
     })
   }
 
@@ -160,6 +168,7 @@ export class Client {
   async #perform(request: OperationRequest): Promise<Outcome> {
     this.#refresh()
     this.#operationCount++
+    const wasStopped = this.#engine.status().failure !== undefined
     const entry = this.#oracle.operation(request)
     const { catalog } = this.#oracle
     const change = this.history?.operation(
@@ -175,11 +184,16 @@ export class Client {
           change?.done()
           this.#oracle.settleOperation(entry, 'acknowledged')
         },
-        failed: (code) => this.#settleRefused(entry, code),
+        failed: (code) => this.#settleRefused(entry, code, wasStopped),
       })
     } finally {
       this.#operationCount--
     }
+  }
+
+  /** Changes nothing that a client can see. */
+  #checkpoint(): Promise<Outcome> {
+    return this.#settled(() => this.#engine.checkpoint?.(), { done: () => {}, failed: () => {} })
   }
 
   #target(name: string): { readonly id: number; readonly found: Export } {
@@ -202,14 +216,31 @@ export class Client {
     }
   }
 
-  #settleRefused(entry: OperationEntry, code: string): void {
+  /** Whether the engine has the names and sizes that the oracle has. */
+  #shows(): boolean {
+    const { catalog } = this.#oracle
+    const names = this.#engine.exports.list().map(({ name }) => name)
+    return (
+      names.length === catalog.stores.size &&
+      names.every(
+        (name) => this.#engine.exports.find(name)?.sizeBytes === catalog.find(name)?.sizeBytes,
+      )
+    )
+  }
+
+  #settleRefused(entry: OperationEntry, code: string, wasStopped: boolean): void {
     const isFault = code === 'IO_ERROR' || code === 'FAILED_STOP'
     const isExpected =
       isFault || code === 'NO_SPACE' ? this.mayFail : entry.expected !== 'performed'
     if (!isExpected) {
       throw new WrongAnswer(`refused with ${code}: ${JSON.stringify(entry.request)}`)
     }
-    this.#oracle.settleOperation(entry, isFault ? 'failed' : 'refused')
+    const isUnclear = isFault && !wasStopped
+    this.#oracle.settleOperation(
+      entry,
+      isUnclear ? 'failed' : 'refused',
+      isUnclear && this.#shows(),
+    )
   }
 
   async #settled(

@@ -8,6 +8,7 @@
 // Operations copy between equal offsets only, so each column (one sector number, over all stores) is judged by itself: the set
 // of its possible contents is carried through the history.
 import assert from 'node:assert/strict'
+import zlib from 'node:zlib'
 import type { OperationRequest } from '../../src/core/operation.js'
 import { Catalog, type Effect, type ModelStore, Refusal } from './model-catalog.js'
 import { sectorBytes } from './sim-file.js'
@@ -34,7 +35,7 @@ export type OperationEntry = {
   /** What the model expects. */
   readonly expected: 'performed' | Refusal
   readonly effects: readonly Effect[]
-  /** `failed`: it did not take effect, but a restart may find it, as long as nothing became durable after it. */
+  /** `failed`: it may have taken effect, and a restart may find it, as long as nothing became durable after it. */
   state: 'issued' | 'acknowledged' | 'failed' | 'refused'
   /** Index of the first entry that was issued after the failure. */
   failedBefore: number
@@ -158,7 +159,12 @@ export class Oracle {
     return entry
   }
 
-  settleOperation(entry: OperationEntry, state: 'acknowledged' | 'failed' | 'refused'): void {
+  /** `isVisible`: a failed one shows all the same. */
+  settleOperation(
+    entry: OperationEntry,
+    state: 'acknowledged' | 'failed' | 'refused',
+    isVisible = false,
+  ): void {
     assert.equal(entry.state, 'issued')
     entry.state = state
     this.changeCount++
@@ -166,7 +172,7 @@ export class Oracle {
     if (state === 'acknowledged') {
       assert.equal(entry.expected, 'performed')
       this.#excludeFailed(entry.index)
-    } else if (entry.expected === 'performed') this.#catalog = this.#catalogWithout()
+    } else if (entry.expected === 'performed' && !isVisible) this.#catalog = this.#catalogWithout()
   }
 
   /** From here on these are the contents, durable and certain. */
@@ -184,7 +190,7 @@ export class Oracle {
   /** The catalog that explains `images`, or a description of why nothing does. */
   judge(images: readonly StoreImage[], judgement: Judgement): Catalog | string {
     const problems: string[] = []
-    const { first, last } = this.#prefixes(judgement)
+    const { first, last } = this.#prefixes()
     for (let performed = last; performed >= first; performed--) {
       const found = this.#judgeWith(images, judgement, performed)
       if (typeof found !== 'string') return found
@@ -217,7 +223,7 @@ export class Oracle {
   }
 
   /** How many of the operations that were not refused can have been performed. */
-  #prefixes(judgement: Judgement): { first: number; last: number } {
+  #prefixes(): { first: number; last: number } {
     let count = 0
     let first = 0
     for (const entry of this.#entries) {
@@ -225,7 +231,7 @@ export class Oracle {
         if (entry.isDurable) first = count
         continue
       }
-      if (!isCandidate(entry, judgement)) continue
+      if (!isCandidate(entry)) continue
       count++
       if (entry.state === 'acknowledged') first = count
     }
@@ -288,7 +294,7 @@ export class Oracle {
         events.push({ kind: 'write', entry, isCertain })
         continue
       }
-      if (!isCandidate(entry, judgement) || count === performed) continue
+      if (!isCandidate(entry) || count === performed) continue
       count++
       const effects = catalog.perform(entry.request, entry.index * idsPerEntry)
       for (const effect of effects) events.push({ kind: 'effect', effect })
@@ -297,9 +303,8 @@ export class Oracle {
   }
 }
 
-function isCandidate(entry: OperationEntry, judgement: Judgement): boolean {
-  if (entry.state === 'refused' || entry.expected !== 'performed') return false
-  return judgement === 'crash' || entry.state !== 'failed'
+function isCandidate(entry: OperationEntry): boolean {
+  return entry.state !== 'refused' && entry.expected === 'performed'
 }
 
 type ColumnEvent =
@@ -389,11 +394,25 @@ function mixed(target: Buffer, source: Buffer, start: number, end: number): Buff
 }
 
 function distinct(states: readonly ColumnState[]): ColumnState[] {
-  const kept: ColumnState[] = []
+  const kept = new Map<string, ColumnState[]>()
   for (const state of states) {
-    if (!kept.some((other) => isEqualState(other, state))) kept.push(state)
+    const key = [...state.values()].map(checksumOf).join()
+    const others = kept.get(key)
+    if (!others) kept.set(key, [state])
+    else if (!others.some((other) => isEqualState(other, state))) others.push(state)
   }
-  return kept
+  return [...kept.values()].flat()
+}
+
+const checksums = new WeakMap<Buffer, number>()
+
+function checksumOf(bytes: Buffer): number {
+  let checksum = checksums.get(bytes)
+  if (checksum === undefined) {
+    checksum = zlib.crc32(bytes)
+    checksums.set(bytes, checksum)
+  }
+  return checksum
 }
 
 function isEqualState(a: ColumnState, b: ColumnState): boolean {

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { type Disk, type DiskFile, wouldBlock } from '../../src/core/disk.js'
 import type { SeededRandom } from './random.js'
 import type { Life, Scheduler } from './sim-clock.js'
-import { pageBytes, type SimFile } from './sim-file.js'
+import { pageBytes, type SimFile, sectorBytes } from './sim-file.js'
 import { SimMedium } from './sim-medium.js'
 
 export const callKinds = [
@@ -347,7 +347,10 @@ class SimDiskFile implements DiskFile {
   ): never {
     if (pending) {
       this.#file.abandon(pending)
-      const written = this.#options.random.below(pending.end - pending.offset + 1)
+      // Whole sectors of the file: what a medium writes in one piece is never half new.
+      const end = pending.offset + this.#options.random.below(pending.end - pending.offset + 1)
+      const isAll = end === pending.end
+      const written = (isAll ? end : end - (end % sectorBytes)) - pending.offset
       if (written > 0) this.#file.finish(this.#file.begin(pending.offset, cutParts(parts, written)))
     }
     throw errnoError(fault.errno)

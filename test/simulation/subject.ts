@@ -7,6 +7,8 @@ import type { EngineApi } from '../../src/engine/api.js'
 export type SubjectEngine = EngineApi & {
   /** Throws an AssertionError when a structural law is broken. */
   checkInvariants(): void
+  /** Writes a checkpoint now. */
+  checkpoint?(): Promise<void>
 }
 
 export type Subject = {

@@ -85,6 +85,7 @@ export const alphabet: Readonly<Record<string, Action>> = {
     kind: 'perform',
     request: { kind: 'volume.resize', name: 'vol0', sizeBytes: 2 * chunkBytes + 1024 },
   },
+  checkpoint: { kind: 'checkpoint' },
   batch: {
     kind: 'perform',
     request: {

@@ -1,0 +1,127 @@
+// The long checks as jobs that a worker thread can run: plain data in, plain data out. In a thread of its own a check is free of the
+// test runner's hooks on every promise, which cost more than the check itself.
+
+import { naiveSubject } from '../support/naive-engine.js'
+import { type EnumerationReport, enumerate, fullPlans } from './enumeration.js'
+import { failureKinds, Sweeper, sweepWorkloads } from './failure-sweep.js'
+import { type FullDiskReport, fillDisk } from './full-disk.js'
+import { describe, withRejectionsCaught } from './laws.js'
+import { randomRun } from './random-run.js'
+import { realSubject } from './real-engine.js'
+import type { Subject } from './subject.js'
+import { alphabet, makeBase } from './workloads.js'
+
+export type SubjectName = 'lockstep' | 'naive'
+
+type Common = {
+  readonly subject: SubjectName
+  readonly seed: number
+  readonly mutants?: readonly string[]
+}
+
+export type Job = Common &
+  (
+    | {
+        readonly kind: 'enumerate'
+        /** Workloads of up to so many actions. */
+        readonly lengthMax: number
+        readonly shard: number
+        readonly shardCount: number
+        readonly canPunch?: boolean
+      }
+    | { readonly kind: 'sweep' }
+    /** Lives with the seeds from `seed` on. */
+    | { readonly kind: 'lives'; readonly count: number; readonly actionCount: number }
+    | { readonly kind: 'full-disk'; readonly count: number }
+  )
+
+export type JobResults = {
+  enumerate: EnumerationReport
+  sweep: { readonly runCounts: Readonly<Record<string, number>> }
+  lives: { readonly traces: readonly number[]; readonly counts: Readonly<Record<string, number>> }
+  'full-disk': FullDiskReport
+}
+
+/** What a job found: its report, or the law that was broken, in words. */
+export type Finding<Kind extends Job['kind']> =
+  | { readonly report: JobResults[Kind] }
+  | { readonly broken: string }
+
+export const journalBytes = 256 * 1024
+
+const subjects: Readonly<Record<SubjectName, Subject>> = {
+  lockstep: realSubject,
+  naive: naiveSubject,
+}
+
+export async function runJob<Kind extends Job['kind']>(
+  job: Extract<Job, { kind: Kind }>,
+): Promise<Finding<Kind>> {
+  try {
+    const report = await withRejectionsCaught(() => perform(job))
+    return { report: report as JobResults[Kind] }
+  } catch (error) {
+    return { broken: describe(error) }
+  }
+}
+
+function perform(job: Job): Promise<JobResults[Job['kind']]> {
+  const subject = subjects[job.subject]
+  const mutants = new Set(job.mutants)
+  const common = { subject, seed: job.seed, mutants }
+  switch (job.kind) {
+    case 'enumerate':
+      return enumerate({
+        ...common,
+        journalBytes,
+        plans: fullPlans.slice(0, job.lengthMax),
+        shard: job.shard,
+        shardCount: job.shardCount,
+        disk: { canPunch: job.canPunch ?? true },
+      })
+    case 'sweep':
+      return sweepAll(common)
+    case 'lives':
+      return liveAll(common, job)
+    case 'full-disk':
+      return fillDisk({ ...common, count: job.count })
+  }
+}
+
+async function sweepAll(options: {
+  readonly subject: Subject
+  readonly seed: number
+  readonly mutants: ReadonlySet<string>
+}): Promise<JobResults['sweep']> {
+  const { subject, seed } = options
+  const base = await makeBase({ subject, seed }, journalBytes)
+  const runCounts: Record<string, number> = {}
+  for (const kind of failureKinds) {
+    const sweeper = new Sweeper({ ...options, base, kind })
+    for (const workload of sweepWorkloads(Object.keys(alphabet))) await sweeper.sweep(workload)
+    runCounts[kind.name] = sweeper.runCount
+  }
+  return { runCounts }
+}
+
+async function liveAll(
+  options: {
+    readonly subject: Subject
+    readonly seed: number
+    readonly mutants: ReadonlySet<string>
+  },
+  job: Extract<Job, { kind: 'lives' }>,
+): Promise<JobResults['lives']> {
+  const traces: number[] = []
+  const counts: Record<string, number> = {}
+  for (let i = 0; i < job.count; i++) {
+    const report = await randomRun({
+      ...options,
+      seed: options.seed + i,
+      actionCount: job.actionCount,
+    })
+    traces.push(report.trace)
+    for (const [what, count] of report.counts) counts[what] = (counts[what] ?? 0) + count
+  }
+  return { traces, counts }
+}
