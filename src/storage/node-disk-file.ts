@@ -9,6 +9,7 @@ import { constants as os } from 'node:os'
 import { getSystemErrorName } from 'node:util'
 import { type DiskFile, wouldBlock } from '../core/disk.js'
 import type { Native } from './native.js'
+import type { RunDelayMs } from './run-delay.js'
 import { WriteGate } from './write-gate.js'
 
 /** The page cache's unit. A write that covers a page in part makes the kernel read the page first, unless it has it. */
@@ -20,6 +21,7 @@ type OpenOptions = {
   readonly create: boolean
   readonly native: Native | undefined
   readonly nowMs: () => number
+  readonly runDelayMs: RunDelayMs
 }
 
 export class NodeDiskFile implements DiskFile {
@@ -40,7 +42,7 @@ export class NodeDiskFile implements DiskFile {
     this.#fd = fd
     this.isFixedSize = isFixedSize
     this.#native = options.native
-    this.#gate = new WriteGate(options.nowMs)
+    this.#gate = new WriteGate(options.nowMs, options.runDelayMs)
     this.#canReadNow = options.native !== undefined
     this.#canPunch = options.native !== undefined
   }

@@ -10,6 +10,7 @@ import type { Disk } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { loadNative, type Native } from './native.js'
 import { NodeDiskFile } from './node-disk-file.js'
+import { openRunDelay, type RunDelayMs } from './run-delay.js'
 
 const lockName = 'lock'
 
@@ -18,19 +19,26 @@ export type NodeDiskOptions = {
   readonly native?: boolean
   /** Monotonic milliseconds, for tests of the back-off. */
   readonly nowMs?: () => number
+  /** As above. */
+  readonly runDelayMs?: RunDelayMs
 }
+
+let systemRunDelayMs: RunDelayMs | undefined
 
 export class NodeDisk implements Disk {
   readonly directory: string
   readonly #lock: FileHandle
   readonly #native: Native | undefined
   readonly #nowMs: () => number
+  readonly #runDelayMs: RunDelayMs
 
   private constructor(directory: string, lock: FileHandle, options: NodeDiskOptions) {
     this.directory = directory
     this.#lock = lock
     this.#native = options.native === false ? undefined : loadNative()
     this.#nowMs = options.nowMs ?? (() => performance.now())
+    systemRunDelayMs ??= openRunDelay()
+    this.#runDelayMs = options.runDelayMs ?? systemRunDelayMs
   }
 
   /** Locks `directory`, which must exist. Throws LockstepError: NOT_INITIALISED without a directory, IN_USE when another process has it. */
@@ -55,6 +63,7 @@ export class NodeDisk implements Disk {
       create: options.create ?? false,
       native: this.#native,
       nowMs: this.#nowMs,
+      runDelayMs: this.#runDelayMs,
     })
   }
 

@@ -3,8 +3,9 @@
 // A buffered write is a copy into the page cache, a microsecond or two for 4 KiB, and a thread hop costs ten times that. But a kernel
 // that has too many dirty pages makes the writer wait for the medium, for up to 200 ms a call. Invariant: waiting inside synchronous
 // writes takes at most a fifth of the loop's time, and less the longer the disk stays slow.
+import type { RunDelayMs } from './run-delay.js'
 
-/** A write that took longer than this waited for the medium. Throttling stops a writer for 10 ms and more; less is a processor that was taken away. */
+/** A write that took longer than this did not only copy: throttling stops a writer for 10 ms and more. */
 const slowWriteMs = 8
 /** After a slow write the loop is left alone for this many times as long as it was stopped. */
 const backOffFactor = 4
@@ -13,11 +14,15 @@ const backOffMsMax = 10_000
 
 export class WriteGate {
   readonly #nowMs: () => number
+  readonly #runDelayMs: RunDelayMs
   #closedUntilMs = Number.NEGATIVE_INFINITY
   #backOffMs = 0
+  /** At the last slow write. */
+  #knownRunDelayMs = 0
 
-  constructor(nowMs: () => number) {
+  constructor(nowMs: () => number, runDelayMs: RunDelayMs) {
     this.#nowMs = nowMs
+    this.#runDelayMs = runDelayMs
   }
 
   /** The time at which a synchronous write may start, to be given to `wrote`; undefined: not now. */
@@ -31,10 +36,23 @@ export class WriteGate {
     const nowMs = this.#nowMs()
     const tookMs = nowMs - startedMs
     if (tookMs < slowWriteMs) return
+    if (this.#waitedForProcessor(tookMs)) return
     // Slow again within a back-off of the last one: the disk is still busy, so wait longer than last time.
     const isStillSlow = startedMs < this.#closedUntilMs + this.#backOffMs
     const againMs = isStillSlow ? 2 * this.#backOffMs : 0
     this.#backOffMs = Math.min(Math.max(backOffFactor * tookMs, againMs), backOffMsMax)
     this.#closedUntilMs = nowMs + this.#backOffMs
+  }
+
+  /**
+   * True when the thread lost its processor often enough since the last slow write to explain this one. After a long time without slow
+   * writes that is always so; the next slow write then soon follows, and shows what it was.
+   */
+  #waitedForProcessor(tookMs: number): boolean {
+    const runDelayMs = this.#runDelayMs()
+    if (runDelayMs === undefined) return false
+    const lostMs = runDelayMs - this.#knownRunDelayMs
+    this.#knownRunDelayMs = runDelayMs
+    return lostMs >= tookMs / 2
   }
 }

@@ -219,7 +219,10 @@ t.test('after a slow write the next ones would block for a while', async (t) => 
     nowMs += stepMs
     return nowMs
   }
-  await using disk = await NodeDisk.open(await directoryFor(t), { nowMs: clock })
+  await using disk = await NodeDisk.open(await directoryFor(t), {
+    nowMs: clock,
+    runDelayMs: () => undefined,
+  })
   await using file = await disk.open('data', { create: true })
   const page = [Buffer.alloc(4096)]
   t.equal(file.writeNow(page, 0), 4096)

@@ -3,9 +3,9 @@ import t from 'tap'
 import { WriteGate } from '../../src/storage/write-gate.js'
 
 /** A gate on a clock of its own; `write(tookMs)` is true when the write was let through. */
-function gateAt(startMs: number) {
+function gateAt(startMs: number, runDelayMs: () => number | undefined = () => undefined) {
   const clock = { nowMs: startMs }
-  const gate = new WriteGate(() => clock.nowMs)
+  const gate = new WriteGate(() => clock.nowMs, runDelayMs)
   const write = (tookMs: number): boolean => {
     const startedMs = gate.enter()
     if (startedMs === undefined) return false
@@ -57,4 +57,24 @@ t.test('waiting takes at most a fifth of the time', async (t) => {
     else gate.clock.nowMs += 1
   }
   t.ok(waitedMs <= 20_000, `${waitedMs} ms of 100,000`)
+})
+
+t.test('a write that lost its processor does not close the gate', async (t) => {
+  let runDelayMs = 0
+  const { write } = gateAt(0, () => runDelayMs)
+  for (let count = 0; count < 100; count++) {
+    runDelayMs += 15
+    t.ok(write(20))
+  }
+  t.ok(write(20), 'this one waited for the disk')
+  t.notOk(write(0))
+})
+
+t.test('a busy processor hides a slow disk for one write only', async (t) => {
+  let runDelayMs = 1_000_000
+  const { write } = gateAt(0, () => runDelayMs)
+  t.ok(write(50), 'the first slow write may have lost its processor')
+  runDelayMs += 5
+  t.ok(write(50))
+  t.notOk(write(0))
 })
