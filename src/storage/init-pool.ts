@@ -49,6 +49,8 @@ export async function initPool(disk: Disk, options: InitOptions): Promise<void> 
   for (const name of journalNames) {
     const file = await disk.open(name, { create: true })
     try {
+      // An interrupted init may have left a longer one.
+      await file.truncate(0)
       await Journal.preallocate(file, journalBytes)
     } finally {
       await file.close()

@@ -67,6 +67,7 @@ export class Journal {
     const opened: JournalFile[] = []
     for (const file of files)
       opened.push({ file, sizeBytes: await file.sizeBytes(), lastNumber: 0 })
+    checkSizes(opened)
     const journal = new Journal(opened, options.salt, options.coveredNumber)
     await journal.#replay(replay)
     await journal.#rewriteNewest()
@@ -224,6 +225,17 @@ export class Journal {
       this.#newestOffset = batch.offset
     }
   }
+}
+
+/** A file that was cut may have lost its newest batches without a gap: their absence would look like the end of the journal. */
+function checkSizes(files: readonly JournalFile[]): void {
+  const sizes = files.map((one) => one.sizeBytes)
+  if (sizes.every((size) => size === sizes[0] && size > 0 && size % blockBytes === 0)) return
+  throw new LockstepError(
+    'CORRUPT',
+    `the files "${journalNames.join('" and "')}" have ${sizes.join(' and ')} bytes: they were made with equal, whole blocks, so one of them was cut`,
+    'nothing was changed; put the whole file back, or restore the data directory from a backup',
+  )
 }
 
 function wrongVersion(version: number): LockstepError {
