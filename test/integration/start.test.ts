@@ -1,0 +1,125 @@
+// scripts/start: one command from a checkout to a served volume, safe to run twice, and nothing left when it has ended.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, statSync } from 'node:fs'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { runLine } from '../support/command-line.js'
+import { endChild, run, scratch, withDeadline } from '../support/process.js'
+import { root } from '../support/tree.js'
+import { waitFor } from '../support/wait.js'
+
+const script = join(root, 'scripts', 'start')
+/** It may build. */
+const startTimeoutMs = 110_000
+
+const start = (...args: readonly string[]) => run(script, args, { timeoutMs: startTimeoutMs })
+
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+async function isServed(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    await once(socket, 'data')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+/** The script would install packages under the feet of the tests that run beside this one. */
+function packagesAreInstalled(t: Test): boolean {
+  const changed = (path: string) => statSync(join(root, path)).mtimeMs
+  const isCurrent =
+    existsSync(join(root, 'node_modules/.package-lock.json')) &&
+    changed('node_modules/.package-lock.json') >= changed('package-lock.json')
+  t.ok(isCurrent, 'node_modules is as package-lock.json says (else: npm ci)')
+  return isCurrent
+}
+
+t.test('in the background: started, started again, stopped, stopped again', async (t) => {
+  if (!packagesAreInstalled(t)) return
+  const data = join(scratch(t), 'data')
+  const port = await freePort()
+  t.teardown(() => start('--stop', '--data', data))
+  const options = ['--data', data, '--size', '64M', '--port', String(port)]
+  const first = await start(...options, '--detach')
+  t.equal(first.status, 0, first.stdout + first.stderr)
+  t.match(first.stdout, `nbd-client -N vol0 127.0.0.1 ${port} /dev/nbd0`)
+  t.match(first.stdout, /making a node/)
+  t.ok(await isServed(port))
+  const second = await start(...options)
+  t.equal(second.status, 0, second.stderr)
+  t.match(second.stdout, /runs already/)
+  t.match(second.stdout, /vol0 is there already/)
+  const dir = join(data, 'primary')
+  const status = await runLine(['status', '--json', '--dir', dir])
+  t.match(JSON.parse(status.stdout), { stores: [{ name: 'vol0', sizeBytes: 64 * 1024 * 1024 }] })
+  const stopped = await start('--stop', '--data', data)
+  t.match(stopped.stdout, /stopped; the data stays/)
+  t.notOk(await isServed(port))
+  const again = await start('--stop', '--data', data)
+  t.equal(again.status, 0)
+  t.match(again.stdout, /nothing runs/)
+})
+
+t.test('in the foreground: it shows the log, and Ctrl-C ends it cleanly', async (t) => {
+  if (!packagesAreInstalled(t)) return
+  const data = join(scratch(t), 'data')
+  const port = await freePort()
+  const child = spawn(script, ['--data', data, '--port', String(port)], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  t.teardown(() => endChild(child))
+  let said = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      said += chunk.toString()
+    })
+  }
+  await waitFor('the log', () => said.includes('The log:'), startTimeoutMs)
+  t.ok(await isServed(port))
+  const gone = once(child, 'exit')
+  child.kill('SIGINT')
+  const [code] = (await withDeadline(gone, 20_000, () => said)) as [number | null]
+  t.equal(code, 0)
+  t.match(said, /"msg":"stopped"/)
+  t.notOk(await isServed(port))
+})
+
+t.test('mistakes are told before anything is done', async (t) => {
+  const wrong = await start('--frob')
+  t.equal(wrong.status, 2)
+  t.match(wrong.stderr, /no option --frob\n {2}try: scripts\/start --help/)
+  t.equal((await start('--port', 'x')).status, 2)
+  t.equal((await start('--port', '70000')).status, 2)
+  t.equal((await start('--data')).status, 2)
+  t.match((await start('--help')).stdout, /--detach/)
+})
+
+t.test('a port that is taken ends the start with the reason', async (t) => {
+  if (!packagesAreInstalled(t)) return
+  const data = join(scratch(t), 'data')
+  const taken = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => taken.close())
+  await once(taken, 'listening')
+  const { port } = taken.address() as AddressInfo
+  const options = ['--data', data, '--port', String(port)]
+  const foreground = await start(...options)
+  t.equal(foreground.status, 1)
+  t.match(foreground.stderr, /address is taken/)
+  const detached = await start(...options, '--detach')
+  t.equal(detached.status, 1)
+  t.match(detached.stderr, /address is taken/)
+})
