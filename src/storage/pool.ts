@@ -137,8 +137,9 @@ export class Pool {
       ? Math.floor(dataBytes / state.chunkBytes)
       : limits.chunkPlaceMax
     const pool = new Pool(recovered, keeper, capacity, options)
-    countReferences(state, pool.#allocator, capacity)
-    pool.#allocator.raiseHighWater(Math.ceil(dataBytes / state.chunkBytes))
+    const placeEnd = Math.ceil(dataBytes / state.chunkBytes)
+    countReferences(state, pool.#allocator, Math.min(placeEnd, capacity))
+    pool.#allocator.raiseHighWater(placeEnd)
     keeper.goLive({ allocator: pool.#allocator, reclaimer: pool.#reclaimer })
     // What a killed process wrote is visible, and perhaps not durable: the checkpoint's name must be before the journal behind it is used
     // again, and the data with the first commit, so that a flush never answers for less than its clients see.

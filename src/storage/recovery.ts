@@ -84,11 +84,11 @@ export async function recover(disk: Disk, keeper: PoolKeeper): Promise<Recovered
   return { state, described, journal, data, wasClean }
 }
 
-/** Counts every page's references once. Throws CORRUPT for a place that the data file cannot have. */
+/** Counts every page's references once. Throws CORRUPT for a place from `placeEnd` on: a chunk is in the file before a map names it, so the file was cut. */
 export function countReferences(
   state: GroupState,
   allocator: ChunkAllocator,
-  capacity: number,
+  placeEnd: number,
 ): void {
   const seen = new Set<ChunkPage>()
   for (const store of state.stores.values()) {
@@ -97,7 +97,8 @@ export function countReferences(
       seen.add(page)
       for (const place of page.entries) {
         if (place === 0) continue
-        if (place >= capacity) throw corrupt('a map names a place outside the data file')
+        if (place >= placeEnd)
+          throw corrupt(`the data file "${state.dataName}" is shorter than the chunks in it`)
         allocator.countReference(place)
       }
     }

@@ -1,6 +1,10 @@
 // From what is on the disk to a running node: what a killed process left in the page cache, what is missing, what belongs to somebody else.
 import t from 'tap'
-import { chunkBytes, filled, SmallNode } from '../support/small-node.js'
+import { initGroup } from '../../src/engine/engine.js'
+import type { FileContent } from '../simulation/sim-file.js'
+import { SimMedium } from '../simulation/sim-medium.js'
+import { failureOf } from '../support/failure.js'
+import { chunkBytes, filled, journalBytes, SmallDisk, SmallNode } from '../support/small-node.js'
 
 const volumeBytes = 1024 * 1024
 
@@ -35,4 +39,78 @@ t.test('no journal is used again before the name of its checkpoint is durable', 
   node = await SmallNode.start({ medium: node.cutPower() })
   t.ok((await node.read('v', 4 * chunkBytes, chunkBytes)).equals(filled(1)))
   t.ok((await node.read('v', 5 * chunkBytes, chunkBytes)).equals(filled(2)))
+})
+
+/** How a start on what `node` leaves fails after `change`; with a medium that is then as it was. */
+async function refusalAfter(
+  node: SmallNode,
+  change: (medium: SmallNode['medium']) => void,
+): Promise<unknown> {
+  const medium = node.kill()
+  change(medium)
+  const next = new SmallNode({ medium })
+  const before = medium.changeCount
+  const error = await failureOf(next.open())
+  return medium.changeCount === before ? error : new Error('something was written')
+}
+
+for (const name of ['data', 'journal-0', 'journal-1', 'checkpoint']) {
+  t.test(`without the file ${name} a node does not start, and says so`, async (t) => {
+    const error = await refusalAfter(await nodeWithVolume(), (medium) => medium.remove(name))
+    const missing = { code: 'CORRUPT', message: new RegExp(`"${name}" is missing`), action: /./ }
+    t.match(error, missing)
+  })
+}
+
+t.test('an empty directory is not a damaged one', async (t) => {
+  const error = await failureOf(new SmallNode().open())
+  t.match(error, { code: 'NOT_INITIALISED', action: /lockstep init/ })
+})
+
+t.test('the data file of another pool, or of nobody, is refused', async (t) => {
+  const other = new SmallDisk()
+  const { random, clock } = other
+  const options = { node: 'b', random: random.fork('other'), clock, chunkBytes, journalBytes }
+  await other.run(initGroup(other.disk, options))
+  for (const content of [other.medium.find('data')?.content, { pages: [], lengthBytes: 0 }]) {
+    const mine = (await nodeWithVolume()).kill()
+    const files = mine.names().map((name) => [name, mine.find(name)?.content] as const)
+    const mixed = files.map(([name, own]) => [name, name === 'data' ? content : own] as const)
+    const medium = new SimMedium(new Map(mixed as [string, FileContent][]))
+    const next = new SmallNode({ medium })
+    t.match(await failureOf(next.open()), { code: 'CORRUPT', message: /"data" does not belong/ })
+    t.strictSame([...next.callsOf('write'), ...next.callsOf('writeNow')], [], 'nothing is written')
+  }
+})
+
+t.test('a data file that was cut is refused', async (t) => {
+  const node = await nodeWithVolume()
+  await node.write('v', 0, filled(1, 8 * chunkBytes), true)
+  const medium = node.kill()
+  const file = medium.find('data')
+  file?.finish(file.beginTruncate(4 * chunkBytes))
+  const next = new SmallNode({ medium })
+  const cut = { code: 'CORRUPT', message: /"data" is shorter/, action: /nothing was changed/ }
+  t.match(await failureOf(next.open()), cut)
+  t.strictSame(next.callsOf('write', 'data'), [])
+})
+
+t.test('a start that changed nothing is repeated with the same result', async (t) => {
+  const node = await nodeWithVolume()
+  await node.write('v', 0, filled(1, 8 * chunkBytes), true)
+  await node.snapshot('v@a')
+  await node.zero('v', 0, 4 * chunkBytes)
+  await node.flush('v')
+  let medium = node.kill()
+  const seen = new Set<string>()
+  for (let start = 0; start < 3; start++) {
+    const next = await SmallNode.start({ medium })
+    next.engine.checkInvariants()
+    const { stores, generation } = next.engine.status()
+    seen.add(JSON.stringify(stores))
+    t.not(generation, node.engine.status().generation, 'under a generation of its own')
+    t.ok((await next.read('v@a', 0, chunkBytes)).equals(filled(1)))
+    medium = next.kill()
+  }
+  t.equal(seen.size, 1)
 })
