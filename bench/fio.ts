@@ -24,14 +24,23 @@ type FioOutput = {
   ]
 }
 
-/** Runs for `seconds`, or without them once over the whole. Throws when a request failed. */
+/** Runs for `seconds`, or for `workBytes` of requests, or without both once over the whole. Throws when a request failed. */
 export async function fio(
   uri: string,
   shape: FioShape,
-  length: { readonly seconds?: number; readonly sizeBytes: number; readonly scratch: string },
+  length: {
+    readonly seconds?: number
+    readonly workBytes?: number
+    readonly sizeBytes: number
+    readonly scratch: string
+  },
 ): Promise<Measurement> {
   const output = `${length.scratch}/fio.json`
-  const time = length.seconds === undefined ? [] : ['--time_based', `--runtime=${length.seconds}`]
+  const { seconds, workBytes } = length
+  const time = [
+    ...(seconds === undefined ? [] : ['--time_based', `--runtime=${seconds}`]),
+    ...(workBytes === undefined ? [] : [`--io_size=${workBytes}`]),
+  ]
   await runTool('fio', [
     '--name=bench',
     '--ioengine=nbd',
@@ -41,7 +50,7 @@ export async function fio(
     `--iodepth=${shape.depth}`,
     `--size=${length.sizeBytes}`,
     // A map of blocks already touched would cost fio more than some servers cost themselves.
-    ...(shape.pattern.startsWith('rand') && length.seconds !== undefined
+    ...(shape.pattern.startsWith('rand') && (seconds ?? workBytes) !== undefined
       ? ['--norandommap=1']
       : []),
     ...time,

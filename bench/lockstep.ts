@@ -19,7 +19,7 @@ export class Lockstep {
     this.#port = port
   }
 
-  /** Starts the daemon on `directory`, which must exist; initialises it where that was not done. */
+  /** Starts the daemon on `directory`; initialises it where that was not done. */
   static async start(directory: string, nodeOptions: readonly string[] = []): Promise<Lockstep> {
     if (!existsSync(program)) throw new Error('build first: npm ci && npm run build')
     if (!existsSync(`${directory}/checkpoint`)) await Lockstep.init(directory)

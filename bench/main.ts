@@ -5,6 +5,8 @@ import { formatBytes, GiB } from '../src/core/units.js'
 import { introduction, updateDocument } from './document.js'
 import { type Machine, machineFacts } from './machine.js'
 import { help, type Options, type PartName, parseOptions } from './options.js'
+import { measureConnections, reportConnections } from './part-connections.js'
+import { measureCow, reportCow } from './part-cow.js'
 import { measurePeers } from './part-peers.js'
 import { measureSizes, reportSizes } from './part-size.js'
 import { isInstalled } from './processes.js'
@@ -18,7 +20,7 @@ type Part = {
   readonly run: (options: Options) => Promise<PartResult>
 }
 
-const parts: Readonly<Partial<Record<PartName, Part>>> = {
+const parts: Readonly<Record<PartName, Part>> = {
   peers: {
     tools: ({ servers }) => [
       ['fio', 'fio'],
@@ -28,6 +30,25 @@ const parts: Readonly<Partial<Record<PartName, Part>>> = {
     async run(options) {
       const results = await measurePeers(options)
       return { results, text: reportPeers(results) }
+    },
+  },
+  cow: {
+    tools: () => [
+      ['fio', 'fio'],
+      ['qemu-nbd', 'qemu-utils'],
+    ],
+    diskBytes: ({ sizeBytes }) => sizeBytes * 4,
+    async run(options) {
+      const results = await measureCow(options)
+      return { results, text: reportCow(results) }
+    },
+  },
+  connections: {
+    tools: () => [],
+    diskBytes: () => 2 * GiB,
+    async run(options) {
+      const results = await measureConnections(options)
+      return { results, text: reportConnections(results) }
     },
   },
   size: {
@@ -48,7 +69,6 @@ async function main(): Promise<void> {
     return
   }
   const part = parts[options.part]
-  if (part === undefined) throw new Error(`no such part yet: ${options.part}`)
   await checkTools(part.tools(options))
   await checkRoom(options.directory, part.diskBytes(options))
   const directory = await mkdtemp(`${options.directory}/lockstep-bench-`)
