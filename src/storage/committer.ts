@@ -3,7 +3,7 @@
 //
 // Invariants: a record reaches the journal only after a sync of the data file that began when the data was written (law 7); releases go to the
 // reclaimer only after the batch that has their records is durable; after one failed sync or journal write nothing is committed any more.
-import assert from 'node:assert/strict'
+import assert, { AssertionError } from 'node:assert/strict'
 import type { Clock, Timer } from '../core/clock.js'
 import type { DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
@@ -73,7 +73,8 @@ export class Committer {
 
   /** Records or releases were added. */
   changed(): void {
-    if (this.records.lengthBytes > limits.pendingMapChangesHigh * 16) this.commit().catch(() => {})
+    if (this.records.lengthBytes > limits.pendingMapChangesHigh * 16)
+      this.commit().catch(ignoreRefusal)
     if (this.#timer === undefined) this.#startTimer()
   }
 
@@ -116,7 +117,7 @@ export class Committer {
   #startTimer(): void {
     this.#timer = this.#options.clock.setTimer(limits.commitIntervalMs, () => {
       this.#timer = undefined
-      if (this.#hasWork && this.#failure === undefined) this.commit().catch(() => {})
+      if (this.#hasWork && this.#failure === undefined) this.commit().catch(ignoreRefusal)
     })
   }
 
@@ -137,7 +138,7 @@ export class Committer {
     } catch (error) {
       if (!mutants.retryFailedSync) {
         endFreeze?.(false)
-        throw this.#fail(error)
+        throw error instanceof AssertionError ? error : this.#fail(error)
       }
       await data.sync()
     } finally {
@@ -161,4 +162,9 @@ export class Committer {
     this.#options.onFailure(this.#failure)
     return this.#failure
   }
+}
+
+/** The failure of a commit that nobody waits for: it is remembered, and told to whoever asks for the next one. A bug must end the process. */
+function ignoreRefusal(error: unknown): void {
+  if (!(error instanceof LockstepError)) throw error
 }

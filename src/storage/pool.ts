@@ -1,7 +1,7 @@
 // The pool: one group's stores on one data file. Puts the parts together and owns their life: create, open with recovery, checkpoints, close.
 //
 // The engine calls read, write, zero and perform in the order of the group; the pool makes each of them atomic against crashes, and `commit` durable.
-import assert from 'node:assert/strict'
+import assert, { AssertionError } from 'node:assert/strict'
 import type { Clock, Random } from '../core/clock.js'
 import type { Disk, DiskFile } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
@@ -243,8 +243,7 @@ export class Pool {
       return prepared
     } catch (error) {
       for (const one of prepared) one.drop()
-      if (errnoNameOf(error) === 'ENOSPC') throw journalFull()
-      throw error
+      throw refusalOf(error)
     }
   }
 
@@ -413,6 +412,7 @@ export class Pool {
   }
 
   #checkpointFailed(error: unknown, batchNumber: number): void {
+    if (error instanceof AssertionError) throw error
     this.#log.warn({ err: error, batchNumber }, 'checkpoint failed; the journal goes on')
     this.#checkpointAfterBatch = batchNumber + limits.checkpointRetryBatchCount
     this.#checkpointAfterMs = this.#clock.nowMs() + limits.checkpointRetryMs
@@ -441,6 +441,18 @@ export async function saveCheckpoint(
   }
   await disk.rename(checkpointTemporaryName, checkpointName)
   await disk.syncDirectory()
+}
+
+/** Why an operation could not be prepared, for people. */
+function refusalOf(error: unknown): unknown {
+  if (error instanceof LockstepError || error instanceof AssertionError) return error
+  const errno = errnoNameOf(error)
+  if (errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'EFBIG') return journalFull()
+  return new LockstepError(
+    'IO_ERROR',
+    `the data file failed (${errno}); nothing was changed`,
+    'check the medium and the kernel log, then try again',
+  )
 }
 
 function journalFull(): LockstepError {

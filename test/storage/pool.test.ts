@@ -1,5 +1,6 @@
 // The life of a pool: checkpoints while it works, what it does when one fails, and how it closes.
 import t from 'tap'
+import { byteOffset } from '../../src/core/units.js'
 import type { Call, Fault } from '../simulation/sim-disk.js'
 import { failureOf } from '../support/failure.js'
 import { chunkBytes, filled, SmallNode } from '../support/small-node.js'
@@ -121,3 +122,34 @@ t.test('a checkpoint that fails gives back the space that it took', async (t) =>
   await node.run(node.engine.checkpoint())
   t.equal(node.medium.find('checkpoint.tmp')?.lengthBytes, 0)
 })
+
+t.test(
+  'an operation whose chunks cannot be read or written is refused, and changes nothing',
+  async (t) => {
+    for (const [kind, errno, code] of [
+      ['read', 'EIO', 'IO_ERROR'],
+      ['write', 'EIO', 'IO_ERROR'],
+      ['write', 'ENOSPC', 'NO_SPACE'],
+      ['write', 'EDQUOT', 'NO_SPACE'],
+    ] as const) {
+      const node = await SmallNode.start({ disk: { now: 'never' } })
+      await node.create('v', volumeBytes)
+      await node.write('v', 0, filled(1))
+      await node.snapshot('v@a')
+      await node.write('v', 0, filled(2))
+      node.fault = (call) => (call.kind === kind && call.name === 'data' ? { errno } : undefined)
+      const range = { offset: byteOffset(100), lengthBytes: 100 }
+      const work = node.perform({ kind: 'snapshot.restore', store: 'v@a', range })
+      t.match(
+        await failureOf(work),
+        { name: 'LockstepError', code, action: /./ },
+        `${kind} ${errno}`,
+      )
+      node.fault = () => undefined
+      t.ok((await node.read('v', 0, chunkBytes)).equals(filled(2)))
+      node.engine.checkInvariants()
+      await node.perform({ kind: 'snapshot.restore', store: 'v@a', range })
+      t.ok((await node.read('v', 100, 100)).equals(filled(1, 100)))
+    }
+  },
+)
