@@ -101,7 +101,7 @@ export class NbdClient {
     to: NetConnectOpts,
     options: { readonly clientFlags?: number } = {},
   ): Promise<NbdClient> {
-    const client = new NbdClient(connect(to))
+    const client = new NbdClient(connect({ noDelay: true, ...to }))
     await client.greet(options.clientFlags ?? ClientFlag.FIXED_NEWSTYLE | ClientFlag.NO_ZEROES)
     return client
   }
@@ -121,7 +121,7 @@ export class NbdClient {
 
   /** Sends an option and resolves to its answers, the last of which is final: an ACK or an error. */
   async option(option: number, body: Buffer = Buffer.alloc(0)): Promise<readonly OptionAnswer[]> {
-    this.send(OptionHeader.encode({ option, lengthBytes: body.length }), body)
+    this.send(Buffer.concat([OptionHeader.encode({ option, lengthBytes: body.length }), body]))
     const answers: OptionAnswer[] = []
     for (;;) {
       const answer = await this.readOptionReply(option)
