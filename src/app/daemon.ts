@@ -22,6 +22,7 @@ import {
 import { createLogger } from './logger.js'
 import { nbdHooks } from './nbd-hooks.js'
 import { notifySystemd } from './notify.js'
+import { enlargeSendBuffer } from './send-buffer.js'
 import type { Config } from './settings.js'
 import { handleProcessEnd, type ProcessEnd } from './shutdown.js'
 import { systemClock, systemRandom } from './system.js'
@@ -146,7 +147,7 @@ class RunningDaemon implements Daemon {
     for (const address of options.addresses) {
       const listener = await listen(address, {
         isInsecureAllowed: values.insecure,
-        createListener: () => this.#nbd.createListener(),
+        createListener: () => this.#nbd.createListener().on('connection', enlargeSendBuffer),
       })
       this.#listeners.push(listener)
     }
