@@ -37,6 +37,6 @@ export const limits = {
   releasePagesPerTurn: 32,
   /** Writes and zeroings that wait for a range or an operation. Connections have their own limit of 128 requests; this bounds all of them. */
   queuedEntriesMax: 32768,
-  /** Map pages looked at for one block status request (a millisecond); a client asks again for the rest. */
-  extentPagesMax: 65536,
+  /** Map entries looked at for one block status request (a few milliseconds); a client asks again for the rest. Enough for a hole of 16 TiB. */
+  extentStepsMax: 1024 * KiB,
 } as const

@@ -7,6 +7,11 @@ import assert from 'node:assert/strict'
 
 export const pageEntryCount = 4096
 
+/** How much one caller may still look at: an entry is a step. Mutable, so that several looks share one bound. */
+export type Look = { stepsLeft: number }
+/** A page that is passed over as a whole. */
+const pageSteps = 16
+
 export class ChunkPage {
   readonly entries: Uint32Array
   /** Maps that hold this page, with releases under way counted until they are done. */
@@ -144,46 +149,50 @@ export class ChunkMap {
     this.allocatedCount += page.usedCount
   }
 
-  /** The end of the run from `chunk` on (at most `end`) in which `same` holds for every chunk. Looks at no more than `stepsMax` pages. */
-  runEnd(chunk: number, end: number, isHole: boolean, pagesMax: number): number {
+  /** The end of the run from `chunk` on (at most `end`) whose chunks are all holes, or all not. Ends early when the look has no steps left. */
+  runEnd(chunk: number, end: number, isHole: boolean, look: Look): number {
     let at = chunk
-    for (let step = 0; at < end && step < pagesMax; step++) {
+    while (at < end && look.stepsLeft > 0) {
       const pageIndex = Math.floor(at / pageEntryCount)
       const pageEnd = Math.min(end, (pageIndex + 1) * pageEntryCount)
       const page = this.pages.get(pageIndex)
-      if (page === undefined || page.usedCount === 0) {
-        if (!isHole) return at
+      const usedCount = page?.usedCount ?? 0
+      if (page === undefined || usedCount === 0 || usedCount === pageEntryCount) {
+        look.stepsLeft -= pageSteps
+        if ((usedCount === 0) !== isHole) return at
         at = pageEnd
         continue
       }
-      for (; at < pageEnd; at++) if ((page.entries[at % pageEntryCount] === 0) !== isHole) return at
+      const from = at
+      while (at < pageEnd && (page.entries[at % pageEntryCount] === 0) === isHole) at++
+      look.stepsLeft -= at - from + 1
+      if (at < pageEnd) return at
     }
     return at
   }
 
-  /** The end of the run from `chunk` on (at most `end`) whose chunks are all the same as (or all other than) in `other`. */
-  sameRunEnd(
-    other: ChunkMap,
-    chunk: number,
-    end: number,
-    isSame: boolean,
-    pagesMax: number,
-  ): number {
+  /** The end of the run from `chunk` on (at most `end`) whose chunks are all the same as (or all other than) in `other`. As `runEnd`. */
+  sameRunEnd(other: ChunkMap, run: { chunk: number; end: number; isSame: boolean }, look: Look) {
+    const { chunk, end, isSame } = run
     let at = chunk
-    for (let step = 0; at < end && step < pagesMax; step++) {
+    while (at < end && look.stepsLeft > 0) {
       const pageIndex = Math.floor(at / pageEntryCount)
       const pageEnd = Math.min(end, (pageIndex + 1) * pageEntryCount)
       const ours = this.pages.get(pageIndex)
       const theirs = other.pages.get(pageIndex)
       if (ours === theirs) {
+        look.stepsLeft -= pageSteps
         if (!isSame) return at
         at = pageEnd
         continue
       }
+      const from = at
       for (; at < pageEnd; at++) {
         const entry = at % pageEntryCount
-        if (((ours?.entries[entry] ?? 0) === (theirs?.entries[entry] ?? 0)) !== isSame) return at
+        if (((ours?.entries[entry] ?? 0) === (theirs?.entries[entry] ?? 0)) !== isSame) break
       }
+      look.stepsLeft -= at - from + 1
+      if (at < pageEnd) return at
     }
     return at
   }

@@ -1,6 +1,6 @@
 // Runs of equal status in a store: allocated or not, changed since a snapshot or not. Answered from the maps, without reading data.
 import { limits } from '../core/limits.js'
-import { pageEntryCount } from './chunk-map.js'
+import { type ChunkPage, type Look, pageEntryCount } from './chunk-map.js'
 import type { Store } from './group-state.js'
 
 export type Run = { readonly lengthBytes: number; readonly isSet: boolean }
@@ -13,17 +13,17 @@ export type RunQuery = {
 
 /** Runs from `offset` on, set where the store has data: at least one, together at most `lengthBytes`. */
 export function allocatedRuns(store: Store, query: RunQuery): readonly Run[] {
-  return collectRuns(query, (chunk, end, pagesMax) => {
+  return collectRuns(query, (chunk, end, look) => {
     const isHole = store.map.get(chunk) === 0
-    return { end: store.map.runEnd(chunk, end, isHole, pagesMax), isSet: !isHole }
+    return { end: store.map.runEnd(chunk, end, isHole, look), isSet: !isHole }
   })
 }
 
 /** Runs from `offset` on, set where the store may differ from `since`: whole chunks, never too few. */
 export function changedRuns(store: Store, since: Store, query: RunQuery): readonly Run[] {
-  return collectRuns(query, (chunk, end, pagesMax) => {
+  return collectRuns(query, (chunk, end, look) => {
     const isSame = store.map.get(chunk) === since.map.get(chunk)
-    return { end: store.map.sameRunEnd(since.map, chunk, end, isSame, pagesMax), isSet: !isSame }
+    return { end: store.map.sameRunEnd(since.map, { chunk, end, isSame }, look), isSet: !isSame }
   })
 }
 
@@ -43,17 +43,35 @@ export function changedPicture(
   ])) {
     const ours = store.map.pages.get(pageIndex)
     const theirs = since?.map.pages.get(pageIndex)
-    if (ours === theirs) continue
-    for (let entry = 0; entry < pageEntryCount; entry++) {
-      if ((ours?.entries[entry] ?? 0) === (theirs?.entries[entry] ?? 0)) continue
-      const from = (pageIndex * pageEntryCount + entry) * chunkBytes
-      const to = Math.min(from + chunkBytes, store.sizeBytes)
+    for (const [first, end] of changedEntries(ours, theirs)) {
+      const from = (pageIndex * pageEntryCount + first) * chunkBytes
+      const to = Math.min((pageIndex * pageEntryCount + end) * chunkBytes, store.sizeBytes)
       if (from >= to) continue
       dirtyBytes += to - from
       paint(cells, cellBytes, from, to)
     }
   }
   return { dirtyBytes, picture: cells.map((bytes) => Math.min(1, bytes / cellBytes)) }
+}
+
+/** Runs of entries that differ, as first and exclusive end. A full page beside none is one run, without looking. */
+function changedEntries(
+  ours: ChunkPage | undefined,
+  theirs: ChunkPage | undefined,
+): readonly (readonly [number, number])[] {
+  if (ours === theirs) return []
+  if (theirs === undefined && ours?.usedCount === pageEntryCount) return [[0, pageEntryCount]]
+  const runs: (readonly [number, number])[] = []
+  let first = -1
+  for (let entry = 0; entry < pageEntryCount; entry++) {
+    const isChanged = (ours?.entries[entry] ?? 0) !== (theirs?.entries[entry] ?? 0)
+    if (isChanged && first < 0) first = entry
+    if (isChanged || first < 0) continue
+    runs.push([first, entry])
+    first = -1
+  }
+  if (first >= 0) runs.push([first, pageEntryCount])
+  return runs
 }
 
 /** Adds the bytes of `[from, to)` to the cells they lie in. */
@@ -64,7 +82,8 @@ function paint(cells: number[], cellBytes: number, from: number, to: number): vo
     cell++
   ) {
     const inCell = Math.min(to, (cell + 1) * cellBytes) - Math.max(from, cell * cellBytes)
-    cells[cell] = (cells[cell] as number) + inCell
+    // The bounds of a cell are no whole numbers, and may be a little off.
+    cells[cell] = (cells[cell] as number) + Math.max(0, inCell)
   }
 }
 
@@ -73,7 +92,7 @@ function collectRuns(
   runAt: (
     chunk: number,
     end: number,
-    pagesMax: number,
+    look: Look,
   ) => { readonly end: number; readonly isSet: boolean },
 ): readonly Run[] {
   const { offset, lengthBytes, chunkBytes, runCountMax } = query
@@ -82,11 +101,9 @@ function collectRuns(
   const runs: Run[] = []
   let at = offset
   // Bounded work: a long look ends the answer early, and the client asks again from there.
-  let pagesLeft = limits.extentPagesMax
-  while (at < rangeEnd && runs.length < runCountMax && pagesLeft > 0) {
-    const chunk = Math.floor(at / chunkBytes)
-    const run = runAt(chunk, endChunk, pagesLeft)
-    pagesLeft -= Math.floor((run.end - chunk) / pageEntryCount)
+  const look: Look = { stepsLeft: limits.extentStepsMax }
+  while (at < rangeEnd && runs.length < runCountMax && look.stepsLeft > 0) {
+    const run = runAt(Math.floor(at / chunkBytes), endChunk, look)
     const runEnd = Math.min(rangeEnd, run.end * chunkBytes)
     const last = runs.at(-1)
     if (last !== undefined && last.isSet === run.isSet)

@@ -5,6 +5,7 @@ import t from 'tap'
 import {
   ChunkMap,
   type ChunkPage,
+  type Look,
   type PageKeeper,
   pageEntryCount,
 } from '../../src/storage/chunk-map.js'
@@ -94,6 +95,10 @@ const steps = fc.oneof(
 )
 type Step = typeof steps extends fc.Arbitrary<infer T> ? T : never
 
+function look(stepsLeft = 1_000_000): Look {
+  return { stepsLeft }
+}
+
 type Pair = { readonly map: ChunkMap; model: Map<number, number> }
 
 function pairOf(pairs: readonly Pair[], index: number): Pair {
@@ -178,11 +183,14 @@ t.test('runs and holes are those of a naive map', async () => {
     const isHole = ours.map.get(first) === 0
     let at = first
     while (at < end && !ours.model.has(at) === isHole) at++
-    assert.equal(ours.map.runEnd(first, end, isHole, 100), at)
+    assert.equal(ours.map.runEnd(first, end, isHole, look()), at)
     const isSame = (chunk: number): boolean => ours.model.get(chunk) === theirs.model.get(chunk)
     at = first
     while (at < end && isSame(at) === isSame(first)) at++
-    assert.equal(ours.map.sameRunEnd(theirs.map, first, end, isSame(first), 100), at)
+    assert.equal(
+      ours.map.sameRunEnd(theirs.map, { chunk: first, end, isSame: isSame(first) }, look()),
+      at,
+    )
   })
   fc.assert(property, { seed: 2, numRuns: 300 })
 })
@@ -240,8 +248,10 @@ t.test('the map of the largest volume costs its pages, not its length', async (t
   t.ok(lookups < 100, `${lookups} lookups`)
   t.equal(volume.pages.size, 0)
   lookups = 0
-  t.equal(volume.runEnd(0, chunkCount, true, 1000), 1000 * pageEntryCount, 'a look is bounded')
-  t.equal(volume.sameRunEnd(new ChunkMap(keeper), 0, chunkCount, true, 10), 10 * pageEntryCount)
+  const end = volume.runEnd(0, chunkCount, true, look(16_000))
+  t.equal(end, 1000 * pageEntryCount, 'a look is bounded')
+  const range = { chunk: 0, end: chunkCount, isSame: true }
+  t.equal(volume.sameRunEnd(new ChunkMap(keeper), range, look(160)), 10 * pageEntryCount)
   t.ok(lookups <= 1010)
 })
 
@@ -266,4 +276,16 @@ t.test('a page is shown before its first change after a checkpoint began, and on
   volume.set(2, keeper.take())
   volume.set(pageEntryCount, keeper.take())
   t.strictSame(keeper.changed, [volume.pages.get(0)], 'not the page that is new')
+})
+
+t.test('a look at full and at mixed pages is bounded, too', async (t) => {
+  const keeper = new CountingKeeper()
+  const full = new ChunkMap(keeper)
+  for (let chunk = 0; chunk < 20 * pageEntryCount; chunk++) full.set(chunk, keeper.take())
+  const bounded = look(16 * 10)
+  t.equal(full.runEnd(5, 20 * pageEntryCount, false, bounded), 10 * pageEntryCount)
+  t.equal(full.runEnd(5, 20 * pageEntryCount, false, bounded), 5, 'nothing is left')
+  const other = new ChunkMap(keeper)
+  const range = { chunk: 0, end: 20 * pageEntryCount, isSame: false }
+  t.equal(full.sameRunEnd(other, range, look(3 * pageEntryCount)), 3 * pageEntryCount)
 })
