@@ -59,11 +59,14 @@ export function formatBytes(bytes: number): string {
   const names = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
   let value = bytes
   let index = 0
-  while (value >= 1024 && index < names.length - 1) {
+  // Rounded first: 1023.99 KiB would be shown as 1024.
+  while (rounded(value) >= 1024 && index < names.length - 1) {
     value /= 1024
     index++
   }
-  const text =
-    index === 0 || Number.isInteger(value) ? String(value) : value.toFixed(value < 10 ? 2 : 1)
-  return `${text} ${names[index]}`
+  return `${rounded(value)} ${names[index]}`
+}
+
+function rounded(value: number): number {
+  return Number(value.toFixed(value < 10 ? 2 : 1))
 }
