@@ -34,7 +34,6 @@ export type SnapshotSpec = {
   readonly sourceId: StoreId
   readonly name: string
 }
-export type OperationKind = Operation['kind']
 
 /** What a person or script asks for, stores by name. The JSON of `batch` is an array of these without `batch`. */
 export type OperationRequest =

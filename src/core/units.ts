@@ -9,10 +9,6 @@ export type ByteOffset = number & { readonly [unit]: 'ByteOffset' }
 export type Sequence = number & { readonly [unit]: 'Sequence' }
 /** The number of a store in its group: given once, never used again, the same on every node. */
 export type StoreId = number & { readonly [unit]: 'StoreId' }
-/** The number of a chunk within a store: `offset / chunkBytes`, rounded down. */
-export type ChunkIndex = number & { readonly [unit]: 'ChunkIndex' }
-/** The place of a chunk in the data file, in chunks. 0 is no place: a hole, which reads as zeroes. */
-export type ChunkPlace = number & { readonly [unit]: 'ChunkPlace' }
 /** 128 random bits in hexadecimal: one continuous writing history. */
 export type Generation = string & { readonly [unit]: 'Generation' }
 
