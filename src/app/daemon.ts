@@ -1,5 +1,6 @@
 // The daemon: opens the data directory, the engine, the listeners and the control socket, in this order, and closes them in the reverse.
 // It is ready when all of them are; when one cannot be opened, those before it are closed and the reason is one sentence.
+import { AssertionError } from 'node:assert'
 import { chmod, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Limits, NbdServer } from '../../nbd/index.js'
@@ -44,7 +45,7 @@ export async function serve(
   )
   ensureThreads(config.values.threads, { isExplicit, log })
   for (const warning of config.warnings) log.warn({}, warning)
-  const end = handleProcessEnd({ log, flush })
+  const end = handleProcessEnd({ log, flush, isInTerminal: isPretty })
   const addresses = listenAddresses(config, environment)
   const daemon = await RunningDaemon.start({ directory, config, addresses, log, end }).catch(
     (error: unknown) => {
@@ -209,10 +210,13 @@ async function makePrivate(directory: string, log: Log): Promise<void> {
   }
 }
 
-/** Errors of the disk itself, which say an errno and no more, as a sentence. */
+/** Errors of the disk, which say an errno and no more, as a sentence; and actions with the directory's name. */
 function explained(error: unknown, directory: string): unknown {
   const { code, path } = (error ?? {}) as { code?: unknown; path?: unknown }
-  if (error instanceof LockstepError || typeof code !== 'string') return error
+  if (error instanceof LockstepError) {
+    return new LockstepError(error.code, error.message, error.action.replace('DIR', directory))
+  }
+  if (typeof code !== 'string' || error instanceof AssertionError) return error
   const where = typeof path === 'string' ? path : directory
   const message = `${where} cannot be opened: ${errnoNameOf(error)}`
   return new LockstepError('IO_ERROR', message, `lockstep doctor --dir ${directory}`)

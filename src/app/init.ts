@@ -1,4 +1,5 @@
 // Makes a directory a node: private to its owner, locked while it is made. An interrupted init leaves nothing that serve would take.
+import { AssertionError } from 'node:assert'
 import { chmod, mkdir, readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
@@ -38,9 +39,15 @@ export async function initDirectory(
     ...(request.journalBytes === undefined ? {} : { journalBytes: request.journalBytes }),
     ...(request.data === undefined ? {} : { dataName: request.data }),
   }).catch((error: unknown) => {
-    throw error instanceof LockstepError ? error : cannotMake(directory, error)
+    throw explained(error, directory)
   })
   return { node, directory }
+}
+
+function explained(error: unknown, directory: string): unknown {
+  if (error instanceof AssertionError) return error
+  if (!(error instanceof LockstepError)) return cannotMake(directory, error)
+  return new LockstepError(error.code, error.message, error.action.replace('DIR', directory))
 }
 
 function checkNodeName(name: string): string {

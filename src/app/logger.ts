@@ -34,13 +34,13 @@ export async function createLogger(options: {
   }
   if (!options.isPretty) return { log: pino(settings, destination), flush }
   const { NO_COLOR: noColor } = process.env
-  const { default: pretty } = await import('pino-pretty')
-  const stream = pretty({
+  const { prettyFactory } = await import('pino-pretty')
+  const prettify = prettyFactory({
     colorize: noColor === undefined || noColor === '',
     ignore: 'pid',
+    singleLine: true,
     translateTime: 'SYS:HH:MM:ss',
-    sync: true,
-    destination: 2,
   })
-  return { log: pino(settings, stream), flush: () => {} }
+  const write = (line: string) => destination.write(prettify(line) ?? line)
+  return { log: pino(settings, { write }), flush }
 }

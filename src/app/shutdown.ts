@@ -1,5 +1,6 @@
 // Signals and failures of the whole process: the first SIGTERM or SIGINT stops cleanly, a second one exits at once; an assertion that failed
-// or an error that nobody caught exits at once with 70, without another reply or disk write.
+// or an error that nobody caught exits at once with 70, without another reply or disk write. SIGHUP asks a service to read certificates again; to
+// a daemon in a terminal it says that the terminal has gone.
 import { ExitCode } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 
@@ -10,9 +11,13 @@ export type ProcessEnd = {
   readonly asked: Promise<NodeJS.Signals>
 }
 
+const stopSignals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP']
+
 export function handleProcessEnd(options: {
   readonly log: Log
   readonly flush: () => void
+  /** The log goes to a terminal. */
+  readonly isInTerminal: boolean
 }): ProcessEnd {
   const { log, flush } = options
   const die = (error: unknown): never => {
@@ -22,10 +27,15 @@ export function handleProcessEnd(options: {
   }
   process.on('uncaughtException', die)
   process.on('unhandledRejection', die)
-  process.on('SIGHUP', () => log.info({}, 'SIGHUP: there are no certificates to read again'))
+  if (!options.isInTerminal) {
+    process.on('SIGHUP', () => log.info({}, 'SIGHUP: there are no certificates to read again'))
+  }
+  const signals = options.isInTerminal
+    ? stopSignals
+    : stopSignals.filter((name) => name !== 'SIGHUP')
   const asked = new Promise<NodeJS.Signals>((resolve) => {
     let isStopping = false
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    for (const signal of signals) {
       process.on(signal, () => {
         if (isStopping) {
           log.warn({ signal }, 'second signal: ending at once')

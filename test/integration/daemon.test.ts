@@ -176,7 +176,7 @@ t.test('a second signal ends at once, with 130', async (t) => {
   const module = new URL('../../src/app/shutdown.js', import.meta.url)
   const script = `import { handleProcessEnd } from '${module.href}'
     const log = { warn: (bindings, message) => console.error(message) }
-    const { asked } = handleProcessEnd({ log, flush: () => console.error('flushed') })
+    const { asked } = handleProcessEnd({ log, isInTerminal: false, flush: () => console.error('flushed') })
     setTimeout(() => {}, 60_000)
     console.error('ready')
     console.error('stopping', await asked)`
@@ -200,7 +200,7 @@ t.test('an assertion that fails ends the process with 70, and says so', async (t
     const script = `import assert from 'node:assert'
       import { handleProcessEnd } from '${module.href}'
       const log = { fatal: (bindings, message) => console.error(bindings.err.message, message) }
-      handleProcessEnd({ log, flush: () => console.error('flushed') })
+      handleProcessEnd({ log, isInTerminal: false, flush: () => console.error('flushed') })
       setTimeout(() => console.error('went on'), 5000)
       ${failure}`
     const ended = await run(process.execPath, ['--input-type=module', '-e', script])

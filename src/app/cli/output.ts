@@ -1,5 +1,6 @@
 // What a command says: results on stdout, everything else on stderr; one JSON document instead of text when --json is given.
 // A command says its result once; whatever fails later must not print a second document.
+import { AssertionError } from 'node:assert'
 import { type ErrorCode, ExitCode, LockstepError } from '../../core/errors.js'
 import { UsageError } from './usage-error.js'
 
@@ -86,6 +87,10 @@ export function describeFailure(error: unknown): Failure {
     return { code, message, action, exitCode: exitCodeOf(code) }
   }
   const message = error instanceof Error ? error.message : String(error)
+  if (error instanceof AssertionError) {
+    const action = 'report this: the program met a bug in itself'
+    return { code: 'IO_ERROR', message: `internal error: ${message}`, action, exitCode: 70 }
+  }
   const action = 'lockstep doctor'
   return { code: 'IO_ERROR', message, action, exitCode: ExitCode.FAILED }
 }

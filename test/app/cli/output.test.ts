@@ -1,4 +1,5 @@
 // Results, failures and their exit codes: fixed, scripts depend on them.
+import { AssertionError } from 'node:assert'
 import { PassThrough } from 'node:stream'
 import t from 'tap'
 import { exitCodeOf, Output, type Terminal } from '../../../src/app/cli/output.js'
@@ -37,6 +38,7 @@ t.test('each refusal has its exit code', (t) => {
   const { output } = capture()
   t.equal(output.failure(new UsageError('a', 'b')), 2)
   t.equal(output.failure(new TypeError('a')), 1)
+  t.equal(output.failure(new AssertionError({ message: 'a' })), 70)
   t.end()
 })
 
