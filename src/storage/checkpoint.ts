@@ -196,10 +196,7 @@ export async function readCheckpoint(
     } else if (section.type === Type.MAP && state !== undefined) {
       entryCount += decodeMap(section.body, state, pages, held)
     } else if (section.type === Type.END && state !== undefined && described !== undefined) {
-      const counts = JSON.parse(section.body.toString()) as {
-        pageCount: number
-        entryCount: number
-      }
+      const counts = parseObject(section.body) as { pageCount: number; entryCount: number }
       if (counts.pageCount !== pages.length || counts.entryCount !== entryCount)
         throw corrupt('its counts do not agree')
       return { described, state }
@@ -223,8 +220,20 @@ async function readSection(
   return { type: head.readUInt32LE(4), body }
 }
 
+/** The checksum is right, so only another program can have written anything else. */
+function parseObject(body: Buffer): unknown {
+  let value: unknown
+  try {
+    value = JSON.parse(body.toString())
+  } catch {
+    throw corrupt('a section is not JSON')
+  }
+  if (typeof value !== 'object' || value === null) throw corrupt('a section is not an object')
+  return value
+}
+
 function parseState(body: Buffer): CheckpointState {
-  const described = JSON.parse(body.toString()) as CheckpointState
+  const described = parseObject(body) as CheckpointState
   if (described.version !== checkpointVersion) {
     throw new LockstepError(
       'WRONG_VERSION',
@@ -288,9 +297,11 @@ function decodeMap(
   for (let at = 4; at < body.length; at += 8) {
     const page = pages[body.readUInt32LE(at + 4)]
     if (page === undefined) throw corrupt('a map names a page that is not there')
+    const pageIndex = body.readUInt32LE(at)
+    if (store.map.pages.has(pageIndex)) throw corrupt('a map has a page twice')
     if (held.has(page)) page.holders++
     held.add(page)
-    store.map.adopt(body.readUInt32LE(at), page)
+    store.map.adopt(pageIndex, page)
   }
   return (body.length - 4) / 8
 }
