@@ -86,6 +86,7 @@ export class NbdClient {
   #nextCookie = 1n
   #pending = new Map<bigint, Pending>()
   #ended: Error | undefined
+  #isTransmitting = false
   /** Settles when the connection is closed. Never rejects. */
   readonly closed: Promise<void>
 
@@ -210,6 +211,7 @@ export class NbdClient {
 
   /** Sends a request and resolves to its whole answer, an error included. Rejects when the connection ends before. */
   request(request: ClientRequest): Promise<Answer> {
+    assert(this.#isTransmitting, 'requests come after GO')
     if (this.#ended) return Promise.reject(this.#ended)
     const cookie = request.cookie ?? this.#nextCookie++
     return new Promise((resolve, reject) => {
@@ -273,6 +275,7 @@ export class NbdClient {
   }
 
   async #readReplies(): Promise<void> {
+    this.#isTransmitting = true
     try {
       for (;;) await this.#readReply()
     } catch (error) {
@@ -316,9 +319,9 @@ export class NbdClient {
     if (pending.chunks.length === answerCountMax) throw new ProtocolError('chunks without end')
     pending.chunks.push({ type: header.type, flags: header.flags, payload })
     if (!(header.flags & ChunkFlag.DONE)) return
-    this.#pending.delete(header.cookie)
     const failed = pending.chunks.find(({ type }) => type & 0x8000)
     const failure = failed ? { error: errorOf(failed) } : {}
+    this.#pending.delete(header.cookie)
     pending.resolve({ chunks: pending.chunks, ...failure })
   }
 

@@ -165,6 +165,8 @@ export class Session {
       else if (this.#hasEnded) this.#drain(this.#endOfInput())
       this.#writer.flush()
     } catch (error) {
+      // What came before the offence has its answers; after a failed assertion there is not one more.
+      if (error instanceof ProtocolError) this.#writer.flush()
       this.#onError(error)
     } finally {
       this.#isRunning = false
