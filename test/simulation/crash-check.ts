@@ -40,6 +40,7 @@ export type Depth = {
 }
 
 export const usualDepth: Depth = { again: 4, duringRecovery: 16, after: 8 }
+export const thoroughDepth: Depth = { again: 1, duringRecovery: 4, after: 1 }
 
 type CrashPoint = {
   readonly label: string

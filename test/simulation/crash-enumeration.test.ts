@@ -1,32 +1,53 @@
 // Every workload of up to three actions on the real engine, a crash before each disk call of its last action (those of the first
 // ones are the last ones of a shorter workload), recovered and judged.
 import t from 'tap'
-import { type ChoicePlan, CrashChecker } from './crash-check.js'
-import { realSubject } from './real-engine.js'
-import { actionsOf, makeBase, sequences } from './workloads.js'
+import { inWorker } from './in-worker.js'
 
 const seed = 1
-const journalBytes = 256 * 1024
-
-/** The shorter the workload, the more of its crash states. */
-const plans: readonly ChoicePlan[] = [
-  { exhaustiveMax: 256, singles: true, randomCount: 16 },
-  { exhaustiveMax: 16, singles: false, randomCount: 4 },
-  { exhaustiveMax: 2, singles: false, randomCount: 1 },
-]
+const shardCount = 2
+const statesMin = 50_000
 
 t.setTimeout(600_000)
 
 t.test('every crash state of every workload recovers to a legal state', async (t) => {
-  const options = { subject: realSubject, seed }
-  const base = await makeBase(options, journalBytes)
-  const checker = new CrashChecker(base, options)
-  for (const [index, plan] of plans.entries()) {
-    for (const names of sequences(index + 1)) await checker.checkWorkload(actionsOf(names), plan)
-    const { stateCount, recoveryCount, pointCount } = checker
-    t.comment(
-      `up to ${index + 1} actions: ${stateCount} crash states at ${pointCount} points, ${recoveryCount} recoveries`,
-    )
+  const shards = Array.from({ length: shardCount }, (_, shard) =>
+    inWorker<'enumerate'>({
+      kind: 'enumerate',
+      subject: 'lockstep',
+      seed,
+      lengthMax: 3,
+      shard,
+      shardCount,
+    }),
+  )
+  const total = { workloads: 0, points: 0, states: 0, recoveries: 0 }
+  for (const found of await Promise.all(shards)) {
+    if ('broken' in found) {
+      t.fail(found.broken)
+      continue
+    }
+    total.workloads += found.report.workloadCount
+    total.points += found.report.pointCount
+    total.states += found.report.stateCount
+    total.recoveries += found.report.recoveryCount
   }
-  t.ok(checker.stateCount >= 50_000)
+  t.comment(
+    `${total.states} crash states at ${total.points} points of ${total.workloads} workloads, ${total.recoveries} recoveries`,
+  )
+  t.ok(total.states >= statesMin, `at least ${statesMin} crash states`)
+})
+
+t.test('a file system that cannot punch holes changes nothing', async (t) => {
+  const found = await inWorker<'enumerate'>({
+    kind: 'enumerate',
+    subject: 'lockstep',
+    seed: seed + 1,
+    lengthMax: 2,
+    shard: 0,
+    shardCount: 1,
+    canPunch: false,
+  })
+  if ('broken' in found) return void t.fail(found.broken)
+  t.comment(`${found.report.stateCount} crash states`)
+  t.ok(found.report.stateCount > 5000)
 })

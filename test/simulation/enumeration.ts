@@ -1,9 +1,10 @@
 // The crash enumeration of the real engine, cut into shards: a shard is a list of workloads that depends on nothing but its number.
-import { type CheckOptions, type ChoicePlan, CrashChecker } from './crash-check.js'
+import { type CheckOptions, type ChoicePlan, CrashChecker, type Depth } from './crash-check.js'
 import { actionsOf, makeBase, sequences } from './workloads.js'
 
 export type EnumerationOptions = CheckOptions & {
   readonly journalBytes: number
+  readonly depth: Depth
   /** By the number of actions, less one. The shorter the workload, the more of its crash states. */
   readonly plans: readonly ChoicePlan[]
   readonly shard: number
@@ -25,7 +26,7 @@ export const fullPlans: readonly ChoicePlan[] = [
 
 /** Throws LawBroken at the first illegal state. */
 export async function enumerate(options: EnumerationOptions): Promise<EnumerationReport> {
-  const { plans, shard, shardCount, journalBytes, mutants, ...rest } = options
+  const { plans, shard, shardCount, journalBytes, depth, mutants, ...rest } = options
   const base = await makeBase(rest, journalBytes)
   const checker = new CrashChecker(base, { ...rest, ...(mutants ? { mutants } : {}) })
   let index = 0
@@ -34,7 +35,7 @@ export async function enumerate(options: EnumerationOptions): Promise<Enumeratio
     for (const names of sequences(i + 1)) {
       if (index++ % shardCount !== shard) continue
       workloadCount++
-      await checker.checkWorkload(actionsOf(names), plan)
+      await checker.checkWorkload(actionsOf(names), plan, depth)
     }
   }
   const { pointCount, stateCount, recoveryCount } = checker

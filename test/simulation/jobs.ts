@@ -2,16 +2,19 @@
 // test runner's hooks on every promise, which cost more than the check itself.
 
 import { naiveSubject } from '../support/naive-engine.js'
+import { thoroughDepth, usualDepth } from './crash-check.js'
+import { type DamageReport, Damager } from './damage.js'
 import { type EnumerationReport, enumerate, fullPlans } from './enumeration.js'
 import { failureKinds, Sweeper, sweepWorkloads } from './failure-sweep.js'
 import { type FullDiskReport, fillDisk } from './full-disk.js'
+import { checkInit, type InitReport } from './init-crash.js'
 import { describe, withRejectionsCaught } from './laws.js'
 import { randomRun } from './random-run.js'
-import { realSubject } from './real-engine.js'
+import { type ForgottenCall, realSubject, withoutSyncs } from './real-engine.js'
 import type { Subject } from './subject.js'
 import { alphabet, makeBase } from './workloads.js'
 
-export type SubjectName = 'lockstep' | 'naive'
+export type SubjectName = 'lockstep' | 'naive' | ForgottenCall
 
 type Common = {
   readonly subject: SubjectName
@@ -28,11 +31,15 @@ export type Job = Common &
         readonly shard: number
         readonly shardCount: number
         readonly canPunch?: boolean
+        /** Whether the costlier checks run in every state. */
+        readonly isThorough?: boolean
       }
     | { readonly kind: 'sweep' }
     /** Lives with the seeds from `seed` on. */
     | { readonly kind: 'lives'; readonly count: number; readonly actionCount: number }
     | { readonly kind: 'full-disk'; readonly count: number }
+    | { readonly kind: 'damage' }
+    | { readonly kind: 'init' }
   )
 
 export type JobResults = {
@@ -40,6 +47,8 @@ export type JobResults = {
   sweep: { readonly runCounts: Readonly<Record<string, number>> }
   lives: { readonly traces: readonly number[]; readonly counts: Readonly<Record<string, number>> }
   'full-disk': FullDiskReport
+  damage: DamageReport
+  init: InitReport
 }
 
 /** What a job found: its report, or the law that was broken, in words. */
@@ -52,6 +61,8 @@ export const journalBytes = 256 * 1024
 const subjects: Readonly<Record<SubjectName, Subject>> = {
   lockstep: realSubject,
   naive: naiveSubject,
+  'without directory syncs': withoutSyncs('without directory syncs'),
+  'without checkpoint syncs': withoutSyncs('without checkpoint syncs'),
 }
 
 export async function runJob<Kind extends Job['kind']>(
@@ -78,6 +89,7 @@ function perform(job: Job): Promise<JobResults[Job['kind']]> {
         shard: job.shard,
         shardCount: job.shardCount,
         disk: { canPunch: job.canPunch ?? true },
+        depth: job.isThorough ? thoroughDepth : usualDepth,
       })
     case 'sweep':
       return sweepAll(common)
@@ -85,6 +97,10 @@ function perform(job: Job): Promise<JobResults[Job['kind']]> {
       return liveAll(common, job)
     case 'full-disk':
       return fillDisk({ ...common, count: job.count })
+    case 'damage':
+      return makeBase(common, journalBytes).then((base) => new Damager(common).run(base))
+    case 'init':
+      return checkInit(common)
   }
 }
 

@@ -24,7 +24,6 @@ export const naiveMutants = [
   'ignore-checksum',
   'keep-old-log',
   'restore-forgets-range',
-  'lose-write-on-enospc',
 ] as const
 
 type LogRecord =
@@ -105,9 +104,9 @@ class NaiveEngine implements SubjectEngine {
     return this.#inOrder(async () => {
       const bytes = this.bytesOf(id)
       if (!bytes) throw new RequestError('EIO', 'the store was deleted')
+      if (offset + data.length > bytes.length) throw new RequestError('EIO', 'behind the end')
       const { isZero } = options
       const record = { kind: 'write', id, offset, lengthBytes: data.length, isZero } as const
-      if (this.#mutants.has('lose-write-on-enospc')) data.copy(bytes, offset, 0, 8)
       await this.#append(encode(record, isZero ? Buffer.alloc(0) : data))
       data.copy(bytes, offset)
       if (options.fua) await this.#sync()
@@ -121,6 +120,7 @@ class NaiveEngine implements SubjectEngine {
   perform(request: OperationRequest): Promise<OperationResult> {
     const early = this.#mutants.has('snapshot-misses-inflight') ? this.#copyOfBytes() : undefined
     return this.#inOrder(async () => {
+      if (this.#isFailed) throw new LockstepError('FAILED_STOP', 'a sync has failed', 'restart')
       const firstId = this.#nextId
       const before = this.#catalog.clone()
       try {
@@ -160,6 +160,7 @@ class NaiveEngine implements SubjectEngine {
       })),
       pool: { usedBytes: 0, sharedBytes: 0, journalBytes: 0, journalUsedBytes: 0 },
       peers: [],
+      ...(this.#isFailed ? { failure: { message: 'a sync has failed', action: 'restart' } } : {}),
       connections: 0,
     }
   }
@@ -185,11 +186,8 @@ class NaiveEngine implements SubjectEngine {
   }
 
   async #append(record: Buffer): Promise<void> {
-    let written = 0
     try {
-      while (written < record.length) {
-        written += await this.#file.write([record.subarray(written)], this.#end + written)
-      }
+      await writeAll(this.#file, record, this.#end)
     } catch (error) {
       const isFull = errnoNameOf(error) === 'ENOSPC'
       throw new RequestError(isFull ? 'ENOSPC' : 'EIO', String(error))
@@ -362,9 +360,16 @@ async function writeLog(
 ): Promise<DiskFile> {
   const file = await disk.open('log.new', { create: true })
   await file.truncate(0)
-  await file.write([content], 0)
+  await writeAll(file, content, 0)
   await file.sync()
   await disk.rename('log.new', 'log')
   if (!mutants.has('skip-directory-sync')) await disk.syncDirectory()
   return file
+}
+
+async function writeAll(file: DiskFile, bytes: Buffer, offset: number): Promise<void> {
+  let written = 0
+  while (written < bytes.length) {
+    written += await file.write([bytes.subarray(written)], offset + written)
+  }
 }
