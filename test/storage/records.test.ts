@@ -56,7 +56,11 @@ const anything = fc.oneof(
     .map(([kind, id, first, count]) => [kind, id, first, first + count] as const),
   fc.tuple(
     fc.constant('event' as const),
-    fc.dictionary(fc.string(), fc.string({ unit: 'binary' }), { noNullPrototype: true }),
+    fc.dictionary(
+      fc.string(),
+      fc.string({ unit: fc.constantFrom('a', '"', '\\', '\n', '\0', 'é', '漢', '😀') }),
+      { noNullPrototype: true },
+    ),
   ),
 )
 

@@ -1,0 +1,22 @@
+// Writes that lie side by side in the file are one call.
+import t from 'tap'
+import { addPart, type FileWrite } from '../../src/storage/write-plan.js'
+
+t.test('a write that goes on where the last one ends is joined to it', async (t) => {
+  const writes: FileWrite[] = []
+  const [a, b, c, d] = ['aa', 'bbb', 'c', 'd'].map((text) => Buffer.from(text)) as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+  ]
+  addPart(writes, 10, [a], 2)
+  addPart(writes, 12, [b, c], 4)
+  addPart(writes, 17, [d], 1)
+  addPart(writes, 10, [d], 1)
+  t.strictSame(writes, [
+    { offset: 10, parts: [a, b, c], lengthBytes: 6 },
+    { offset: 17, parts: [d], lengthBytes: 1 },
+    { offset: 10, parts: [d], lengthBytes: 1 },
+  ])
+})
