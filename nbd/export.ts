@@ -24,7 +24,7 @@ export interface Export {
 
   /** Fills `target` from `offset` on. Returns undefined when that is done already. */
   read(request: { readonly offset: number; readonly target: Buffer }): Promise<void> | undefined
-  /** `parts` together are the payload. The export may keep them until it settles; nobody writes to them any more. */
+  /** `parts` together are the payload. The export may keep them until it settles; then their memory is used again for what comes next. */
   write(request: {
     readonly offset: number
     readonly lengthBytes: number
