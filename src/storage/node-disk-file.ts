@@ -8,6 +8,7 @@ import { readFile } from 'node:fs/promises'
 import { constants as os } from 'node:os'
 import { getSystemErrorName } from 'node:util'
 import { type DiskFile, wouldBlock } from '../core/disk.js'
+import { sliceBytes, totalBytes } from './disk-io.js'
 import type { Native } from './native.js'
 import type { RunDelayMs } from './run-delay.js'
 import { WriteGate } from './write-gate.js'
@@ -16,6 +17,14 @@ import { WriteGate } from './write-gate.js'
 const pageBytes = 4096
 /** Above this a copy into the page cache is long enough for a thread to be worth its hop, and for other clients to feel it. */
 const writeNowBytesMax = 256 * 1024
+/**
+ * The most that one system call writes on the event loop. The kernel caches what one call writes in pieces as large as they can be, and
+ * a later small write into a large piece walks all of it: measured on ext4 (Linux 6.18), 4 KiB into what was written by 4 KiB took
+ * 1.6 µs, by 64 KiB 4 µs, by 128 KiB 6 µs, by 1 MiB 33 µs.
+ */
+const callBytesMax = 64 * 1024
+/** The same on a thread, where each call costs a hop. */
+const threadCallBytesMax = 256 * 1024
 
 type OpenOptions = {
   readonly create: boolean
@@ -68,19 +77,8 @@ export class NodeDiskFile implements DiskFile {
     return count >= 0 ? count : this.#readNowFailed(-count)
   }
 
-  async read(target: Buffer, offset: number): Promise<number> {
-    this.#assertRange(offset, target.length)
-    let doneBytes = 0
-    while (doneBytes < target.length) {
-      const restBytes = target.length - doneBytes
-      const position = offset + doneBytes
-      const count = await this.#call<number>((done) =>
-        fs.read(this.#fd, target, doneBytes, restBytes, position, done),
-      )
-      if (count === 0) break
-      doneBytes += count
-    }
-    return doneBytes
+  read(target: Buffer, offset: number): Promise<number> {
+    return this.#track(() => this.#readAll(target, offset))
   }
 
   writeNow(parts: readonly Buffer[], offset: number): number {
@@ -91,14 +89,16 @@ export class NodeDiskFile implements DiskFile {
     if (startedMs === undefined) return wouldBlock
     if (!this.#isPageInMemory(offset)) return wouldBlock
     if (!this.#isPageInMemory(offset + lengthBytes)) return wouldBlock
-    const writtenBytes = fs.writevSync(this.#fd, parts, offset)
+    const writtenBytes =
+      lengthBytes <= callBytesMax
+        ? fs.writevSync(this.#fd, parts, offset)
+        : this.#writeSlices(parts, offset, lengthBytes)
     this.#gate.wrote(startedMs)
     return writtenBytes
   }
 
   write(parts: readonly Buffer[], offset: number): Promise<number> {
-    this.#assertRange(offset, totalBytes(parts))
-    return this.#call((done) => fs.writev(this.#fd, parts, offset, done))
+    return this.#track(() => this.#writeAll(parts, offset))
   }
 
   sync(): Promise<void> {
@@ -135,6 +135,53 @@ export class NodeDiskFile implements DiskFile {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  async #readAll(target: Buffer, offset: number): Promise<number> {
+    this.#assertRange(offset, target.length)
+    let doneBytes = 0
+    while (doneBytes < target.length) {
+      const position = offset + doneBytes
+      const restBytes = target.length - doneBytes
+      const count = await call<number>((done) =>
+        fs.read(this.#fd, target, doneBytes, restBytes, position, done),
+      )
+      if (count === 0) break
+      doneBytes += count
+    }
+    return doneBytes
+  }
+
+  async #writeAll(parts: readonly Buffer[], offset: number): Promise<number> {
+    const lengthBytes = totalBytes(parts)
+    this.#assertRange(offset, lengthBytes)
+    let doneBytes = 0
+    for (;;) {
+      const position = offset + doneBytes
+      const end = Math.min(lengthBytes, sliceEnd(position, threadCallBytesMax) - offset)
+      const slice = sliceBytes(parts, doneBytes, end)
+      const count = await call<number>((done) => fs.writev(this.#fd, slice, position, done))
+      doneBytes += count
+      // Short: the caller goes on, and meets the error if there is one.
+      if (doneBytes < end || doneBytes === lengthBytes) return doneBytes
+    }
+  }
+
+  #writeSlices(parts: readonly Buffer[], offset: number, lengthBytes: number): number {
+    let doneBytes = 0
+    while (doneBytes < lengthBytes) {
+      const end = Math.min(lengthBytes, sliceEnd(offset + doneBytes, callBytesMax) - offset)
+      const slice = sliceBytes(parts, doneBytes, end)
+      try {
+        doneBytes += fs.writevSync(this.#fd, slice, offset + doneBytes)
+      } catch (error) {
+        // What was written is told; the caller goes on, and meets the error again.
+        if (doneBytes === 0) throw error
+        return doneBytes
+      }
+      if (doneBytes < end) return doneBytes
+    }
+    return doneBytes
   }
 
   /** True when a write that begins or ends at `offset` needs no read: page bounds, the end of the file, and pages that are here. */
@@ -188,11 +235,9 @@ function call<Result>(start: (done: Done<Result>) => void): Promise<Result> {
   })
 }
 
-function totalBytes(parts: readonly Buffer[]): number {
-  let lengthBytes = 0
-  for (const part of parts) lengthBytes += part.length
-  return lengthBytes
-}
+/** Slices end at multiples of their size in the file, so that the kernel's pieces lie as it likes them. */
+const sliceEnd = (offset: number, sliceBytesMax: number): number =>
+  (Math.floor(offset / sliceBytesMax) + 1) * sliceBytesMax
 
 /** The kernel's own number of 512-byte sectors of a device or a partition. */
 async function deviceSizeBytes(device: bigint): Promise<number> {
