@@ -8,11 +8,17 @@
 // Operations copy between equal offsets only, so each column (one sector number, over all stores) is judged by itself: the set
 // of its possible contents is carried through the history.
 import assert from 'node:assert/strict'
-import zlib from 'node:zlib'
 import type { OperationRequest } from '../../src/core/operation.js'
-import { Catalog, type Effect, type ModelStore, Refusal } from './model-catalog.js'
+import { Catalog, type Effect, Refusal } from './model-catalog.js'
+import {
+  type ColumnEvent,
+  columnStates,
+  describeColumn,
+  isMatch,
+  type StoreContent,
+} from './oracle-column.js'
 import { sectorBytes } from './sim-file.js'
-import { describeSector, taggedBytes } from './tags.js'
+import { taggedBytes } from './tags.js'
 
 export type WriteEntry = {
   readonly kind: 'write'
@@ -47,18 +53,14 @@ export type FlushMark = { readonly issuedAt: number; readonly writes: readonly W
 
 export type StoreImage = { readonly name: string; readonly bytes: Buffer }
 
-type BaseStore = { readonly store: ModelStore; readonly bytes: Buffer }
-
 /** `crash`: what nobody flushed may be lost. `live`: what was acknowledged is there. */
 export type Judgement = 'crash' | 'live'
 
 /** Ids of an entry's new stores start here. */
 const idsPerEntry = 512
-/** A column with more possible contents than this means a workload too wild to judge. */
-const columnStatesMax = 20_000
 
 export class Oracle {
-  #base: readonly BaseStore[] = []
+  #base: readonly StoreContent[] = []
   #entries: Entry[] = []
   #nextIndex = 1
   /** With every operation that was not refused performed. */
@@ -305,157 +307,4 @@ export class Oracle {
 
 function isCandidate(entry: OperationEntry): boolean {
   return entry.state !== 'refused' && entry.expected === 'performed'
-}
-
-type ColumnEvent =
-  | { readonly kind: 'write'; readonly entry: WriteEntry; readonly isCertain: boolean }
-  | { readonly kind: 'effect'; readonly effect: Effect }
-
-/** The content of one sector number in each store. Zeroes are undefined. */
-type ColumnState = Map<number, Buffer>
-
-function columnStates(
-  base: readonly BaseStore[],
-  events: readonly ColumnEvent[],
-  offset: number,
-): readonly ColumnState[] {
-  const start: ColumnState = new Map()
-  for (const { store, bytes } of base) start.set(store.id, sectorAt(bytes, offset))
-  let states: ColumnState[] = [start]
-  for (const event of events) {
-    if (event.kind === 'effect') {
-      for (const state of states) applyEffect(state, event.effect, offset)
-      continue
-    }
-    const { entry, isCertain } = event
-    if (entry.end <= offset || entry.offset >= offset + sectorBytes) continue
-    if (isCertain) {
-      for (const state of states) applyWrite(state, entry, offset)
-      continue
-    }
-    const changed = states.map((state) => {
-      const copy = new Map(state)
-      applyWrite(copy, entry, offset)
-      return copy
-    })
-    states = distinct([...states, ...changed])
-    assert(states.length <= columnStatesMax)
-  }
-  return states
-}
-
-function applyEffect(state: ColumnState, effect: Effect, offset: number): void {
-  switch (effect.kind) {
-    case 'create':
-      state.set(effect.id, zeroSector)
-      return
-    case 'delete':
-      state.delete(effect.id)
-      return
-    case 'resize':
-      if (offset >= effect.sizeBytes) state.set(effect.id, zeroSector)
-      return
-    case 'copy': {
-      const source = state.get(effect.source)
-      assert(source)
-      const { range } = effect
-      const target = state.get(effect.target)
-      if (!range) state.set(effect.target, source)
-      else if (target && range.offset < offset + sectorBytes && offset < range.end) {
-        state.set(effect.target, mixed(target, source, range.offset - offset, range.end - offset))
-      }
-    }
-  }
-}
-
-/** A write to a store that is not there (its creation was not performed, or it was deleted) changes nothing. */
-function applyWrite(state: ColumnState, entry: WriteEntry, offset: number): void {
-  const target = state.get(entry.storeId)
-  if (!target) return
-  const start = Math.max(entry.offset, offset)
-  const end = Math.min(entry.end, offset + sectorBytes)
-  const data = entry.data
-    ? entry.data.subarray(start - entry.offset, end - entry.offset)
-    : zeroSector.subarray(0, end - start)
-  if (data.length === sectorBytes) state.set(entry.storeId, data)
-  else {
-    const copy = Buffer.from(target)
-    data.copy(copy, start - offset)
-    state.set(entry.storeId, copy)
-  }
-}
-
-function mixed(target: Buffer, source: Buffer, start: number, end: number): Buffer {
-  if (start <= 0 && end >= sectorBytes) return source
-  const copy = Buffer.from(target)
-  const from = Math.max(0, start)
-  source.copy(copy, from, from, Math.min(sectorBytes, end))
-  return copy
-}
-
-function distinct(states: readonly ColumnState[]): ColumnState[] {
-  const kept = new Map<string, ColumnState[]>()
-  for (const state of states) {
-    const key = [...state.values()].map(checksumOf).join()
-    const others = kept.get(key)
-    if (!others) kept.set(key, [state])
-    else if (!others.some((other) => isEqualState(other, state))) others.push(state)
-  }
-  return [...kept.values()].flat()
-}
-
-const checksums = new WeakMap<Buffer, number>()
-
-function checksumOf(bytes: Buffer): number {
-  let checksum = checksums.get(bytes)
-  if (checksum === undefined) {
-    checksum = zlib.crc32(bytes)
-    checksums.set(bytes, checksum)
-  }
-  return checksum
-}
-
-function isEqualState(a: ColumnState, b: ColumnState): boolean {
-  for (const [id, bytes] of a) {
-    const other = b.get(id)
-    if (other !== bytes && !other?.equals(bytes)) return false
-  }
-  return a.size === b.size
-}
-
-function isMatch(state: ColumnState, found: readonly BaseStore[], offset: number): boolean {
-  for (const { store, bytes } of found) {
-    if (offset >= bytes.length) continue
-    const expected = state.get(store.id)
-    assert(expected)
-    if (bytes.compare(expected, 0, sectorBytes, offset, offset + sectorBytes) !== 0) return false
-  }
-  return true
-}
-
-function describeColumn(
-  states: readonly ColumnState[],
-  found: readonly BaseStore[],
-  offset: number,
-): string {
-  const lines = [`sector ${offset / sectorBytes} (offset ${offset})`]
-  for (const { store, bytes } of found) {
-    if (offset >= bytes.length) continue
-    lines.push(
-      `    store ${store.id} ${store.name}: ${describeSector(sectorAt(bytes, offset), offset)}`,
-    )
-    const legal = states.slice(0, 6).map((state) => {
-      const expected = state.get(store.id)
-      return expected ? describeSector(expected, offset) : 'absent'
-    })
-    lines.push(`      legal: ${[...new Set(legal)].join(' | ')}`)
-  }
-  return lines.join('\n')
-}
-
-const zeroSector = Buffer.alloc(sectorBytes)
-
-function sectorAt(bytes: Buffer, offset: number): Buffer {
-  if (offset + sectorBytes > bytes.length) return zeroSector
-  return bytes.subarray(offset, offset + sectorBytes)
 }
