@@ -162,9 +162,11 @@ t.test('a device keeps its length', async (t) => {
 })
 
 t.test('calls fail on demand, and a failed write leaves any first part of it', async (t) => {
-  const { disk } = world({ fault: ({ index }) => (index === 3 ? { errno: 'EIO' } : undefined) })
+  const { disk } = world({ fault: ({ index }) => (index === 4 ? { errno: 'EIO' } : undefined) })
   const file = await durable(disk, 'f', sectors('aaaa'))
   t.equal(disk.callCount, 4)
+  await t.rejects(file.sizeBytes(), { code: 'EIO' })
+  t.equal(await file.sizeBytes(), 2048)
   await t.rejects(disk.open('missing'), { code: 'ENOENT' })
   const failing = world({ fault: ({ kind }) => (kind === 'write' ? { errno: 'EIO' } : undefined) })
   const other = await failing.disk.open('f', { create: true })
