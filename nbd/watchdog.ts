@@ -55,6 +55,7 @@ export class Watchdog {
       return
     }
     this.#isWaiting = false
+    this.#strikes = 0
     this.#onExpired()
   }
 }
