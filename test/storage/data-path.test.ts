@@ -1,7 +1,6 @@
 // Bytes in and out of stores: what is written in place, what is copied, how many disk calls it takes, and what a full disk leaves.
 import assert from 'node:assert/strict'
 import t, { type Test } from 'tap'
-import type { CallKind } from '../simulation/sim-disk.js'
 import { failureOf } from '../support/failure.js'
 import { chunkBytes, filled, SmallNode, type SmallNodeOptions } from '../support/small-node.js'
 
@@ -169,7 +168,7 @@ t.test('calls that do a part, or would block, change nothing of the result', asy
     const node = await nodeWithVolume({ disk: { now } })
     await node.write('v', 0, filled(1, smallBytes))
     await node.snapshot('v@a')
-    const kinds = new Set<CallKind>(['write', 'writeNow'])
+    const kinds = new Set<string>(['write', 'writeNow'])
     node.fault = (call) => (kinds.has(call.kind) && call.name === 'data' ? 'short' : undefined)
     await node.write('v', 100, filled(2, 3 * chunkBytes))
     await node.zero('v', 5 * chunkBytes + 1, 2 * chunkBytes)

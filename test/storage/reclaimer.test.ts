@@ -1,6 +1,233 @@
 // When a freed chunk may be used again: after its record is durable, after the reads that began before, after its bytes are gone.
 import t from 'tap'
+import { limits } from '../../src/core/limits.js'
+import { silentLog } from '../../src/core/log.js'
+import { ChunkAllocator } from '../../src/storage/chunk-allocator.js'
+import { ChunkPage } from '../../src/storage/chunk-map.js'
+import { Reclaimer } from '../../src/storage/reclaimer.js'
+import { Life, Scheduler } from '../simulation/sim-clock.js'
 import { chunkBytes, filled, SmallNode } from '../support/small-node.js'
+import { gate, settled, WatchedFile } from '../support/watched-file.js'
+
+/** A reclaimer over places 1 to 99, all in use. */
+class Bench {
+  readonly calls: string[] = []
+  readonly file = new WatchedFile('data', this.calls, Buffer.alloc(100 * chunkBytes, 7))
+  readonly allocator = new ChunkAllocator(100)
+  readonly scheduler = new Scheduler()
+  readonly #clock = this.scheduler.clockOf(new Life())
+  /** Called when the reclaimer gives the turn to others. */
+  onTurnEnd = (): void => {}
+  readonly reclaimer = new Reclaimer({
+    allocator: this.allocator,
+    file: this.file,
+    chunkBytes,
+    clock: {
+      ...this.#clock,
+      defer: (callback) => {
+        this.onTurnEnd()
+        this.#clock.defer(callback)
+      },
+    },
+    log: silentLog,
+  })
+
+  constructor() {
+    for (let place = 1; place < 100; place++) this.allocator.allocate()
+  }
+
+  /** Releases places, as durable. */
+  release(...places: readonly number[]): void {
+    for (const place of places) this.reclaimer.releaseLater(place)
+    this.reclaimer.durable(this.reclaimer.take())
+  }
+
+  free(): readonly number[] {
+    const free: number[] = []
+    for (let place = 1; place < 100; place++)
+      if (this.allocator.count(place) === 0) free.push(place)
+    return free
+  }
+
+  drain(): Promise<void> {
+    return this.scheduler.run(this.reclaimer.drain())
+  }
+}
+
+function pageWith(...places: readonly number[]): ChunkPage {
+  const page = new ChunkPage(0)
+  for (const [entry, place] of places.entries()) page.entries[entry * 3] = place
+  page.usedCount = places.length
+  return page
+}
+
+t.test('a place is free when its release is durable, and not before', async (t) => {
+  const bench = new Bench()
+  bench.reclaimer.releaseLater(5)
+  t.ok(bench.reclaimer.hasUncommitted)
+  const taken = bench.reclaimer.take()
+  t.notOk(bench.reclaimer.hasUncommitted)
+  await bench.drain()
+  t.strictSame(bench.free(), [])
+  bench.reclaimer.durable(taken)
+  t.ok(bench.reclaimer.isWorking)
+  await bench.drain()
+  t.strictSame(bench.free(), [5])
+  t.notOk(bench.reclaimer.isWorking)
+})
+
+t.test('neighbours are punched in one call, and read as zeroes then', async (t) => {
+  const bench = new Bench()
+  bench.release(12, 3, 4, 11, 5)
+  await bench.drain()
+  const size = chunkBytes
+  t.strictSame(bench.calls, [
+    `data punch ${3 * size}+${3 * size}`,
+    `data punch ${11 * size}+${2 * size}`,
+  ])
+  t.strictSame(bench.free(), [3, 4, 5, 11, 12])
+  t.ok(bench.free().every((place) => !bench.allocator.isStale(place)))
+})
+
+t.test('nobody gets a place while it is punched', async (t) => {
+  const bench = new Bench()
+  const { opened, open } = gate()
+  bench.file.before = () => opened
+  bench.release(3)
+  await settled()
+  t.strictSame([bench.free(), bench.reclaimer.freeingCount], [[], 1])
+  open()
+  await bench.drain()
+  t.strictSame([bench.free(), bench.reclaimer.freeingCount], [[3], 0])
+})
+
+t.test('a read holds what is released after it began, and only that', async (t) => {
+  const bench = new Bench()
+  const first = bench.reclaimer.beginRead()
+  bench.release(3)
+  const second = bench.reclaimer.beginRead()
+  bench.release(4)
+  await bench.drain()
+  t.strictSame(bench.free(), [])
+  bench.reclaimer.endRead(first)
+  await bench.drain()
+  t.strictSame(bench.free(), [3], 'the second read began when 3 was gone from the maps')
+  const third = bench.reclaimer.beginRead()
+  bench.reclaimer.endRead(second)
+  await bench.drain()
+  t.strictSame(bench.free(), [3, 4])
+  bench.reclaimer.endRead(third)
+})
+
+t.test('reads of one time are counted', async (t) => {
+  const bench = new Bench()
+  const epochs = [bench.reclaimer.beginRead(), bench.reclaimer.beginRead()]
+  bench.release(3)
+  bench.reclaimer.endRead(epochs[0] as number)
+  await bench.drain()
+  t.strictSame(bench.free(), [])
+  bench.reclaimer.endRead(epochs[1] as number)
+  await bench.drain()
+  t.strictSame(bench.free(), [3])
+  t.throws(() => bench.reclaimer.endRead(epochs[1] as number), { name: 'AssertionError' })
+})
+
+t.test('a page gives back its chunks with its last holder', async (t) => {
+  const bench = new Bench()
+  const page = pageWith(7, 8)
+  page.holders = 2
+  bench.allocator.retain(8)
+  for (const expected of [[], [7]]) {
+    bench.reclaimer.releasePageLater(page)
+    bench.reclaimer.durable(bench.reclaimer.take())
+    await bench.drain()
+    t.strictSame(bench.free(), expected)
+  }
+  t.equal(bench.allocator.count(8), 1)
+})
+
+t.test('many pages are released a few a turn', async (t) => {
+  const bench = new Bench()
+  t.equal(limits.releasePagesPerTurn, 32)
+  const count = 97
+  const shared = pageWith(9)
+  shared.holders = count
+  for (let one = 0; one < count; one++) bench.reclaimer.releasePageLater(shared)
+  bench.reclaimer.durable(bench.reclaimer.take())
+  const held = [count]
+  bench.onTurnEnd = () => held.push(shared.holders)
+  await bench.drain()
+  const steps = held.slice(1).map((holders, at) => (held[at] as number) - holders)
+  t.strictSame(steps, [32, 32, 32, 1])
+  t.strictSame(bench.free(), [9])
+})
+
+t.test('what cannot be punched is free and stale, and is not tried again', async (t) => {
+  const bench = new Bench()
+  bench.file.canPunch = false
+  bench.release(3, 9)
+  bench.release(5)
+  await bench.drain()
+  t.strictSame(bench.free(), [3, 5, 9])
+  t.ok(bench.free().every((place) => bench.allocator.isStale(place)))
+  t.equal(bench.calls.length, 1)
+})
+
+t.test('a punch that failed once is tried for the next place', async (t) => {
+  const bench = new Bench()
+  bench.file.before = (_, offset) =>
+    offset === 3 * chunkBytes ? Promise.reject(new Error('EIO')) : undefined
+  bench.release(3, 9)
+  await bench.drain()
+  t.strictSame([bench.allocator.isStale(3), bench.allocator.isStale(9)], [true, false])
+})
+
+t.test('after a start the free places are punched, in runs', async (t) => {
+  const bench = new Bench()
+  for (const place of [2, 3, 50, 99]) {
+    bench.allocator.release(place)
+    bench.allocator.free(place, true)
+  }
+  bench.reclaimer.sweep()
+  await bench.drain()
+  const size = chunkBytes
+  t.strictSame(bench.calls, [
+    `data punch ${2 * size}+${2 * size}`,
+    `data punch ${50 * size}+${size}`,
+    `data punch ${99 * size}+${size}`,
+  ])
+  t.strictSame(bench.free(), [2, 3, 50, 99])
+  t.ok(bench.free().every((place) => !bench.allocator.isStale(place)))
+})
+
+t.test('releases come before the rest of a sweep', async (t) => {
+  const bench = new Bench()
+  for (const place of [2, 50, 60]) {
+    bench.allocator.release(place)
+    bench.allocator.free(place, true)
+  }
+  bench.reclaimer.sweep()
+  bench.release(7)
+  await bench.drain()
+  const places = bench.calls.map((call) => Number(/punch (\d+)/.exec(call)?.[1]) / chunkBytes)
+  t.equal(places.indexOf(7) <= 1, true, `${places}`)
+  t.strictSame(bench.free(), [2, 7, 50, 60])
+})
+
+t.test('closing ends after the step under way, and frees nothing afterwards', async (t) => {
+  const bench = new Bench()
+  const { opened, open } = gate()
+  bench.file.before = () => opened
+  bench.release(3, 9, 20)
+  await settled()
+  const closing = bench.reclaimer.close()
+  open()
+  await bench.scheduler.run(closing)
+  t.equal(bench.calls.length, 1, 'no further punch')
+  bench.release(30)
+  await bench.drain()
+  t.notOk(bench.free().includes(30))
+})
 
 t.test('a release that its commit has taken is still counted', async (t) => {
   const node = await SmallNode.start({ disk: { completion: 'scheduled' } })

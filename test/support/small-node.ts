@@ -9,8 +9,12 @@ import type { OperationResult } from '../../src/engine/api.js'
 import { Engine, initGroup } from '../../src/engine/engine.js'
 import { SeededRandom } from '../simulation/random.js'
 import { Life, Scheduler } from '../simulation/sim-clock.js'
-import { type Call, type Fault, SimDisk, type SimDiskOptions } from '../simulation/sim-disk.js'
+import { SimDisk } from '../simulation/sim-disk.js'
 import type { SimMedium } from '../simulation/sim-medium.js'
+
+type SimDiskOptions = ConstructorParameters<typeof SimDisk>[0]
+export type Call = Parameters<NonNullable<SimDiskOptions['beforeCall']>>[0]
+export type Fault = NonNullable<ReturnType<NonNullable<SimDiskOptions['fault']>>>
 
 export const chunkBytes = 4096
 export const journalBytes = 256 * 1024
