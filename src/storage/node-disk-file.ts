@@ -10,7 +10,7 @@ import { getSystemErrorName } from 'node:util'
 import { type DiskFile, wouldBlock } from '../core/disk.js'
 import { sliceBytes, totalBytes } from './disk-io.js'
 import type { Native } from './native.js'
-import type { RunDelayMs } from './run-delay.js'
+import type { RunDelayMs } from './node-disk-run-delay.js'
 import { WriteGate } from './write-gate.js'
 
 /** The page cache's unit. A write that covers a page in part makes the kernel read the page first, unless it has it. */

@@ -10,7 +10,7 @@ import type { Disk } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { loadNative, type Native } from './native.js'
 import { NodeDiskFile } from './node-disk-file.js'
-import { openRunDelay, type RunDelayMs } from './run-delay.js'
+import { openRunDelay, type RunDelayMs } from './node-disk-run-delay.js'
 
 const lockName = 'lock'
 

@@ -3,7 +3,7 @@
 // A buffered write is a copy into the page cache, a microsecond or two for 4 KiB, and a thread hop costs ten times that. But a kernel
 // that has too many dirty pages makes the writer wait for the medium, for up to 200 ms a call. Invariant: waiting inside synchronous
 // writes takes at most a fifth of the loop's time, and less the longer the disk stays slow.
-import type { RunDelayMs } from './run-delay.js'
+import type { RunDelayMs } from './node-disk-run-delay.js'
 
 /** A write that took longer than this did not only copy: throttling stops a writer for 10 ms and more. */
 const slowWriteMs = 8

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { openRunDelay } from '../../src/storage/run-delay.js'
+import { openRunDelay } from '../../src/storage/node-disk-run-delay.js'
 
 t.test('the second number is nanoseconds', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'run-delay-'))
