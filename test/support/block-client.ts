@@ -7,7 +7,7 @@ export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost'
 }
 
-const Command = { READ: 0, WRITE: 1, FLUSH: 3, TRIM: 4, WRITE_ZEROES: 6 } as const
+const Command = { READ: 0, WRITE: 1, DISC: 2, FLUSH: 3, TRIM: 4, WRITE_ZEROES: 6 } as const
 type Waiting = {
   readonly readBytes: number
   readonly resolve: (data: Buffer) => void
@@ -106,8 +106,12 @@ export class BlockClient {
     return Buffer.concat(await Promise.all(pieces))
   }
 
-  close(): void {
-    this.#socket.destroy()
+  /** Says goodbye and resolves when the server has closed the connection: the export is free again then. */
+  async close(): Promise<void> {
+    if (this.#isLost) return
+    const closed = new Promise<void>((resolve) => this.#socket.once('close', () => resolve()))
+    this.#send({ command: Command.DISC, offset: 0, lengthBytes: 0 }).catch(() => {}) // It has no answer.
+    await closed
   }
 
   #send(request: {

@@ -127,7 +127,7 @@ export class KillLoop {
     )
     const operator = await this.#operator()
     await Promise.all([...workers, operator])
-    for (const client of clients) client.close()
+    for (const client of clients) await client.close()
   }
 
   /** Does `work` again and again until the kill. A request that fails before it is a bug. */
@@ -251,7 +251,7 @@ export class KillLoop {
     try {
       return tagsOf(await client.readAll())
     } finally {
-      client.close()
+      await client.close()
     }
   }
 
