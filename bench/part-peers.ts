@@ -48,6 +48,8 @@ async function measure(
 async function prepare(server: Server, options: Options): Promise<void> {
   const length = { sizeBytes: options.sizeBytes, scratch: options.directory }
   const large = { requestBytes: 1024 * 1024, depth: 4 }
+  // Nothing may be left in memory of a run before: how the kernel caches a page depends on how it came there.
+  await makeCold(server.backingFile)
   await fio(server.uri, { pattern: 'write', ...large }, length)
   await settle(server.backingFile)
   for (const pattern of ['randrw', 'read'] as const) {
