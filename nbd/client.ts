@@ -32,6 +32,7 @@ import {
   SimpleReply,
   StructuredChunk,
 } from './messages.js'
+import { contextBody, infoBody } from './option-bodies.js'
 import type { ReplyStyle } from './replies.js'
 
 /** A server's replies are believed up to here: 32 MiB of data and its headers. */
@@ -372,31 +373,6 @@ function assemble(
 function atLeast(bytes: Buffer, lengthBytes: number): Buffer {
   if (bytes.length < lengthBytes) throw new ProtocolError('an answer that is too short')
   return bytes
-}
-
-/** Body of INFO and GO. */
-export function infoBody(name: string, infos: readonly number[] = []): Buffer {
-  const nameBytes = Buffer.from(name)
-  const body = Buffer.alloc(4 + nameBytes.length + 2 + 2 * infos.length)
-  body.writeUInt32BE(nameBytes.length)
-  nameBytes.copy(body, 4)
-  let at = body.writeUInt16BE(infos.length, 4 + nameBytes.length)
-  for (const info of infos) at = body.writeUInt16BE(info, at)
-  return body
-}
-
-/** Body of LIST_META_CONTEXT and SET_META_CONTEXT. */
-export function contextBody(name: string, queries: readonly string[]): Buffer {
-  const strings = [name, ...queries].map((text) => Buffer.from(text))
-  const parts = strings.map((text) => {
-    const lengthBytes = Buffer.alloc(4)
-    lengthBytes.writeUInt32BE(text.length)
-    return Buffer.concat([lengthBytes, text])
-  })
-  const count = Buffer.alloc(4)
-  count.writeUInt32BE(queries.length)
-  parts.splice(1, 0, count)
-  return Buffer.concat(parts)
 }
 
 function infosOf(answers: readonly OptionAnswer[]): ReadonlyMap<number, Buffer> {

@@ -24,3 +24,20 @@ export class RequestError extends Error {
     this.errno = errno
   }
 }
+
+/** proto.md, "Error values": the wire knows eight. */
+export function toRequestError(error: unknown): RequestError {
+  if (error instanceof RequestError) return error
+  const code = (error as { code?: unknown } | null)?.code
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+    case 'EFBIG':
+      return new RequestError('ENOSPC', 'no space left')
+    case 'EROFS':
+    case 'EPERM':
+      return new RequestError('EPERM', 'not permitted')
+    default:
+      return new RequestError('EIO', 'the server failed; its log says why')
+  }
+}

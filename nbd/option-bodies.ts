@@ -70,3 +70,28 @@ export function parseContextBody(
   reader.end()
   return { name, queries }
 }
+
+/** Body of INFO and GO. */
+export function infoBody(name: string, infos: readonly number[] = []): Buffer {
+  const nameBytes = Buffer.from(name)
+  const body = Buffer.alloc(4 + nameBytes.length + 2 + 2 * infos.length)
+  body.writeUInt32BE(nameBytes.length)
+  nameBytes.copy(body, 4)
+  let at = body.writeUInt16BE(infos.length, 4 + nameBytes.length)
+  for (const info of infos) at = body.writeUInt16BE(info, at)
+  return body
+}
+
+/** Body of LIST_META_CONTEXT and SET_META_CONTEXT. */
+export function contextBody(name: string, queries: readonly string[]): Buffer {
+  const strings = [name, ...queries].map((text) => Buffer.from(text))
+  const parts = strings.map((text) => {
+    const lengthBytes = Buffer.alloc(4)
+    lengthBytes.writeUInt32BE(text.length)
+    return Buffer.concat([lengthBytes, text])
+  })
+  const count = Buffer.alloc(4)
+  count.writeUInt32BE(queries.length)
+  parts.splice(1, 0, count)
+  return Buffer.concat(parts)
+}

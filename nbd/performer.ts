@@ -1,11 +1,12 @@
 // Requests that passed their checks, performed: the export is called, and its answer becomes a reply. What the export answers at once
-// is laid out at once; the rest is in flight, holds what it needs, and settles in any order.
+// is laid out at once; the rest is in flight, holds what it needs, and settles in any order. One idea with many commands: hence its length.
 //
 // Invariant: each request gets exactly one reply, and what it held is given back exactly once, also when the connection is gone.
 import assert from 'node:assert/strict'
-import { AllocationFlag, allocationContext, Command, CommandFlag, nameOf } from './constants.js'
-import { RequestError } from './errors.js'
+import { allocationContext, Command, CommandFlag, nameOf } from './constants.js'
+import { type RequestError, toRequestError } from './errors.js'
 import type { Export, Extent } from './export.js'
+import { cutAtHoles, type Piece } from './holes.js'
 import { type Counters, type FailedRequest, isAssertion } from './hooks.js'
 import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
@@ -27,8 +28,6 @@ type Pending = {
   readonly slot?: Slot
   readonly replyBytes?: number
 }
-
-type Piece = { readonly offset: number; readonly lengthBytes: number; readonly isHole: boolean }
 
 export type PerformerOptions = {
   readonly target: Export
@@ -397,53 +396,8 @@ export class Performer {
   }
 }
 
-/** proto.md, "Error values": the wire knows eight. */
-export function toRequestError(error: unknown): RequestError {
-  if (error instanceof RequestError) return error
-  const code = (error as { code?: unknown } | null)?.code
-  switch (code) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-    case 'EFBIG':
-      return new RequestError('ENOSPC', 'no space left')
-    case 'EROFS':
-    case 'EPERM':
-      return new RequestError('EPERM', 'not permitted')
-    default:
-      return new RequestError('EIO', 'the server failed; its log says why')
-  }
-}
-
 async function allOf(waits: readonly Promise<void>[]): Promise<void> {
   // All must be over before the buffer may be used again, also when one fails.
   const results = await Promise.allSettled(waits)
   for (const result of results) if (result.status === 'rejected') throw result.reason
-}
-
-/** The pieces of a range in order: zeroes of at least `holeBytesMin` are holes, everything else is data, in as few pieces as possible. */
-export function cutAtHoles(
-  offset: number,
-  lengthBytes: number,
-  extents: readonly Extent[],
-  holeBytesMin: number,
-): readonly Piece[] {
-  const pieces: Piece[] = []
-  const end = offset + lengthBytes
-  let dataStart = offset
-  let at = offset
-  for (const extent of extents) {
-    const extentEnd = Math.min(end, at + extent.lengthBytes)
-    if (extent.flags & AllocationFlag.ZERO && extentEnd - at >= holeBytesMin) {
-      if (at > dataStart) {
-        pieces.push({ offset: dataStart, lengthBytes: at - dataStart, isHole: false })
-      }
-      pieces.push({ offset: at, lengthBytes: extentEnd - at, isHole: true })
-      dataStart = extentEnd
-    }
-    at = extentEnd
-  }
-  if (end > dataStart) {
-    pieces.push({ offset: dataStart, lengthBytes: end - dataStart, isHole: false })
-  }
-  return pieces
 }

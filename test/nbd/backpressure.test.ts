@@ -1,9 +1,10 @@
 // What a connection may hold is bounded: the server stops reading, and goes on when something is finished.
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
-import { infoBody, type NbdClient } from '../../nbd/client.js'
+import type { NbdClient } from '../../nbd/client.js'
 import { Command, OptionCode } from '../../nbd/constants.js'
 import { RequestHeader } from '../../nbd/messages.js'
+import { infoBody } from '../../nbd/option-bodies.js'
 import { ManualTimers } from '../support/manual-timers.js'
 import { assertServes, inTime, startServer, type TestServer, until } from '../support/nbd-server.js'
 

@@ -1,9 +1,10 @@
 // The handshake over a real socket: every option's answers, what they refuse, and what they leave behind.
 import t from 'tap'
-import { contextBody, infoBody, type NbdClient } from '../../nbd/client.js'
+import type { NbdClient } from '../../nbd/client.js'
 import { ClientFlag, Info, OptionCode, OptionReply, TransmissionFlag } from '../../nbd/constants.js'
 import { RequestError } from '../../nbd/errors.js'
 import { OptionHeader } from '../../nbd/messages.js'
+import { contextBody, infoBody } from '../../nbd/option-bodies.js'
 import { MemoryExport } from '../support/memory-export.js'
 import { assertServes, inTime, startServer } from '../support/nbd-server.js'
 

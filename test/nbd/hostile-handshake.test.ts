@@ -1,9 +1,10 @@
 // Input that broke other NBD servers, in the handshake, over real sockets. After each the server still serves a good client.
 import type { Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { contextBody, infoBody, NbdClient } from '../../nbd/client.js'
+import { NbdClient } from '../../nbd/client.js'
 import { OptionCode } from '../../nbd/constants.js'
 import { ClientGreeting, OptionHeader } from '../../nbd/messages.js'
+import { contextBody, infoBody } from '../../nbd/option-bodies.js'
 import { assertServes, inTime, startServer, type TestServer, until } from '../support/nbd-server.js'
 
 let badInputs = 0

@@ -1,9 +1,9 @@
-// The pure parts of performing a request: cutting a read at its holes, and what errors become on the wire.
+// Cutting a read at its holes, and what errors become on the wire: both pure.
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { RequestError } from '../../nbd/errors.js'
-import { cutAtHoles, toRequestError } from '../../nbd/performer.js'
+import { RequestError, toRequestError } from '../../nbd/errors.js'
+import { cutAtHoles } from '../../nbd/holes.js'
 
 t.test('pieces cover the range in order, and only long enough zeroes are holes', async (t) => {
   const extents = fc.array(
