@@ -20,8 +20,9 @@ export class EventLog {
     for (const listener of this.#listeners) listener(dated)
   }
 
+  /** What happened so far; the answer does not grow. */
   recent(): readonly EngineEvent[] {
-    return this.#events
+    return [...this.#events]
   }
 
   subscribe(listener: (event: EngineEvent) => void): () => void {
