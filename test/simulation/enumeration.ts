@@ -4,6 +4,7 @@ import { actionsOf, makeBase, sequences } from './workloads.js'
 
 export type EnumerationOptions = CheckOptions & {
   readonly journalBytes: number
+  /** For the shorter workloads; the longest ones get less. */
   readonly depth: Depth
   /** By the number of actions, less one. The shorter the workload, the more of its crash states. */
   readonly plans: readonly ChoicePlan[]
@@ -24,6 +25,9 @@ export const fullPlans: readonly ChoicePlan[] = [
   { exhaustiveMax: 2, singles: false, randomCount: 1 },
 ]
 
+/** There are so many of these that one in a few is enough. */
+const longDepth: Depth = { again: 12, duringRecovery: 48, after: 16 }
+
 /** Throws LawBroken at the first illegal state. */
 export async function enumerate(options: EnumerationOptions): Promise<EnumerationReport> {
   const { plans, shard, shardCount, journalBytes, depth, mutants, ...rest } = options
@@ -35,7 +39,7 @@ export async function enumerate(options: EnumerationOptions): Promise<Enumeratio
     for (const names of sequences(i + 1)) {
       if (index++ % shardCount !== shard) continue
       workloadCount++
-      await checker.checkWorkload(actionsOf(names), plan, depth)
+      await checker.checkWorkload(actionsOf(names), plan, i < 2 ? depth : longDepth)
     }
   }
   const { pointCount, stateCount, recoveryCount } = checker
