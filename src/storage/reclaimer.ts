@@ -31,8 +31,8 @@ export class Reclaimer {
   #canPunch = true
   #freeingCount = 0
   #isClosed = false
-  /** Punches what recovery found free but never punched; see `sweep`. */
-  #sweepFrom: number | undefined
+  /** Punches what recovery found free but never punched. Nobody waits for it but `close`: its places are free already. */
+  #sweeping: Promise<void> | undefined
   /** Test switch: forget that reads are under way. */
   ignoresReaders = false
 
@@ -107,15 +107,14 @@ export class Reclaimer {
 
   /** After recovery: punches what is free but may hold old bytes, a run at a time, so that a crash leaks no space. */
   sweep(): void {
-    if (this.#file.isFixedSize) return
-    this.#sweepFrom = 1
-    this.#start()
+    if (!this.#file.isFixedSize) this.#sweeping ??= this.#sweep()
   }
 
   /** Stops after the step under way. What is not done is found by the next start. */
   async close(): Promise<void> {
     this.#isClosed = true
     await this.drain()
+    await this.#sweeping
   }
 
   /** References that wait for their release, for the check of the allocator's counts. */
@@ -158,15 +157,15 @@ export class Reclaimer {
       if (this.#isClosed) return
       this.#queue.shift()
     }
-    while (
-      this.#sweepFrom !== undefined &&
-      this.#canPunch &&
-      !this.#isClosed &&
-      this.#queue.length === 0
-    ) {
-      const run = this.#allocator.takeStaleRun(this.#sweepFrom)
-      this.#sweepFrom = run?.end
-      if (run === undefined) break
+  }
+
+  async #sweep(): Promise<void> {
+    for (let from = 1; this.#canPunch && !this.#isClosed; ) {
+      // Releases come first.
+      await this.drain()
+      const run = this.#isClosed ? undefined : this.#allocator.takeStaleRun(from)
+      if (run === undefined) return
+      from = run.end
       this.#freeingCount += run.end - run.first
       if (run.first < run.end) await this.#punchAndFreeRun(run.first, run.end)
       await new Promise<void>((resolve) => this.#clock.defer(resolve))

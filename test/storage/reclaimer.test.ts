@@ -189,7 +189,7 @@ t.test('after a start the free places are punched, in runs', async (t) => {
     bench.allocator.free(place, true)
   }
   bench.reclaimer.sweep()
-  await bench.drain()
+  await bench.scheduler.settle()
   const size = chunkBytes
   t.strictSame(bench.calls, [
     `data punch ${2 * size}+${2 * size}`,
@@ -208,7 +208,7 @@ t.test('releases come before the rest of a sweep', async (t) => {
   }
   bench.reclaimer.sweep()
   bench.release(7)
-  await bench.drain()
+  await bench.scheduler.settle()
   const places = bench.calls.map((call) => Number(/punch (\d+)/.exec(call)?.[1]) / chunkBytes)
   t.equal(places.indexOf(7) <= 1, true, `${places}`)
   t.strictSame(bench.free(), [2, 7, 50, 60])
@@ -246,4 +246,21 @@ t.test('a release that its commit has taken is still counted', async (t) => {
   node.fault = (call) => (call.kind === 'sync' ? { errno: 'EIO' } : undefined)
   await t.rejects(node.perform({ kind: 'snapshot.create', stores: ['v'], name: 'b' }))
   node.engine.checkInvariants()
+})
+
+t.test('nobody waits for a sweep: its places are free already', async (t) => {
+  const bench = new Bench()
+  bench.allocator.release(50)
+  bench.allocator.free(50, true)
+  const { opened, open } = gate()
+  bench.file.before = (_, offset) => (offset === 50 * chunkBytes ? opened : undefined)
+  bench.reclaimer.sweep()
+  await settled()
+  bench.release(3)
+  await bench.drain()
+  t.strictSame(bench.free(), [3])
+  const closing = bench.reclaimer.close()
+  open()
+  await bench.scheduler.run(closing)
+  t.strictSame(bench.free(), [3, 50])
 })
