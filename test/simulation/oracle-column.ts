@@ -4,9 +4,16 @@
 import assert from 'node:assert/strict'
 import zlib from 'node:zlib'
 import type { Effect, ModelStore } from './model-catalog.js'
-import type { WriteEntry } from './oracle.js'
 import { sectorBytes } from './sim-file.js'
 import { describeSector } from './tags.js'
+
+/** A write as a column sees it. Without data it writes zeroes. */
+type ColumnWrite = {
+  readonly storeId: number
+  readonly offset: number
+  readonly end: number
+  readonly data: Buffer | undefined
+}
 
 /** A store and what is in all of it. */
 export type StoreContent = { readonly store: ModelStore; readonly bytes: Buffer }
@@ -17,7 +24,7 @@ const columnStatesMax = 20_000
 const zeroSector = Buffer.alloc(sectorBytes)
 
 export type ColumnEvent =
-  | { readonly kind: 'write'; readonly entry: WriteEntry; readonly isCertain: boolean }
+  | { readonly kind: 'write'; readonly entry: ColumnWrite; readonly isCertain: boolean }
   | { readonly kind: 'effect'; readonly effect: Effect }
 
 /** The content of one sector number in each store. Zeroes are undefined. */
@@ -78,7 +85,7 @@ function applyEffect(state: ColumnState, effect: Effect, offset: number): void {
 }
 
 /** A write to a store that is not there (its creation was not performed, or it was deleted) changes nothing. */
-function applyWrite(state: ColumnState, entry: WriteEntry, offset: number): void {
+function applyWrite(state: ColumnState, entry: ColumnWrite, offset: number): void {
   const target = state.get(entry.storeId)
   if (!target) return
   const start = Math.max(entry.offset, offset)

@@ -106,6 +106,17 @@ t.test('lengths and names are unsynced too', async (t) => {
   t.same(outcomes(disk.medium, 'g'), ['absent'])
 })
 
+t.test('a write that ends before what was synced meanwhile makes nothing shorter', async (t) => {
+  const { disk, scheduler } = world({ completion: 'scheduled' })
+  const file = await scheduler.run(durable(disk, 'f', sectors('a')))
+  const long = file.write([sectors('z')], 1024)
+  const short = file.write([sectors('y')], 512)
+  await scheduler.run(long)
+  const sync = file.sync()
+  await scheduler.run(Promise.all([short, sync]))
+  t.same(outcomes(disk.medium, 'f'), ['a.z', 'ayz'])
+})
+
 t.test('a punched range reads as zeroes and may come back until it is synced', async (t) => {
   const { disk } = world()
   const file = await durable(disk, 'f', sectors('aaaaaaaab'))

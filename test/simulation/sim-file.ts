@@ -264,7 +264,11 @@ export function sectorChoices(capture: FileCapture): readonly SectorChoice[] {
 /** The lengths a crash can leave, the durable one first. */
 export function lengthChoices(capture: FileCapture): readonly number[] {
   const lengths = new Set([capture.lengthBytes])
-  for (const { fileBytes } of capture.versions) if (fileBytes !== undefined) lengths.add(fileBytes)
+  for (const { fileBytes, isCut } of capture.versions) {
+    // A write that ends before what is durable by now makes nothing shorter.
+    if (fileBytes === undefined) continue
+    lengths.add(isCut ? fileBytes : Math.max(capture.lengthBytes, fileBytes))
+  }
   return [...lengths]
 }
 
