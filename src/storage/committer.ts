@@ -9,7 +9,7 @@ import type { DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
-import type { Journal } from './journal.js'
+import { batchExtraBytesMax, type Journal } from './journal.js'
 import type { Reclaimer } from './reclaimer.js'
 import { RecordBuffer } from './records.js'
 
@@ -80,7 +80,9 @@ export class Committer {
 
   /** True when records of `lengthBytes` more still fit in the journal, with `reserveBytes` left. */
   hasRoom(lengthBytes: number, reserveBytes: number): boolean {
-    const waiting = this.records.lengthBytes + this.#inBatchBytes
+    // A batch on its way takes its head and whole blocks of the room that is there now.
+    const inBatchBytes = this.#inBatchBytes === 0 ? 0 : this.#inBatchBytes + batchExtraBytesMax
+    const waiting = this.records.lengthBytes + inBatchBytes
     if (waiting + lengthBytes > limits.pendingMapChangesMax * 16) return false
     return waiting + lengthBytes + reserveBytes <= this.#options.journal.payloadBytesMax
   }

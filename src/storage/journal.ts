@@ -15,6 +15,8 @@ export const journalNames = ['journal-0', 'journal-1'] as const
 export const journalVersion = 1
 
 const headBytes = 44
+/** What a batch takes of a file besides its payload, at most. */
+export const batchExtraBytesMax = headBytes + blockBytes
 const magic = 0x424a534c // "LSJB"
 
 type Batch = {

@@ -4,7 +4,7 @@ import { limits } from '../../src/core/limits.js'
 import { silentLog } from '../../src/core/log.js'
 import { ChunkAllocator } from '../../src/storage/chunk-allocator.js'
 import { Committer } from '../../src/storage/committer.js'
-import { Journal } from '../../src/storage/journal.js'
+import { batchExtraBytesMax, Journal } from '../../src/storage/journal.js'
 import { Reclaimer } from '../../src/storage/reclaimer.js'
 import { Life, Scheduler } from '../simulation/sim-clock.js'
 import { failureOf } from '../support/failure.js'
@@ -238,8 +238,9 @@ t.test('room counts what waits and what is on its way', async (t) => {
   const commit = bench.committer.commit()
   await settled()
   bench.change()
-  t.ok(bench.committer.hasRoom(all - 1616, 0))
-  t.notOk(bench.committer.hasRoom(all - 1615, 0))
+  const rest = all - 1616 - batchExtraBytesMax
+  t.ok(bench.committer.hasRoom(rest, 0))
+  t.notOk(bench.committer.hasRoom(rest + 1, 0), 'the batch takes whole blocks')
   open()
   await commit
   t.ok(bench.committer.hasRoom(all - 16, 0), 'in the other file')
@@ -262,4 +263,21 @@ t.test('a checkpoint is offered the number of the batch, and told how it ended',
   await bench.committer.commit()
   t.strictSame(bench.taken, [0, 1, 1, 2])
   t.strictSame(bench.ended, [true, true, true, true])
+})
+
+t.test('what room was promised beside a batch on its way fits behind it, rounded up', async (t) => {
+  const bench = await Bench.make(16 * 4096)
+  // The other file is full, so everything goes into what is left of this one.
+  for (let batch = 0; batch < 16; batch++) await bench.journal.append(Buffer.alloc(1), 0)
+  const { opened, open } = gate()
+  bench.data.before = () => opened
+  // A batch of one block and a little, in the last file with room.
+  while (bench.committer.records.lengthBytes <= 4096) bench.change()
+  const commit = bench.committer.commit()
+  await settled()
+  while (bench.committer.hasRoom(16, 0)) bench.change()
+  open()
+  await commit
+  t.ok(bench.committer.records.lengthBytes <= bench.journal.payloadBytesMax)
+  await bench.committer.commit()
 })
