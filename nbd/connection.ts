@@ -134,6 +134,12 @@ export class Connection {
     const { hooks, limits, timers, memory, counters } = this.#o
     const info = { ...this.#info, exportName: result.target.name }
     this.#info = info
+    let isReleased = false
+    const release = (): void => {
+      if (isReleased) return
+      isReleased = true
+      result.release()
+    }
     const session = new Session({
       stream: result.stream,
       received: result.received,
@@ -146,6 +152,8 @@ export class Connection {
       counters,
       onFailed: (failure) => hooks.onRequestFailed?.(info, failure),
       onFatal: (error) => reportFatal(hooks, error),
+      // A client that has seen its connection end may delete the export at once.
+      onDrained: release,
     })
     this.#session = session
     try {
@@ -154,7 +162,7 @@ export class Connection {
       if (this.#isStopping) session.stop()
       this.#end ??= await session.ended
     } finally {
-      result.release()
+      release()
     }
     this.#o.stream.destroy()
   }

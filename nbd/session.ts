@@ -38,6 +38,8 @@ export type SessionOptions = {
   readonly counters: Counters
   readonly onFailed: (failure: FailedRequest) => void
   readonly onFatal: (error: unknown) => void
+  /** Nothing is in flight and nothing will be; the client is told by the end of the stream right after. Not called when the connection breaks. */
+  readonly onDrained: () => void
 }
 
 export class Session {
@@ -247,6 +249,7 @@ export class Session {
     this.#writer.flush()
     if (this.#writer.unsentBytes > 0) return
     this.#isFinished = true
+    this.#o.onDrained()
     // Closing a socket with bytes in it that nobody read resets the connection, and could take replies with it: read on for a while.
     this.#stream.end()
     if (this.#isClosed) return

@@ -173,10 +173,10 @@ for (const style of styles) {
     t.equal(served.ends.length, 0)
     wait.open()
     await inTime(Promise.all([write, read, goodbye]), 'answers and the end')
+    t.equal(served.memory.attachedCount, 0, 'the export is free when the client sees the end')
     await served.ended(1)
     t.match(served.ends, [{ reason: 'disconnect' }])
     t.equal(served.memory.content.toString('utf8', 0, 10), 'last words')
-    t.equal(served.memory.attachedCount, 0)
   })
 }
 
