@@ -29,7 +29,7 @@ t.test('bytes that were lost, and bytes of somebody else, are noticed', async (t
     const client = await BlockClient.open(loop.server.socketPath, 'vol0')
     const image = Buffer.alloc(client.sizeBytes, plant === 'zeroes' ? 0 : 'x')
     await client.write(0, image, { fua: true })
-    client.close()
+    await client.close()
     await t.rejects(loop.round(), /wrong sectors/, plant)
   }
 })

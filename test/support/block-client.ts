@@ -2,6 +2,7 @@
 // and its judge cannot err together. A lost connection rejects everything that waits with `ConnectionLost`.
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
+import { withDeadline } from './process.js'
 
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost'
@@ -111,7 +112,7 @@ export class BlockClient {
     if (this.#isLost) return
     const closed = new Promise<void>((resolve) => this.#socket.once('close', () => resolve()))
     this.#send({ command: Command.DISC, offset: 0, lengthBytes: 0 }).catch(() => {}) // It has no answer.
-    await closed
+    await withDeadline(closed, 30_000, () => 'the server closes after a goodbye')
   }
 
   #send(request: {

@@ -26,6 +26,9 @@ export type KillLoopReport = {
   sectorsJudged: number
 }
 
+/** Sends an operation and waits for its answer. */
+type Ask = (method: string, params: object) => Promise<void>
+
 type Snapshot = {
   /** Known once it was read after its creation was answered. */
   tags: readonly Tag[] | undefined
@@ -120,13 +123,21 @@ export class KillLoop {
     this.#requestsLeft = 1 + this.#random.below(requestsPerRoundMax)
     const open = (): Promise<BlockClient> => BlockClient.open(this.server.socketPath, 'vol0')
     const clients = await Promise.all(Array.from({ length: connectionCount }, open))
+    const control = await this.server.control()
+    const ask: Ask = async (method, params) => {
+      const done = control.request(method, params, { timeoutMs: 30_000 })
+      this.#sent()
+      await done
+      this.report.operations++
+    }
     const workers = clients.flatMap((client) =>
       Array.from({ length: writersPerConnection }, () =>
         this.#untilKilled(() => this.#request(client)),
       ),
     )
-    const operator = await this.#operator()
+    const operator = this.#untilKilled(() => this.#operate(ask))
     await Promise.all([...workers, operator])
+    control.close()
     for (const client of clients) await client.close()
   }
 
@@ -177,20 +188,8 @@ export class KillLoop {
     this.#history.answered(event, sector, count, fua)
   }
 
-  /** One operation at a time, beside the writers. */
-  async #operator(): Promise<Promise<void>> {
-    const control = await this.server.control()
-    const ask = async (method: string, params: object): Promise<void> => {
-      const done = control.request(method, params, { timeoutMs: 30_000 })
-      this.#sent()
-      await done
-      this.report.operations++
-    }
-    const work = this.#untilKilled(() => this.#operate(ask))
-    return work.finally(() => control.close())
-  }
-
-  async #operate(ask: (method: string, params: object) => Promise<void>): Promise<void> {
+  /** One operation; they run one after the other, beside the writers. */
+  async #operate(ask: Ask): Promise<void> {
     const known = [...this.#snapshots].filter(([, snapshot]) => snapshot.tags !== undefined)
     const choice = this.#random.below(10)
     if (known.length === 0 || (choice < 4 && this.#snapshots.size < snapshotCountMax)) {
@@ -222,7 +221,7 @@ export class KillLoop {
     this.#pending = undefined
   }
 
-  async #create(ask: (method: string, params: object) => Promise<void>): Promise<void> {
+  async #create(ask: Ask): Promise<void> {
     const name = `s${++this.#lastName}`
     const snapshot: Snapshot = { tags: undefined, capture: this.#history.beginCapture() }
     this.#pending = { kind: 'create', name, snapshot }
