@@ -1,9 +1,11 @@
 // The crash enumeration of the real engine, cut into shards: a shard is a list of workloads that depends on nothing but its number.
 import { type CheckOptions, type ChoicePlan, CrashChecker, type Depth } from './crash-check.js'
-import { actionsOf, makeBase, sequences } from './workloads.js'
+import { actionsOf, makeBase, sequences, shortAlphabet } from './workloads.js'
 
 export type EnumerationOptions = CheckOptions & {
   readonly journalBytes: number
+  /** The data file ends within a sector. */
+  readonly hasOddEnd: boolean
   /** For the shorter workloads; the longest ones get less. */
   readonly depth: Depth
   /** By the number of actions, less one. The shorter the workload, the more of its crash states. */
@@ -30,13 +32,13 @@ const longDepth: Depth = { again: 12, duringRecovery: 48, after: 16 }
 
 /** Throws LawBroken at the first illegal state. */
 export async function enumerate(options: EnumerationOptions): Promise<EnumerationReport> {
-  const { plans, shard, shardCount, journalBytes, depth, mutants, ...rest } = options
-  const base = await makeBase(rest, journalBytes)
+  const { plans, shard, shardCount, journalBytes, depth, hasOddEnd, mutants, ...rest } = options
+  const base = await makeBase({ ...rest, hasOddEnd }, journalBytes)
   const checker = new CrashChecker(base, { ...rest, ...(mutants ? { mutants } : {}) })
   let index = 0
   let workloadCount = 0
   for (const [i, plan] of plans.entries()) {
-    for (const names of sequences(i + 1)) {
+    for (const names of sequences(i + 1, i < 2 ? undefined : shortAlphabet)) {
       if (index++ % shardCount !== shard) continue
       workloadCount++
       await checker.checkWorkload(actionsOf(names), plan, i < 2 ? depth : longDepth)

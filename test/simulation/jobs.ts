@@ -31,6 +31,7 @@ export type Job = Common &
         readonly shard: number
         readonly shardCount: number
         readonly canPunch?: boolean
+        readonly hasOddEnd?: boolean
         /** Whether the costlier checks run in every state. */
         readonly isThorough?: boolean
       }
@@ -89,6 +90,7 @@ function perform(job: Job): Promise<JobResults[Job['kind']]> {
         shard: job.shard,
         shardCount: job.shardCount,
         disk: { canPunch: job.canPunch ?? true },
+        hasOddEnd: job.hasOddEnd ?? false,
         depth: job.isThorough ? thoroughDepth : usualDepth,
       })
     case 'sweep':

@@ -30,6 +30,12 @@ const setup: readonly Action[] = [
   { kind: 'flush', store: 'vol1' },
 ]
 
+/** More for a base whose data file ends within a sector, in a chunk of vol1. */
+const oddEnd: readonly Action[] = [
+  { kind: 'write', store: 'vol1', offset: 3 * chunkBytes, lengthBytes: 300 },
+  { kind: 'flush', store: 'vol1' },
+]
+
 /** Every kind of action, by a short name. */
 export const alphabet: Readonly<Record<string, Action>> = {
   write: { kind: 'write', store: 'vol0', offset: 2 * chunkBytes + 512, lengthBytes: 1024 },
@@ -85,6 +91,12 @@ export const alphabet: Readonly<Record<string, Action>> = {
     kind: 'perform',
     request: { kind: 'volume.resize', name: 'vol0', sizeBytes: 2 * chunkBytes + 1024 },
   },
+  'write last chunk': {
+    kind: 'write',
+    store: 'vol1',
+    offset: 3 * chunkBytes,
+    lengthBytes: 1024,
+  },
   checkpoint: { kind: 'checkpoint' },
   batch: {
     kind: 'perform',
@@ -97,6 +109,11 @@ export const alphabet: Readonly<Record<string, Action>> = {
     },
   },
 }
+
+/** For the longest workloads: without what another one stands for. */
+export const shortAlphabet: readonly string[] = Object.keys(alphabet).filter(
+  (name) => name !== 'snapshot all' && name !== 'write last chunk',
+)
 
 /** Every sequence of `length` actions; `names` bounds the alphabet. */
 export function* sequences(
@@ -121,7 +138,10 @@ export function actionsOf(names: readonly string[]): readonly Action[] {
 }
 
 /** The base that all workloads share, made by a run of `setup` and a clean stop. */
-export async function makeBase(options: CheckOptions, journalBytes: number): Promise<Base> {
+export async function makeBase(
+  options: CheckOptions & { readonly hasOddEnd?: boolean },
+  journalBytes: number,
+): Promise<Base> {
   const { subject, seed, disk } = options
   const random = new SeededRandom(seed).fork('base')
   const scheduler = new Scheduler()
@@ -130,7 +150,8 @@ export async function makeBase(options: CheckOptions, journalBytes: number): Pro
   const node = await SimNode.start({ ...common, medium })
   const oracle = new Oracle()
   const client = new Client(node.engine, oracle, random)
-  for (const action of setup) await node.run(client.act(action))
+  const actions = options.hasOddEnd ? [...setup, ...oddEnd] : setup
+  for (const action of actions) await node.run(client.act(action))
   const images = await node.readStores()
   const catalog = oracle.judge(images, 'live')
   if (typeof catalog === 'string') throw new Error(`the base is wrong: ${catalog}`)
