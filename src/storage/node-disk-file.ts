@@ -25,6 +25,8 @@ const writeNowBytesMax = 256 * 1024
 const callBytesMax = 64 * 1024
 /** The same on a thread, where each call costs a hop. */
 const threadCallBytesMax = 256 * 1024
+/** Slices of one write that are handed to threads together: the hops overlap, and others still find a thread. */
+const waveSliceCount = 4
 
 type OpenOptions = {
   readonly create: boolean
@@ -155,16 +157,28 @@ export class NodeDiskFile implements DiskFile {
   async #writeAll(parts: readonly Buffer[], offset: number): Promise<number> {
     const lengthBytes = totalBytes(parts)
     this.#assertRange(offset, lengthBytes)
+    if (lengthBytes === 0) return 0
     let doneBytes = 0
-    for (;;) {
-      const position = offset + doneBytes
-      const end = Math.min(lengthBytes, sliceEnd(position, threadCallBytesMax) - offset)
-      const slice = sliceBytes(parts, doneBytes, end)
-      const count = await call<number>((done) => fs.writev(this.#fd, slice, position, done))
-      doneBytes += count
-      // Short: the caller goes on, and meets the error if there is one.
-      if (doneBytes < end || doneBytes === lengthBytes) return doneBytes
+    while (doneBytes < lengthBytes) {
+      const wave: { readonly sliceBytes: number; readonly count: Promise<number> }[] = []
+      for (let at = doneBytes; at < lengthBytes && wave.length < waveSliceCount; ) {
+        const position = offset + at
+        const end = Math.min(lengthBytes, sliceEnd(position, threadCallBytesMax) - offset)
+        const slice = sliceBytes(parts, at, end)
+        const count = call<number>((done) => fs.writev(this.#fd, slice, position, done))
+        wave.push({ sliceBytes: end - at, count })
+        at = end
+      }
+      // All of them end before this does, also when one fails: until then the parts are in use.
+      await Promise.allSettled(wave.map(({ count }) => count))
+      for (const { sliceBytes: wantedBytes, count } of wave) {
+        const writtenBytes = await count
+        doneBytes += writtenBytes
+        // Short: the caller goes on from there, and meets the error if there is one.
+        if (writtenBytes < wantedBytes) return doneBytes
+      }
     }
+    return doneBytes
   }
 
   #writeSlices(parts: readonly Buffer[], offset: number, lengthBytes: number): number {
