@@ -30,7 +30,8 @@ t.test('bytes that were lost, and bytes of somebody else, are noticed', async (t
     const image = Buffer.alloc(client.sizeBytes, plant === 'zeroes' ? 0 : 'x')
     await client.write(0, image, { fua: true })
     await client.close()
-    await t.rejects(loop.round(), /wrong sectors/, plant)
+    // Judged as it is: another round might restore a snapshot over what was planted.
+    await t.rejects(loop.judge(), /wrong sectors/, plant)
   }
 })
 

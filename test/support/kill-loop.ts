@@ -114,7 +114,7 @@ export class KillLoop {
       await this.server.kill9().gone
       await this.server.serve()
     }
-    await this.#judge()
+    await this.judge()
     this.report.rounds++
   }
 
@@ -260,7 +260,7 @@ export class KillLoop {
     assert.equal(wrong.length, 0, `${what}: ${wrong.length} wrong sectors: ${shown.join(', ')}`)
   }
 
-  async #judge(): Promise<void> {
+  async judge(): Promise<void> {
     const pending = this.#pending
     this.#pending = undefined
     const tags = await this.#read('vol0')
