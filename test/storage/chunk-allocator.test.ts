@@ -177,6 +177,16 @@ t.test('after recovery, what no map names is free and stale', async (t) => {
   t.equal(allocator.isStale(9), false, 'the file never had it')
 })
 
+t.test('recovery counts over any number of segments', async (t) => {
+  const allocator = new ChunkAllocator(10 * segmentPlaceCount)
+  allocator.countReference(3 * segmentPlaceCount + 7)
+  t.equal(allocator.highWater, 3 * segmentPlaceCount + 8)
+  allocator.raiseHighWater(5 * segmentPlaceCount)
+  t.equal(allocator.highWater, 5 * segmentPlaceCount)
+  t.equal(allocator.usedCount, 1)
+  t.equal(allocator.freeCount, 10 * segmentPlaceCount - 2)
+})
+
 t.test('a file larger than its pool does not make the pool larger', async (t) => {
   const allocator = new ChunkAllocator(5)
   allocator.raiseHighWater(1000)

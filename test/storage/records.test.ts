@@ -94,6 +94,19 @@ t.test('what was taken stays as it is while further records come', async (t) => 
   t.equal(visit(second).length, 1000)
 })
 
+t.test('an event may be longer than everything before it', async (t) => {
+  const records = new RecordBuffer()
+  records.set(1, 2, 3)
+  const event = { text: 'x'.repeat(100_000) }
+  records.event(event)
+  records.set(4, 5, 6)
+  t.strictSame(visit(records.take()), [
+    ['set', 1, 2, 3],
+    ['event', event],
+    ['set', 4, 5, 6],
+  ])
+})
+
 t.test('a range of any length is unmapped in few records', async (t) => {
   const records = new RecordBuffer()
   records.unmap(1, 5, 2 ** 41)
