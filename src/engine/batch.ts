@@ -1,9 +1,7 @@
 // A batch is an unordered set: no operation in it may touch what another one writes, so that every order gives the same result.
 import { LockstepError, unreachable } from '../core/errors.js'
-import type { Operation } from '../core/operation.js'
+import type { DataOperation } from '../core/operation.js'
 import { fullName, type GroupState, storeOf } from '../storage/group-state.js'
-
-type SimpleOperation = Exclude<Operation, { kind: 'batch' }>
 
 /** `key` is a store's id or a name; without a range all of it. */
 type Touch = {
@@ -15,7 +13,7 @@ type Touch = {
 }
 
 /** Throws CONFLICT when the order of two operations would matter. */
-export function checkBatch(state: GroupState, operations: readonly SimpleOperation[]): void {
+export function checkBatch(state: GroupState, operations: readonly DataOperation[]): void {
   const seen = new Map<string, { readonly touch: Touch; readonly index: number }[]>()
   for (const [index, operation] of operations.entries()) {
     for (const touch of touches(state, operation)) {
@@ -39,7 +37,7 @@ export function checkBatch(state: GroupState, operations: readonly SimpleOperati
   }
 }
 
-function touches(state: GroupState, operation: SimpleOperation): readonly Touch[] {
+function touches(state: GroupState, operation: DataOperation): readonly Touch[] {
   const store = (
     id: number,
     isWrite: boolean,

@@ -2,7 +2,7 @@
 // Pure: looks at the state at the operation's place in the order, so a name that an earlier operation took is taken.
 import { LockstepError, unreachable } from '../core/errors.js'
 import { limits } from '../core/limits.js'
-import type { Operation, OperationRequest } from '../core/operation.js'
+import type { DataOperation, Operation, OperationRequest } from '../core/operation.js'
 import { type ByteRange, formatBytes, type StoreId } from '../core/units.js'
 import { fullName, type GroupState, type Store, storeOf } from '../storage/group-state.js'
 import { checkBatch } from './batch.js'
@@ -16,7 +16,6 @@ import {
 } from './names.js'
 
 type SimpleRequest = Exclude<OperationRequest, { kind: 'batch' }>
-type SimpleOperation = Exclude<Operation, { kind: 'batch' }>
 
 export type Resolved = {
   readonly operation: Operation
@@ -57,7 +56,7 @@ export function resolve(
     )
   }
   const all = request.operations.map((one) => resolveOne(state, one, context, takeId))
-  const operations = all.map((one) => one.operation as SimpleOperation)
+  const operations = all.map((one) => one.operation as DataOperation)
   checkBatch(state, operations)
   return {
     operation: { kind: 'batch', operations },

@@ -2,10 +2,10 @@
 // No operation moves data here. Chunks that an operation shares only in part are prepared by the pool beforehand and follow as map records.
 import assert from 'node:assert/strict'
 import { unreachable } from '../core/errors.js'
-import type { Operation } from '../core/operation.js'
+import type { GroupTable, Operation } from '../core/operation.js'
 import type { ByteRange, Sequence } from '../core/units.js'
 import { ChunkMap, type PageKeeper } from './chunk-map.js'
-import { type GroupState, presentGeneration, Store, storeOf } from './group-state.js'
+import { type GroupState, isLocalId, presentGeneration, Store, storeOf } from './group-state.js'
 
 /** What the journal keeps of an operation. */
 export type OperationEvent = {
@@ -100,9 +100,38 @@ function applyOne(
     case 'batch':
       for (const one of operation.operations) applyOne(state, keeper, event, one)
       return
+    case 'new-generation':
+      state.generations = [...state.generations, operation.record]
+      return
+    case 'reset':
+      // A primary gives its table away and keeps what it has.
+      if (state.role === 'secondary') becomeBlankCopy(state, keeper, operation.table)
+      return
+    case 'resync-end':
+      state.isWhole = true
+      return
+    case 'mark':
+    case 'freeze':
+    case 'thaw':
+      return
     default:
       unreachable(operation)
   }
+}
+
+/** Every store of the table is there afterwards, and reads as zeroes. */
+function becomeBlankCopy(state: GroupState, keeper: PageKeeper, table: GroupTable): void {
+  for (const store of [...state.stores.values()]) {
+    if (isLocalId(store.id)) continue
+    store.map.clear()
+    store.isDeleted = true
+    state.stores.delete(store.id)
+  }
+  state.group = table.group
+  state.generations = table.generations
+  for (const one of table.stores)
+    state.stores.set(one.id, new Store({ ...one, map: new ChunkMap(keeper) }))
+  state.nextStoreId = table.nextStoreId
 }
 
 function applyCopy(

@@ -9,10 +9,11 @@ import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
 import type { DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
+import type { GenerationRecord } from '../core/operation.js'
 import { MiB, type Position, type StoreId } from '../core/units.js'
 import { ChunkMap, ChunkPage, type PageKeeper, pageEntryCount } from './chunk-map.js'
 import { ReadWindow, writeFully } from './disk-io.js'
-import { type GenerationRecord, type GroupState, Store } from './group-state.js'
+import { type GroupState, Store } from './group-state.js'
 
 export const checkpointName = 'checkpoint'
 export const checkpointTemporaryName = 'checkpoint.tmp'
@@ -27,9 +28,11 @@ const Type = { STATE: 1, PAGES: 2, MAP: 3, END: 4 } as const
 /** What a checkpoint holds besides the maps. */
 export type CheckpointState = {
   readonly version: number
+  readonly nodeId: string
   readonly group: string
   readonly node: string
   readonly role: 'primary' | 'secondary'
+  readonly isWhole: boolean
   readonly chunkBytes: number
   readonly dataName: string
   readonly journalSalt: string
@@ -66,9 +69,11 @@ export function describeState(
   options: { readonly batchNumber: number; readonly isClean: boolean },
 ): CheckpointState {
   const {
+    nodeId,
     group,
     node,
     role,
+    isWhole,
     chunkBytes,
     dataName,
     journalSalt,
@@ -88,9 +93,11 @@ export function describeState(
   )
   return {
     version: checkpointVersion,
+    nodeId,
     group,
     node,
     role,
+    isWhole,
     chunkBytes,
     dataName,
     journalSalt,
@@ -246,9 +253,11 @@ function parseState(body: Buffer): CheckpointState {
 
 function restoreState(described: CheckpointState, keeper: PageKeeper): GroupState {
   const {
+    nodeId,
     group,
     node,
     role,
+    isWhole,
     chunkBytes,
     dataName,
     journalSalt,
@@ -258,9 +267,11 @@ function restoreState(described: CheckpointState, keeper: PageKeeper): GroupStat
   } = described
   const stores = described.stores.map((one) => new Store({ ...one, map: new ChunkMap(keeper) }))
   return {
+    nodeId,
     group,
     node,
     role,
+    isWhole,
     chunkBytes,
     dataName,
     journalSalt,

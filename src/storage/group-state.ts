@@ -1,5 +1,6 @@
 // What a node knows of its group: the stores with their maps, the writing histories, the counters. Plain data, changed by apply-operation.ts only.
 import assert from 'node:assert/strict'
+import type { GenerationRecord } from '../core/operation.js'
 import type { Generation, Position, StoreId } from '../core/units.js'
 import type { ChunkMap } from './chunk-map.js'
 import { RangeLock } from './range-lock.js'
@@ -40,15 +41,11 @@ export class Store {
   }
 }
 
-/** One continuous writing history: it began after entry `forkSequence` of its parent. */
-export type GenerationRecord = {
-  readonly generation: Generation
-  readonly parent?: Generation
-  readonly forkSequence: number
-}
-
 export type GroupState = {
-  readonly group: string
+  /** Random, made by init: names this node's pool, whatever its group and its name are. In the data file's label. */
+  readonly nodeId: string
+  /** Empty on a blank secondary, which takes the group of the first primary. */
+  group: string
   readonly node: string
   readonly chunkBytes: number
   /** Name of the data file in the data directory, or an absolute path. */
@@ -56,6 +53,8 @@ export type GroupState = {
   /** 16 hexadecimal digits that are in every batch of this journal and in no other. */
   readonly journalSalt: string
   role: 'primary' | 'secondary'
+  /** False on a secondary from the first entry of a resync to its end: its stores are no state that the primary ever had. */
+  isWhole: boolean
   /** Oldest first; the last one is the present. */
   generations: readonly GenerationRecord[]
   sequence: number
@@ -67,6 +66,13 @@ export function presentGeneration(state: GroupState): Generation {
   const record = state.generations.at(-1)
   assert(record)
   return record.generation
+}
+
+/** Stores that a secondary keeps for itself, outside the stream: snapshots before a resync, drills. */
+export const firstLocalId = 2 ** 31
+
+export function isLocalId(id: number): boolean {
+  return id >= firstLocalId
 }
 
 export function storeOf(state: GroupState, id: StoreId): Store {

@@ -14,6 +14,8 @@ import { readLabel, writeLabel } from './recovery.js'
 export type InitOptions = {
   readonly node: string
   readonly random: Random
+  /** A primary begins a group of its own; a secondary is blank and joins that of its primary. */
+  readonly role?: 'primary' | 'secondary'
   /** A power of two; 64 KiB by default. */
   readonly chunkBytes?: number
   /** A name in the directory, or the absolute path of a file or block device; `data` by default. */
@@ -36,12 +38,13 @@ export async function initPool(disk: Disk, options: InitOptions): Promise<void> 
     )
   }
   const dataName = options.dataName ?? 'data'
-  const group = options.random.hex(16)
+  const nodeId = options.random.hex(16)
+  const isSecondary = options.role === 'secondary'
   const data = await disk.open(dataName, { create: true })
   try {
     if (options.overwrite !== true) await refuseContent(data, dataName)
     if (!data.isFixedSize) await data.truncate(0)
-    await writeLabel(data, { magic: 'LOCKSTEP DATA', version: 1, group, chunkBytes })
+    await writeLabel(data, { magic: 'LOCKSTEP DATA', version: 1, node: nodeId, chunkBytes })
     await data.sync()
   } finally {
     await data.close()
@@ -57,12 +60,14 @@ export async function initPool(disk: Disk, options: InitOptions): Promise<void> 
     }
   }
   const state: GroupState = {
-    group,
+    nodeId,
+    group: isSecondary ? '' : options.random.hex(16),
     node: options.node,
     chunkBytes,
     dataName,
     journalSalt: options.random.hex(8),
-    role: 'primary',
+    role: options.role ?? 'primary',
+    isWhole: !isSecondary,
     generations: [{ generation: options.random.hex(16) as Generation, forkSequence: 0 }],
     sequence: 0,
     nextStoreId: 1,

@@ -2,13 +2,14 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Disk, DiskFile } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import type { GenerationRecord } from '../core/operation.js'
 import type { StoreId } from '../core/units.js'
 import { applyOperation, type OperationEvent } from './apply-operation.js'
 import { type CheckpointState, checkpointName, readCheckpoint } from './checkpoint.js'
 import type { ChunkAllocator } from './chunk-allocator.js'
 import type { ChunkMap, ChunkPage } from './chunk-map.js'
 import { readFully, writeFully } from './disk-io.js'
-import type { GenerationRecord, GroupState } from './group-state.js'
+import type { GroupState } from './group-state.js'
 import { Journal, journalNames } from './journal.js'
 import type { PoolKeeper } from './page-keeper.js'
 import { visitRecords } from './records.js'
@@ -25,11 +26,11 @@ export type Recovered = {
   readonly wasClean: boolean
 }
 
-/** The first bytes of the data file, so that another group's file is never taken for this one's. */
+/** The first bytes of the data file, so that another pool's file is never taken for this one's. */
 export type DataLabel = {
   readonly magic: 'LOCKSTEP DATA'
   readonly version: 1
-  readonly group: string
+  readonly node: string
   readonly chunkBytes: number
 }
 
@@ -59,7 +60,7 @@ export async function recover(disk: Disk, keeper: PoolKeeper): Promise<Recovered
   const label: DataLabel = {
     magic: 'LOCKSTEP DATA',
     version: 1,
-    group: state.group,
+    node: state.nodeId,
     chunkBytes: state.chunkBytes,
   }
   if (!isDeepStrictEqual(await readLabel(data), label)) {

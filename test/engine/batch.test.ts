@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import { LockstepError } from '../../src/core/errors.js'
-import type { Operation, OperationRequest } from '../../src/core/operation.js'
+import type { DataOperation, OperationRequest } from '../../src/core/operation.js'
 import { byteOffset, type StoreId } from '../../src/core/units.js'
 import { checkBatch } from '../../src/engine/batch.js'
 import { resolve } from '../../src/engine/resolve.js'
@@ -11,7 +11,7 @@ import { thrownBy } from '../support/failure.js'
 import { Group, placesOf } from '../support/group.js'
 
 const chunkBytes = 4096
-type Simple = Exclude<Operation, { kind: 'batch' }>
+type Simple = DataOperation
 
 /** Volumes v and w of 8 chunks with different content, snapshots v@a, v@b and w@a. */
 function exampleGroup(): Group {

@@ -37,6 +37,8 @@ function stateWith(keeper: PageKeeper): GroupState {
   const position = { generation, sequence: 4 as Sequence }
   const snapshot = { id: 3 as StoreId, name: 's', map: copy, volumeId: volume.id, position }
   return {
+    nodeId: '0a'.repeat(16),
+    isWhole: true,
     group: 'a group',
     node: 'a node',
     chunkBytes: 65536,

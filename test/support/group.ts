@@ -11,6 +11,8 @@ export class Group {
 
   constructor(chunkBytes = 4096) {
     this.state = {
+      nodeId: '0a'.repeat(16),
+      isWhole: true,
       group: 'a group',
       node: 'a',
       chunkBytes,
