@@ -48,7 +48,10 @@ export type IntakeOptions = {
 export type IntakeStep = 'went-on' | 'starved' | 'blocked'
 
 /** What the next bytes are. */
-type Expect = 'header' | 'memory' | 'payload' | 'skipped'
+type Expect = 'header' | 'room' | 'memory' | 'payload' | 'skipped'
+
+/** Of what may be unread: for headers and errors, which no request is charged with. 128 requests of them are below 64 KiB. */
+const smallRepliesBytes = 1024 * 1024
 
 export class Intake {
   readonly #o: IntakeOptions
@@ -105,6 +108,7 @@ export class Intake {
   /** Whether a request that has arrived would be taken on now. */
   get canGoOn(): boolean {
     if (this.#isClosed || this.#expect === 'memory') return false
+    if (this.#expect === 'room') return this.#hasRoom()
     return this.#expect !== 'header' || this.#mayAccept()
   }
 
@@ -116,6 +120,11 @@ export class Intake {
         if (!this.#mayAccept()) return 'blocked'
         if (!this.#input.takeHeader(this.#headerBytes)) return 'starved'
         this.#accept()
+        return 'went-on'
+      case 'room':
+        if (!this.#hasRoom()) return 'blocked'
+        this.#expect = 'header'
+        this.#begin()
         return 'went-on'
       case 'memory':
         return 'blocked'
@@ -187,7 +196,30 @@ export class Intake {
     const refusal = refusalOf(request, this.#o.target, this.#rules, this.#allowed)
     if (refusal) this.#refuse(refusal, payloadBytes)
     else if (request.type === Command.DISC) this.#o.onDisconnect()
-    else if (payloadBytes > 0) this.#acceptPayload(payloadBytes)
+    else if (this.#hasRoom()) this.#begin()
+    else this.#expect = 'room'
+  }
+
+  /**
+   * Whether the connection may hold the request's data beside what it holds: its payload, or its reply. Counting a reply before it is
+   * read keeps an honest client, however much it asks for at once, from ever having more unread replies than it may.
+   */
+  #hasRoom(): boolean {
+    const { inFlightBytesMax, unreadBytesMax } = this.#limits
+    const { inFlightBytes } = this.#performer
+    const costBytes = this.#performer.costBytesOf(this.#request)
+    if (inFlightBytes > 0 && inFlightBytes + costBytes > inFlightBytesMax) return false
+    const otherBytesMax = unreadBytesMax - smallRepliesBytes - costBytes
+    if (inFlightBytes + this.#writer.unsentBytes <= otherBytesMax) return true
+    this.#writer.flush()
+    const otherBytes = inFlightBytes + this.#writer.unsentBytes
+    return otherBytes <= otherBytesMax || otherBytes === 0
+  }
+
+  #begin(): void {
+    const request = this.#request
+    const payloadBytes = payloadBytesOf(request, this.#isExtended)
+    if (payloadBytes > 0) this.#acceptPayload(payloadBytes)
     else if (request.type === Command.WRITE) this.#performer.write(request, [], 0)
     else {
       const neededBytes = this.#performer.neededBytes(request)

@@ -26,12 +26,13 @@ export const defaultLimits = {
   payloadBytesMax: 32 * MiB,
   /** Requests a connection may have under way; more wait in the socket. Twice the depth of the kernel's client. */
   requestCountMax: 128,
-  /** Payload of those requests, with the socket buffers that they keep: two of the largest. */
+  /** Data of those requests, payload or reply, with the socket buffers that they keep: the largest, and as much again of others. */
   inFlightBytesMax: 64 * MiB,
   /** Replies that the client has not taken: above this no further request is read. */
   unreadBytesHigh: 8 * MiB,
-  /** Replies that the client has not taken: above this it is no client any more, and is closed. */
-  unreadBytesMax: 96 * MiB,
+  /** Replies that the client has not taken. A request waits in the socket while its reply could exceed this beside those of the requests
+   *  in flight; a client that has more nevertheless is closed. */
+  unreadBytesMax: 64 * MiB,
   /** A client that takes nothing of a reply for this long is gone. */
   unreadTimeoutMs: 60_000,
   /** A payload of which the first bytes came is whole after this: it holds memory that others wait for. */

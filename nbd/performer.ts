@@ -51,6 +51,8 @@ export class Performer {
   readonly #writer: ReplyWriter
   readonly #limits: Limits
   readonly #counters: Counters
+  /** All contexts of a block status reply share one limit. */
+  readonly #statusBytesMax: number
   #inFlightCount = 0
   #inFlightBytes = 0
   #isClosed = false
@@ -62,6 +64,7 @@ export class Performer {
     this.#writer = options.writer
     this.#limits = options.limits
     this.#counters = options.counters
+    this.#statusBytesMax = this.#encoder.statusChunkBytes(this.#limits.extentCountMax)
   }
 
   get inFlightCount(): number {
@@ -75,6 +78,13 @@ export class Performer {
   /** The connection is gone: what settles from now on is not answered. */
   close(): void {
     this.#isClosed = true
+  }
+
+  /** What a request holds of its connection while it is under way: its payload, or the data of its reply. */
+  costBytesOf(request: Request): number {
+    const { type, lengthBytes } = request
+    if (type === Command.READ || type === Command.WRITE) return lengthBytes
+    return type === Command.BLOCK_STATUS ? this.#statusBytesMax : 0
   }
 
   /** What the shared budget must grant before `perform`: large reads have a buffer of their own. */
@@ -158,7 +168,8 @@ export class Performer {
     const reply = answers.then((found) => {
       if (!this.#isClosed) this.#sendStatus(copy, contexts, found)
     })
-    this.#track(reply, { request: copy, lengthBytes: 0, heldBytes: 0, replyBytes: 0 })
+    const replyBytesMax = this.#statusBytesMax
+    this.#track(reply, { request: copy, lengthBytes: replyBytesMax, heldBytes: 0, replyBytes: 0 })
   }
 
   succeed(request: Request): void {

@@ -132,7 +132,7 @@ export const settings = {
     type: 'size',
     min: 33 * MiB,
     max: 4096 * MiB,
-    default: 96 * MiB,
+    default: 64 * MiB,
     group: 'Limits',
     description: 'replies that a client has not taken, above which it is closed',
   },

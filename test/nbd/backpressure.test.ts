@@ -140,20 +140,63 @@ t.test('a client that reads slowly is not closed', async (t) => {
   client.destroy()
 })
 
-t.test('replies above the limit end the connection', async (t) => {
-  let open = (): void => {}
-  const wait = new Promise<void>((resolve) => {
-    open = resolve
-  })
+t.test(
+  'requests wait when their replies could exceed what may be unread; the client is not closed',
+  async (t) => {
+    let open = (): void => {}
+    const wait = new Promise<void>((resolve) => {
+      open = resolve
+    })
+    const served = await startServer(t, {
+      limits: { unreadBytesHigh: 2 * MiB, unreadBytesMax: 8 * MiB },
+    })
+    served.memory.content.fill(1)
+    served.memory.delay = () => wait
+    const client = await deafClient(served)
+    for (let cookie = 0; cookie < 60; cookie++) client.send(read(cookie, 1 * MiB))
+    t.equal(await untilStill(served), 7 + 1, 'seven in flight, and the one that waits')
+    open()
+    await untilStill(served)
+    t.ok(served.server.usedBytes <= 8 * MiB, `${served.server.usedBytes} bytes are held`)
+    t.same(served.ends, [])
+    let takenBytes = 0
+    client.stream.on('data', (data: Buffer) => {
+      takenBytes += data.length
+    })
+    client.stream.resume()
+    await until(() => takenBytes === 60 * (1 * MiB + 16), 'all is answered')
+    t.same(served.ends, [])
+    client.destroy()
+  },
+)
+
+t.test('a large request waits for those in flight, not beside them', async (t) => {
+  const opens: (() => void)[] = []
   const served = await startServer(t, {
-    limits: { unreadBytesHigh: 1 * MiB, unreadBytesMax: 8 * MiB },
+    sizeBytes: 4 * MiB,
+    limits: { inFlightBytesMax: 4 * MiB },
+  })
+  served.memory.delay = () => new Promise<void>((resolve) => opens.push(resolve))
+  const client = await served.open()
+  const small = client.read({ offset: 0, lengthBytes: 1 * MiB })
+  const large = client.read({ offset: 0, lengthBytes: 4 * MiB })
+  await untilStill(served)
+  t.equal(opens.length, 1)
+  opens[0]?.()
+  await inTime(small, 'the small read')
+  await until(() => opens.length === 2, 'the large one begins')
+  opens[1]?.()
+  t.equal((await inTime(large, 'the large read')).length, 4 * MiB)
+})
+
+t.test('a reply above the limit ends the connection', async (t) => {
+  const served = await startServer(t, {
+    sizeBytes: 32 * MiB,
+    limits: { unreadBytesMax: 8 * MiB },
   })
   served.memory.content.fill(1)
-  served.memory.delay = () => wait
   const client = await deafClient(served)
-  for (let cookie = 0; cookie < 60; cookie++) client.send(read(cookie, 1 * MiB))
-  await untilStill(served)
-  open()
+  client.send(read(1, 32 * MiB))
   await served.ended(1)
   t.match(served.ends, [{ reason: 'unread' }])
   t.equal(served.server.usedBytes, 0)
