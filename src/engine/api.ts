@@ -1,4 +1,5 @@
 // What the engine offers to the control socket and the daemon, as types: status, operations, differences, events, exports.
+import type { Duplex } from 'node:stream'
 import type { ExportList } from '../../nbd/export.js'
 import type { OperationRequest } from '../core/operation.js'
 import type { Generation, Position, Sequence } from '../core/units.js'
@@ -25,10 +26,82 @@ export type GroupStatus = {
   readonly chunkBytes: number
   readonly stores: readonly StoreStatus[]
   readonly pool: PoolStatus
-  readonly peers: readonly never[]
+  readonly peers: readonly PeerStatus[]
+  /** On a secondary: false while a resync is unfinished; what the primary had before it is kept in `before-resync` snapshots. */
+  readonly isWhole?: boolean
   /** Law 7: set after a failed sync or journal write; nothing becomes durable until a restart. */
   readonly failure?: { readonly message: string; readonly action: string }
   readonly connections: number
+}
+
+/** When a client's write is complete: applied there too, received there too, or applied here. */
+export type Mode = 'sync' | 'semi-sync' | 'async'
+
+/** docs/LINK.md, "States". */
+export type LinkName =
+  | 'offline'
+  | 'connecting'
+  | 'greeting'
+  | 'replaying'
+  | 'resyncing'
+  | 'streaming'
+  | 'refused'
+
+export type PeerStatus = {
+  /** Where a primary connects to; on a secondary where the connection came from. */
+  readonly uri: string
+  readonly node?: string
+  readonly link: LinkName
+  /** Why it is in this state, one sentence. */
+  readonly reason: string
+  /** What to type, when something should be done. */
+  readonly action?: string
+  readonly mode: Mode
+  readonly appliedSequence: Sequence
+  readonly durableSequence: Sequence
+  /** Bytes that the peer has not durably acknowledged, in the outbox. */
+  readonly lagBytes: number
+  /** Age of the oldest of them. */
+  readonly lagSeconds: number
+  readonly dirtyBytes: number
+  readonly opLogEntries: number
+  readonly sentBytes: number
+  readonly receivedBytes: number
+  readonly resync?: {
+    readonly doneBytes: number
+    readonly totalBytes: number
+    readonly bytesPerSecond: number
+    readonly secondsLeft: number
+  }
+}
+
+/** What replication needs of the world. Without it a node neither connects nor lets anybody connect. */
+export type ReplicationOptions = {
+  /** A connection to the node that listens at `uri`, identity proven, handshake done: what follows are frames. Rejects with the reason. */
+  readonly connect: (uri: string) => Promise<Duplex>
+  /** Where the peer listens; only a primary connects. */
+  readonly peerUri?: string
+  /** `sync` by default. */
+  readonly mode?: Mode
+  /** 256 MiB by default. */
+  readonly outboxBytesMax?: number
+  /** A full outbox is folded into the dirty maps (the default), or makes writers wait. */
+  readonly congestion?: 'fold' | 'stall'
+  /** A peer from which nothing came for this long is gone; 5 s by default. */
+  readonly deadlineMs?: number
+  /** Bytes a second that a resync may use. */
+  readonly resyncRateMax?: number
+}
+
+/** What a greeting would decide, for `peer connect --explain`. */
+export type Explanation = {
+  readonly rule: string
+  readonly kind: string
+  readonly direction?: string
+  readonly operations: number
+  readonly bytes: number
+  readonly reason: string
+  readonly action?: string
 }
 
 export type PoolStatus = {
@@ -64,6 +137,8 @@ export type EngineEvent = {
     | 'started'
     | 'stopping'
     | 'no-space'
+    | 'link'
+    | 'resync'
   /** One sentence. */
   readonly message: string
   readonly sequence?: Sequence
@@ -85,4 +160,18 @@ export interface EngineApi {
   onEvent(listener: (event: EngineEvent) => void): () => void
   /** Finishes requests under way, flushes, writes a clean checkpoint, closes. Rejects when the flush failed. */
   close(): Promise<void>
+}
+
+/** What concerns the other node. */
+export interface ReplicationApi {
+  /** The other end of a peer's connection, on a secondary: settles when the connection has ended. Never rejects. */
+  acceptPeer(stream: Duplex, from: string): Promise<void>
+  /** Connects now instead of after the next delay, and resolves to what the greeting decided. With `explain` nothing is moved. */
+  connectPeer(options?: { readonly explain?: boolean }): Promise<Explanation>
+  /** Ends the link until `connectPeer`. */
+  disconnectPeer(): Promise<void>
+  /** Another address or mode of the peer; the mode counts from the next write. */
+  setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
+  /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */
+  waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
 }
