@@ -58,6 +58,13 @@ export type Entry =
   | OperationEntry
   | NothingEntry
 
+/** How an entry that the peer has ended: here (`failed`: the change was ordered and sent, and failed on this node's medium), and for a compare there. */
+export type EntryOutcome =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'failed' }
+  /** One bit a piece, the first in the lowest bit of the first byte: set where the peer's bytes differ. */
+  | { readonly kind: 'compared'; readonly differing: Uint8Array }
+
 /** A compare entry has one digest for each piece of this many bytes, counted from its offset. */
 export const comparePieceBytes = 64 * 1024
 export const digestBytes = 32
