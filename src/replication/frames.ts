@@ -1,0 +1,104 @@
+// The frames of the link: what one node says to the other, as values. An entry of the stream is a frame of its own kind.
+// (Encoding and decoding follow.)
+import type { Entry } from '../core/entry.js'
+import type { Operation } from '../core/operation.js'
+import type { Sequence } from '../core/units.js'
+
+/** Who may send a frame. The primary is the side that connected. */
+export type Side = 'primary' | 'secondary'
+
+export type JsonObject = { readonly [key: string]: unknown }
+
+/** What a node says of itself, first of all. The shape of the body is the greeting's affair. */
+export type HelloFrame = { readonly kind: 'hello'; readonly body: JsonObject }
+/** What the primary decided from both hellos. */
+export type DecisionFrame = { readonly kind: 'decision'; readonly body: JsonObject }
+/** The secondary has done what the decision asks of it first. */
+export type ReadyFrame = { readonly kind: 'ready'; readonly body: JsonObject }
+/** No, and why: the connection ends behind it. */
+export type RefuseFrame = {
+  readonly kind: 'refuse'
+  readonly code: string
+  readonly message: string
+  readonly action: string
+}
+/** An operation that the secondary missed, with the sequence it had: the only frame before `stream-from`, and gaps are legal. */
+export type ReplayFrame = {
+  readonly kind: 'replay'
+  readonly sequence: Sequence
+  readonly at: string
+  readonly operation: Operation
+}
+/** The next entry has this sequence; from here on there are no gaps. */
+export type StreamFromFrame = { readonly kind: 'stream-from'; readonly sequence: Sequence }
+/** Cumulative: durable <= applied <= received. */
+export type AnswerFrame = {
+  readonly kind: 'answer'
+  readonly received: Sequence
+  readonly applied: Sequence
+  readonly durable: Sequence
+}
+/** Outcome of a compare entry, sent before the answer that covers it. Bit n (from the lowest of the first byte) is set when piece n differs. */
+export type ComparedFrame = {
+  readonly kind: 'compared'
+  readonly sequence: Sequence
+  /** Of the entry. */
+  readonly lengthBytes: number
+  readonly differing: Buffer
+}
+/** Outcome of a mark. */
+export type ResultFrame = {
+  readonly kind: 'result'
+  readonly sequence: Sequence
+  readonly body: JsonObject
+}
+/** For verify: digests of a frozen store. */
+export type DigestRequestFrame = {
+  readonly kind: 'digest-request'
+  readonly requestId: number
+  readonly frozenId: number
+  readonly offset: number
+  readonly lengthBytes: number
+}
+/** 32 bytes for each piece of `comparePieceBytes`; none when there is no such frozen store. */
+export type DigestAnswerFrame = {
+  readonly kind: 'digest-answer'
+  readonly requestId: number
+  readonly digests: Buffer
+}
+/** The connection sends and answers these itself. */
+export type PingFrame = { readonly kind: 'ping'; readonly token: number }
+export type PongFrame = { readonly kind: 'pong'; readonly token: number }
+/** The connection ends on purpose. */
+export type ByeFrame = { readonly kind: 'bye'; readonly reason: string }
+
+export type Frame =
+  | Entry
+  | HelloFrame
+  | DecisionFrame
+  | ReadyFrame
+  | RefuseFrame
+  | ReplayFrame
+  | StreamFromFrame
+  | AnswerFrame
+  | ComparedFrame
+  | ResultFrame
+  | DigestRequestFrame
+  | DigestAnswerFrame
+  | PingFrame
+  | PongFrame
+  | ByeFrame
+
+export type FrameKind = Frame['kind']
+
+/** What a user of a connection receives: pings, pongs and bye stay inside. */
+export type ReceivedFrame = Exclude<Frame, PingFrame | PongFrame | ByeFrame>
+
+/** A frame as bytes: `parts` are the payload's own memory, not copied. */
+export type EncodedFrame = {
+  readonly head: Buffer
+  readonly parts: readonly Buffer[]
+  readonly lengthBytes: number
+}
+
+export declare function encodeFrame(frame: Frame): EncodedFrame

@@ -1,0 +1,60 @@
+// Every limit of the link between two nodes, each with its reason.
+import { KiB, MiB } from '../core/units.js'
+
+export const linkLimits = {
+  /** A write of a client, whole: what the NBD side accepts. */
+  writeBytesMax: 32 * MiB,
+  /** A batch, or the table of 4096 stores with the longest names: 1.7 MiB. */
+  operationBytesMax: 2 * MiB,
+  /** 128 generation records and some names are 20 KiB. */
+  greetingBytesMax: 64 * KiB,
+  /** What a hook said, for the one who sent the mark. */
+  resultBytesMax: 64 * KiB,
+  /** A sentence and what to do. */
+  reasonBytesMax: 4 * KiB,
+  /** One compare entry covers one extent: 64 digests. A primary that asks about less wastes heads. */
+  compareBytesMax: 4 * MiB,
+  /** Read and digested in about 50 ms; the answer is 8 KiB. */
+  digestBytesMax: 16 * MiB,
+  /** Generation records in a table: one for each takeover or loss of the link. */
+  generationCountMax: 4096,
+  /** Texts of people in an operation: the message of a mark. */
+  messageBytesMax: 4 * KiB,
+
+  /** Views of what the socket read that one payload may consist of: 32 MiB in reads of 64 KiB. What comes in smaller pieces is gathered in one buffer. */
+  payloadPartCountMax: 512,
+  /** Pieces below this are copied together once a payload has `smallPartCountMax` parts. */
+  smallPartBytes: 4 * KiB,
+  smallPartCountMax: 16,
+
+  /** Sent but not taken by the system: above this a sender waits. Enough to fill a fast link for a millisecond. */
+  unsentBytesHigh: 1 * MiB,
+  /** The same, for a peer that reads nothing while we must answer it: the connection ends. One largest frame fits. */
+  unsentBytesMax: 64 * MiB,
+  /** Given to the socket at a time: what the peer must take within `stallTimeoutMs`. */
+  socketWriteBytesMax: 1 * MiB,
+  /** Silence of ours after which we show that we are there. */
+  pingAfterMs: 1_000,
+  /** Silence of the peer's after which it is taken for dead: a few pings may be late, a takeover does not wait for long. */
+  silenceTimeoutMs: 5_000,
+  /** A peer that lives but takes nothing of what it is sent: its disk hangs. Clients wait no longer for it. */
+  stallTimeoutMs: 20_000,
+  /** For the last frame to leave and the peer to close its side. */
+  farewellTimeoutMs: 1_000,
+
+  /** Data and heads of entries that the peer has not made durable. About half a second of a fast disk, minutes of a slow line. */
+  outboxBytesMax: 256 * MiB,
+  /** What an entry costs in memory besides its bytes on the wire. */
+  entryOverheadBytes: 256,
+  /** The outbox's memory is taken and used again in pieces of this size. */
+  blockBytes: 1 * MiB,
+  /** Pieces kept for the next entries. */
+  freeBlockCountMax: 32,
+
+  /** The first try to connect again: a restart of the peer takes longer. */
+  reconnectMinMs: 100,
+  /** The last: somebody who repaired the line does not wait long. */
+  reconnectMaxMs: 10_000,
+} as const
+
+export type LinkLimits = { readonly [K in keyof typeof linkLimits]: number }
