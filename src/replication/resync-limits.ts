@@ -1,0 +1,37 @@
+// Every limit of greeting and resync, each with its reason. The frames' and the link's own are in limits.ts.
+import { GiB, KiB, MiB } from '../core/units.js'
+
+export const resyncLimits = {
+  /** The newest generations that a hello names. A node that is behind by more takeovers and losses of the link than this gets everything. */
+  helloGenerationCountMax: 128,
+  /** Names of nodes; init allows 63. */
+  nodeNameBytesMax: 255,
+  /** Reason and action of a decision, as sentences. */
+  sentenceBytesMax: 2 * KiB,
+
+  /** One write of a resync: large enough for full speed, small enough that a client's write behind it does not wait for long. */
+  pieceBytesMax: 256 * KiB,
+  /** A range of zeroes costs a head on the wire, so it may be long; the peer gives its space back in one step. */
+  zeroBytesMax: 1 * GiB,
+  /** One compare entry: one extent of the active set, 64 digests. */
+  compareBytesMax: 4 * MiB,
+  /** Shared ranges in one batch, as operations of a batch elsewhere. */
+  shareCountMax: 256,
+  /** Chunks that the planner looks at before it lets others run: below a millisecond. */
+  chunksPerStepMax: 4096,
+
+  /** Sent and not yet on the peer's disk. At 1 GB/s and 10 ms there and back this keeps the line full. */
+  bytesInFlightMax: 16 * MiB,
+  /** The same while clients have requests waiting: the resync goes on, slowly. */
+  bytesInFlightMin: 512 * KiB,
+  /** Zeroes, shared ranges and compares have few bytes: a bound by number too. */
+  itemsInFlightMax: 128,
+  /** What an item without data counts for. */
+  itemOverheadBytes: 4 * KiB,
+  /** Items given to the host before others run. */
+  itemsPerTurnMax: 32,
+  /** A block that cannot be read here stays dirty: it is tried again after this long, until somebody mends the disk. */
+  retryMs: 5_000,
+  /** The rate that people see is over about so long. */
+  rateWindowMs: 5_000,
+} as const
