@@ -5,7 +5,7 @@ _lockstep() {
   COMPREPLY=()
   case "$prev" in
     --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")); return ;;
-    --range|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
+    --range|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
     --for) COMPREPLY=($(compgen -W "ready in-sync promotable" -- "$cur")); return ;;
     --data|--config) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     --log-level) COMPREPLY=($(compgen -W "fatal error warn info debug trace silent" -- "$cur")); return ;;
@@ -13,7 +13,7 @@ _lockstep() {
   for ((index = 1; index < COMP_CWORD; index++)); do
     word="${COMP_WORDS[index]}"
     case "$word" in
-      --dir|--range|--for|--timeout|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
+      --dir|--range|--for|--timeout|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
       -*) continue ;;
     esac
     case "$command" in
@@ -44,7 +44,7 @@ _lockstep() {
     "events") options="--dir --json --help -h --follow -f" ;;
     "wait") options="--dir --json --help -h --for --timeout" ;;
     "init") options="--dir --json --help -h --node --chunk-size --data --journal-size --yes -y" ;;
-    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
+    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
     "config") options="--dir --json --help -h --config" ;;
     "doctor") options="--dir --json --help -h" ;;
     "completion") options="--dir --json --help -h" ;;

@@ -226,6 +226,7 @@ _lockstep() {
         '--log-level[the least important messages to be logged (info)]:level:(fatal error warn info debug trace silent)' \
         '--insecure[allows a listener that other machines reach without TLS]' \
         '--threads[threads for disk reads and writes that have to wait for the disk (32)]:n: ' \
+        '--poll-us[microseconds that the server stays awake for the next request where that pays off; 0\: never (50)]:n: ' \
         '--connections[NBD connections in all (256)]:n: ' \
         '--connections-per-export[NBD connections to one store (64)]:n: ' \
         '--handshakes[connections that have not chosen a store yet (16)]:n: ' \
@@ -236,7 +237,7 @@ _lockstep() {
         '--requests-in-flight[requests of one connection under way at once (128)]:n: ' \
         '--bytes-in-flight[data of these requests (67108864)]:size: ' \
         '--unread-timeout[seconds after which a client that takes no reply is closed (60)]:s: ' \
-        '--unread-bytes[replies that a client has not taken, above which it is closed (100663296)]:size: ' \
+        '--unread-bytes[replies that a client has not taken, above which it is closed (67108864)]:size: ' \
         '--memory-bytes[data of all connections under way; above, requests wait (201326592)]:size: ' \
         '--control-connections[connections to the control socket (16)]:n: ' \
         '--control-line-bytes[length of one line on the control socket (1048576)]:size: ' \

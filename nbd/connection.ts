@@ -14,6 +14,7 @@ import {
 import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 import type { OptionHandler } from './options.js'
+import type { Poller } from './poller.js'
 import { Session } from './session.js'
 import type { Timers } from './timers.js'
 
@@ -28,6 +29,7 @@ export type ConnectionOptions = {
   readonly hooks: Hooks
   readonly limits: Limits
   readonly timers: Timers
+  readonly poller: Poller
   readonly memory: SharedMemory
   readonly counters: Counters
   readonly onHandshakeOver: () => void
@@ -131,7 +133,7 @@ export class Connection {
   }
 
   async #transmit(result: HandshakeResult & { kind: 'transmission' }): Promise<void> {
-    const { hooks, limits, timers, memory, counters } = this.#o
+    const { hooks, limits, timers, poller, memory, counters } = this.#o
     const info = { ...this.#info, exportName: result.target.name }
     this.#info = info
     let isReleased = false
@@ -149,6 +151,7 @@ export class Connection {
       memory,
       limits,
       timers,
+      poller,
       counters,
       onFailed: (failure) => hooks.onRequestFailed?.(info, failure),
       onFatal: (error) => reportFatal(hooks, error),

@@ -11,6 +11,7 @@ import { type Counters, type Hooks, newCounters } from './hooks.js'
 import { defaultLimits, type Limits } from './limits.js'
 import { SharedMemory } from './memory.js'
 import { standardOptions } from './options.js'
+import { Poller } from './poller.js'
 import { nodeTimers, type Timers } from './timers.js'
 
 export type NbdServerOptions = {
@@ -28,6 +29,7 @@ export class NbdServer {
   readonly #timers: Timers
   readonly #hooks: Hooks
   readonly #memory: SharedMemory
+  readonly #poller: Poller
   readonly #options: ReturnType<typeof standardOptions>
   readonly #privateOptions: ReadonlyMap<number, PrivateOption>
   readonly #counters: Counters = newCounters()
@@ -42,6 +44,7 @@ export class NbdServer {
     this.#timers = options.timers ?? nodeTimers
     this.#hooks = options.hooks ?? {}
     this.#memory = new SharedMemory(this.#limits)
+    this.#poller = new Poller(this.#limits)
     this.#options = standardOptions(this.#limits)
     const privateOptions = options.privateOptions ?? []
     for (const { option, bodyBytesMax } of privateOptions) {
@@ -105,6 +108,7 @@ export class NbdServer {
       hooks: this.#hooks,
       limits: this.#limits,
       timers: this.#timers,
+      poller: this.#poller,
       memory: this.#memory,
       counters,
       onHandshakeOver: () => counters.handshakes--,

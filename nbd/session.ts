@@ -18,12 +18,16 @@ import { Intake } from './intake.js'
 import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 import { Performer } from './performer.js'
+import type { Poller } from './poller.js'
 import { ReplyEncoder, type ReplyStyle } from './replies.js'
 import { ReplyWriter } from './reply-writer.js'
 import { SlabReader } from './slab-reader.js'
 import type { MetaContext } from './status.js'
 import type { Timers } from './timers.js'
 import { Watchdog } from './watchdog.js'
+
+/** A request of this much keeps both sides busy for longer than a wake-up takes. */
+const largeBytes = 32 * 1024
 
 export type SessionOptions = {
   readonly stream: Duplex
@@ -35,6 +39,7 @@ export type SessionOptions = {
   readonly memory: SharedMemory
   readonly limits: Limits
   readonly timers: Timers
+  readonly poller: Poller
   readonly counters: Counters
   readonly onFailed: (failure: FailedRequest) => void
   readonly onFatal: (error: unknown) => void
@@ -160,6 +165,7 @@ export class Session {
     assert(!this.#isRunning)
     if (this.#end) return
     this.#isRunning = true
+    const { requests, readBytes, writtenBytes } = this.#o.counters
     try {
       let step = this.#intake.step()
       while (step === 'went-on') step = this.#intake.step()
@@ -176,6 +182,17 @@ export class Session {
     this.#intake.tidy()
     this.#watchReplies()
     if (this.#end) this.#finishIfDrained()
+    const { counters } = this.#o
+    const dataBytes = counters.readBytes - readBytes + counters.writtenBytes - writtenBytes
+    this.#worked(counters.requests - requests, dataBytes)
+  }
+
+  /** Tells the poller of a step that took on so many requests. */
+  #worked(requestCount: number, dataBytes: number): void {
+    const { inFlightCount, inFlightBytes } = this.#performer
+    const count = requestCount + inFlightCount
+    const isCrowd = count > 1 && dataBytes + inFlightBytes < count * largeBytes
+    this.#o.poller.worked({ isCrowd, isInFlight: inFlightCount > 0 })
   }
 
   #endOfInput(): SessionEnd {
@@ -219,6 +236,7 @@ export class Session {
 
   #afterSettled(): void {
     this.#writer.flush()
+    this.#worked(0, 0)
     this.#onProgress()
   }
 

@@ -235,5 +235,6 @@ function nbdLimits(values: Config): Partial<Limits> {
     unreadBytesMax: values['unread-bytes'],
     unreadTimeoutMs: values['unread-timeout'] * 1000,
     processBytesMax: values['memory-bytes'],
+    pollUsMax: values['poll-us'],
   }
 }

@@ -48,6 +48,15 @@ export const settings = {
     group: 'Service',
     description: 'threads for disk reads and writes that have to wait for the disk',
   },
+  'poll-us': {
+    type: 'integer',
+    min: 0,
+    max: 1000,
+    default: 50,
+    group: 'Service',
+    description:
+      'microseconds that the server stays awake for the next request where that pays off; 0: never',
+  },
   connections: {
     type: 'integer',
     min: 1,
