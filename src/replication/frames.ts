@@ -1,13 +1,12 @@
 // The frames of the link: what one node says to the other, as values. An entry of the stream is a frame of its own kind.
-// (Encoding and decoding follow.)
+// Their bytes are made by frame-encoder.ts and read by frame-reader.ts.
 import type { Entry } from '../core/entry.js'
 import type { Operation } from '../core/operation.js'
 import type { Sequence } from '../core/units.js'
+import type { Side } from './frame-head.js'
+import type { JsonObject } from './json-reader.js'
 
-/** Who may send a frame. The primary is the side that connected. */
-export type Side = 'primary' | 'secondary'
-
-export type JsonObject = { readonly [key: string]: unknown }
+export type { JsonObject, Side }
 
 /** What a node says of itself, first of all. The shape of the body is the greeting's affair. */
 export type HelloFrame = { readonly kind: 'hello'; readonly body: JsonObject }
@@ -44,7 +43,7 @@ export type ComparedFrame = {
   readonly sequence: Sequence
   /** Of the entry. */
   readonly lengthBytes: number
-  readonly differing: Buffer
+  readonly differing: Uint8Array
 }
 /** Outcome of a mark. */
 export type ResultFrame = {
@@ -89,16 +88,5 @@ export type Frame =
   | PongFrame
   | ByeFrame
 
-export type FrameKind = Frame['kind']
-
 /** What a user of a connection receives: pings, pongs and bye stay inside. */
 export type ReceivedFrame = Exclude<Frame, PingFrame | PongFrame | ByeFrame>
-
-/** A frame as bytes: `parts` are the payload's own memory, not copied. */
-export type EncodedFrame = {
-  readonly head: Buffer
-  readonly parts: readonly Buffer[]
-  readonly lengthBytes: number
-}
-
-export declare function encodeFrame(frame: Frame): EncodedFrame

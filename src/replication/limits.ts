@@ -16,8 +16,10 @@ export const linkLimits = {
   compareBytesMax: 4 * MiB,
   /** Read and digested in about 50 ms; the answer is 8 KiB. */
   digestBytesMax: 16 * MiB,
-  /** Generation records in a table: one for each takeover or loss of the link. */
-  generationCountMax: 4096,
+  /** Numbers from here on are stores that a node keeps for itself: they never cross the link. */
+  storeIdEnd: 2 ** 31,
+  /** Generation records in a table, which is in one operation: one for each takeover or loss of the link. */
+  generationCountMax: 1024,
   /** Texts of people in an operation: the message of a mark. */
   messageBytesMax: 4 * KiB,
 
