@@ -9,6 +9,7 @@ export const actions = {
   promote: 'lockstep promote, on the node that is to serve clients',
   demoteHere: 'lockstep demote, here',
   demoteThere: (node: string) => `lockstep demote, on node ${node}`,
+  demoteOne: 'lockstep demote, on the node that is not to serve clients',
   resolve: 'lockstep resolve --keep self|peer',
   forget:
     'lockstep peer forget, here, when the other node will not come back; this one then gets everything',

@@ -129,12 +129,13 @@ function twoPrimaries(mine: Hello, theirs: Hello): Decision {
       `both nodes are primary; node ${theirs.node} has all that this node has, and more`,
       actions.demoteHere,
     )
-  const more = histories.mine.hasEntries ? ', and more' : ''
-  return refuse(
-    'two-primaries',
-    `both nodes are primary; this node has all that node ${theirs.node} has${more}`,
-    actions.demoteThere(theirs.node),
-  )
+  if (histories.mine.hasEntries)
+    return refuse(
+      'two-primaries',
+      `both nodes are primary; this node has all that node ${theirs.node} has, and more`,
+      actions.demoteThere(theirs.node),
+    )
+  return refuse('two-primaries', `both nodes are primary, and have the same`, actions.demoteOne)
 }
 
 /** A secondary that cannot be a copy of this primary, whatever it holds. */
@@ -170,9 +171,8 @@ function byHistory(pair: Pair): Decision {
     )
   }
   const known = here.fork?.sequence ?? primary.sequence
-  if (here.fork === undefined ? there.hasEntries : secondary.primaryDurableSequence > known)
-    return oldPrimary(pair, known)
-  if (secondary.primaryDurableSequence > known) return oldPrimary(pair, known)
+  const isAhead = here.fork === undefined && there.hasEntries
+  if (isAhead || secondary.primaryDurableSequence > known) return oldPrimary(pair, known)
   if (there.hasEntries && here.fork?.isUnclean === false)
     return refuse(
       'diverged',
@@ -223,10 +223,12 @@ function onTheLine(pair: Pair, histories: Histories): Decision {
   )
 }
 
-/** Every entry behind the secondary's position is in the outbox, the one that tells of a new generation too. */
+/** Every entry behind the secondary's position is in the outbox, those that tell of new generations too. */
 function isKept({ secondary, primary, local }: Pair, { mine }: Histories): boolean {
   if (local?.outboxFirst === undefined || local.outboxFirst > secondary.sequence + 1) return false
-  return mine.fork === undefined || primary.sequence > mine.fork.sequence
+  return (
+    mine.fork === undefined || primary.sequence > (primary.generations.at(-1)?.forkSequence ?? 0)
+  )
 }
 
 function full(pair: Pair, rule: 'blank' | 'untracked' | 'tracking-lost'): Decision {
