@@ -4,6 +4,9 @@
 // medium, and of created, renamed and removed names those since the last `syncDirectory`. Overlapping writes and punches of one file must not
 // be in flight at the same time. A failed `sync` says nothing about what is on the medium: it is never retried.
 
+/** What a crash leaves old or new, but never half of each; unless the file ends within it. */
+export const sectorBytes = 512
+
 /** Answer of `readNow` and `writeNow`: the call would wait for the medium; use the asynchronous one. */
 export const wouldBlock = -1
 

@@ -1,12 +1,13 @@
 // Bytes in and out of stores: finds the chunks of a range, writes in place what nothing else refers to, everything else to new chunks.
 //
 // Invariants: a write that changes the map is written whole before the map changes, so a failure (ENOSPC, EIO) leaves the old content there and
-// nothing half done; what a new chunk holds beyond the write is the old content or zeroes, never old bytes of the place. The caller (the engine) lets
+// nothing half done; what a new chunk holds beyond the write is the old content or zeroes, never old bytes of the place; no write makes the file end within
+// a sector, because a crash that loses the length of the next one would then cut that sector. The caller (the engine) lets
 // no two writes that touch the same chunk be under way together. A call that returns undefined is done.
 import assert from 'node:assert/strict'
 import type { Clock } from '../core/clock.js'
 import type { DiskFile } from '../core/disk.js'
-import { wouldBlock } from '../core/disk.js'
+import { sectorBytes, wouldBlock } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import { MiB } from '../core/units.js'
@@ -15,7 +16,7 @@ import type { Committer } from './committer.js'
 import { readAtOnce, readFully, skipBytes, sliceBytes } from './disk-io.js'
 import type { Store } from './group-state.js'
 import type { Reclaimer } from './reclaimer.js'
-import { addPart, type FreshChunk, type WritePlan } from './write-plan.js'
+import { addPart, type FreshChunk, tailBehind, type WritePlan } from './write-plan.js'
 
 const recordBytes = 16
 const readsInFlightMax = 16
@@ -105,7 +106,7 @@ export class DataPath {
     const chunk = Math.floor(offset / chunkBytes)
     const inner = offset - chunk * chunkBytes
     try {
-      if (inner + lengthBytes <= chunkBytes) {
+      if (inner + lengthBytes <= chunkBytes && (inner + lengthBytes) % sectorBytes === 0) {
         const place = this.#ownPlace(store, chunk)
         if (place !== 0 && this.#file.writeNow(parts, place * chunkBytes + inner) === lengthBytes) {
           this.#committer.dataWritten()
@@ -237,7 +238,13 @@ export class DataPath {
     parts: readonly Buffer[],
   ): WritePlan | undefined {
     const chunkBytes = this.#chunkBytes
-    const plan: WritePlan = { store, fresh: [], freshWrites: [], inPlaceWrites: [] }
+    const plan: WritePlan = {
+      store,
+      fresh: [],
+      freshWrites: [],
+      inPlaceWrites: [],
+      tail: tailBehind(0),
+    }
     for (let done = 0; done < lengthBytes; ) {
       const chunk = Math.floor((offset + done) / chunkBytes)
       const from = offset + done - chunk * chunkBytes
@@ -247,6 +254,7 @@ export class DataPath {
       const own = this.#ownPlace(store, chunk)
       if (own !== 0) {
         addPart(plan.inPlaceWrites, own * chunkBytes + from, piece, pieceBytes)
+        plan.tail = tailBehind(own * chunkBytes + from + pieceBytes)
         continue
       }
       const place = this.#allocator.allocate()
@@ -284,8 +292,13 @@ export class DataPath {
     const isWhole = from === 0 && end === this.#chunkBytes
     const copyFrom = isWhole ? 0 : store.map.get(chunk)
     if (isWhole || copyFrom !== 0) return { chunk, place, from, end, parts: piece.piece, copyFrom }
-    if (!this.#allocator.isStale(place) || this.#forgetsZeroFill)
-      return { chunk, place, from, end, parts: piece.piece, copyFrom }
+    if (!this.#allocator.isStale(place) || this.#forgetsZeroFill) {
+      // Whole sectors: the file may end here.
+      const fillBytes = tailBehind(end).lengthBytes
+      const parts =
+        fillBytes === 0 ? piece.piece : [...piece.piece, this.#zeroes.subarray(0, fillBytes)]
+      return { chunk, place, from, end: end + fillBytes, parts, copyFrom }
+    }
     const parts = [
       this.#zeroes.subarray(0, from),
       ...piece.piece,
@@ -294,7 +307,7 @@ export class DataPath {
     return { chunk, place, from: 0, end: this.#chunkBytes, parts, copyFrom }
   }
 
-  /** Reads what partly written shared chunks held; false when the medium is needed for one. */
+  /** Reads what partly written shared chunks and the last sector held; false when the medium is needed for one. */
   #copyNow(plan: WritePlan): boolean {
     const chunkBytes = this.#chunkBytes
     for (const fresh of plan.fresh) {
@@ -303,6 +316,10 @@ export class DataPath {
       if (readAtOnce(this.#file, old, fresh.copyFrom * chunkBytes) < chunkBytes) return false
       joinCopy(plan, fresh, old)
     }
+    if (plan.tail.lengthBytes === 0) return true
+    const tail = Buffer.allocUnsafe(plan.tail.lengthBytes)
+    if (readAtOnce(this.#file, tail, plan.tail.offset) < tail.length) return false
+    joinTail(plan, tail)
     return true
   }
 
@@ -314,6 +331,10 @@ export class DataPath {
       await readFully(this.#file, old, fresh.copyFrom * chunkBytes)
       joinCopy(plan, fresh, old)
     }
+    if (plan.tail.lengthBytes === 0) return
+    const tail = Buffer.allocUnsafe(plan.tail.lengthBytes)
+    await readFully(this.#file, tail, plan.tail.offset)
+    joinTail(plan, tail)
   }
 
   /** Writes as much as can be written at once; true when that was all. New chunks come first: a full disk is met before anything old changes. */
@@ -467,6 +488,12 @@ function joinCopy(plan: WritePlan, fresh: FreshChunk, old: Buffer): void {
   )
   addPart(plan.freshWrites, fresh.place * old.length, parts, old.length)
   fresh.copyFrom = 0
+}
+
+/** The last write in place goes on to the end of its sector. */
+function joinTail(plan: WritePlan, bytes: Buffer): void {
+  addPart(plan.inPlaceWrites, plan.tail.offset, [bytes], bytes.length)
+  plan.tail = tailBehind(0)
 }
 
 function addFresh(plan: WritePlan, fresh: FreshChunk, chunkBytes: number): void {

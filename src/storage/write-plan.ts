@@ -1,4 +1,5 @@
 // What one write will do to the data file, as lists: runs that lie side by side in the file are one call.
+import { sectorBytes } from '../core/disk.js'
 import type { Store } from './group-state.js'
 
 export type FileWrite = { offset: number; parts: readonly Buffer[]; lengthBytes: number }
@@ -18,6 +19,13 @@ export type WritePlan = {
   readonly fresh: FreshChunk[]
   readonly freshWrites: FileWrite[]
   readonly inPlaceWrites: FileWrite[]
+  /** What the last sector of the last write in place holds behind the write: read, and written with it. */
+  tail: { readonly offset: number; readonly lengthBytes: number }
+}
+
+/** The rest of the sector in which a write ends at `end`. */
+export function tailBehind(end: number): WritePlan['tail'] {
+  return { offset: end, lengthBytes: (sectorBytes - (end % sectorBytes)) % sectorBytes }
 }
 
 /** Adds a write, joined to the one before when it goes on where that ends. */

@@ -53,8 +53,7 @@ t.test('a file system that cannot punch holes changes nothing', async (t) => {
 })
 
 // A file's length is durable by itself: sectors behind a sync may be on the medium and the length that they brought not.
-const isOpen = { todo: 'the data file should end with a whole sector' }
-t.test('a data file that ends within a sector tears no sector', isOpen, async (t) => {
+t.test('a write behind one that ended within a sector tears no sector', async (t) => {
   const found = await inWorker<'enumerate'>({
     kind: 'enumerate',
     subject: 'lockstep',
@@ -64,5 +63,7 @@ t.test('a data file that ends within a sector tears no sector', isOpen, async (t
     shardCount: 1,
     hasOddEnd: true,
   })
-  t.ok('report' in found, 'broken' in found ? found.broken : 'nothing is found')
+  if ('broken' in found) return void t.fail(found.broken)
+  t.comment(`${found.report.stateCount} crash states`)
+  t.ok(found.report.stateCount > 100)
 })

@@ -9,6 +9,11 @@ t.setTimeout(600_000)
 /** Lives that once found a bug run for ever. */
 const keptSeeds: readonly { readonly seed: number; readonly found: string }[] = [
   { seed: 6, found: 'a write that waited behind the deletion of its store ended in an assertion' },
+  { seed: 100119, found: 'a late short write cut what a sync had kept, on the simulated disk' },
+  {
+    seed: 600212,
+    found: 'the data file ended within a sector, and a crash cut the next write there',
+  },
 ]
 
 /** What must have happened in so many lives, for them to prove anything. */

@@ -1,6 +1,6 @@
-// Writes that lie side by side in the file are one call.
+// Writes that lie side by side in the file are one call, and end with a whole sector.
 import t from 'tap'
-import { addPart, type FileWrite } from '../../src/storage/write-plan.js'
+import { addPart, type FileWrite, tailBehind } from '../../src/storage/write-plan.js'
 
 t.test('a write that goes on where the last one ends is joined to it', async (t) => {
   const writes: FileWrite[] = []
@@ -19,4 +19,11 @@ t.test('a write that goes on where the last one ends is joined to it', async (t)
     { offset: 17, parts: [d], lengthBytes: 1 },
     { offset: 10, parts: [d], lengthBytes: 1 },
   ])
+})
+
+t.test('the tail of a write is the rest of its last sector', async (t) => {
+  t.strictSame(tailBehind(0), { offset: 0, lengthBytes: 0 })
+  t.strictSame(tailBehind(1), { offset: 1, lengthBytes: 511 })
+  t.strictSame(tailBehind(4607), { offset: 4607, lengthBytes: 1 })
+  t.strictSame(tailBehind(4608), { offset: 4608, lengthBytes: 0 })
 })
