@@ -1,5 +1,13 @@
 // The crash enumeration of the real engine, cut into shards: a shard is a list of workloads that depends on nothing but its number.
-import { type CheckOptions, type ChoicePlan, CrashChecker, type Depth } from './crash-check.js'
+import type { OperationRequest } from '../../src/core/operation.js'
+import type { Action } from './client.js'
+import {
+  type CheckOptions,
+  type ChoicePlan,
+  CrashChecker,
+  type Depth,
+  thoroughDepth,
+} from './crash-check.js'
 import { actionsOf, makeBase, sequences, shortAlphabet } from './workloads.js'
 
 export type EnumerationOptions = CheckOptions & {
@@ -46,4 +54,31 @@ export async function enumerate(options: EnumerationOptions): Promise<Enumeratio
   }
   const { pointCount, stateCount, recoveryCount } = checker
   return { workloadCount, pointCount, stateCount, recoveryCount }
+}
+
+/** Operations that fill both journal files several times, so that checkpoints let go of what is overwritten; then crashes around the last one. */
+export async function fillJournal(
+  options: CheckOptions & { readonly journalBytes: number },
+): Promise<EnumerationReport> {
+  const base = await makeBase(options, options.journalBytes)
+  const checker = new CrashChecker(base, options)
+  const plan = { exhaustiveMax: 16, singles: true, randomCount: 4 }
+  for (let count = wrapCountMin; count < wrapCountMin + wrapWorkloads; count++) {
+    const actions = Array.from({ length: count }, (_, i) => snapshotOnAndOff(i))
+    await checker.checkWorkload(actions, plan, thoroughDepth)
+  }
+  const { pointCount, stateCount, recoveryCount } = checker
+  return { workloadCount: wrapWorkloads, pointCount, stateCount, recoveryCount }
+}
+
+/** Each operation is a batch of 4 KiB at least; two journal files of 256 KiB are full after 128. */
+const wrapCountMin = 190
+const wrapWorkloads = 8
+
+function snapshotOnAndOff(index: number): Action {
+  const request: OperationRequest =
+    index % 2 === 0
+      ? { kind: 'snapshot.create', stores: ['vol0'], name: 't' }
+      : { kind: 'snapshot.delete', store: 'vol0@t' }
+  return { kind: 'perform', request }
 }

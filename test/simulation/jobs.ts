@@ -4,7 +4,7 @@
 import { naiveSubject } from '../support/naive-engine.js'
 import { thoroughDepth, usualDepth } from './crash-check.js'
 import { type DamageReport, Damager } from './damage.js'
-import { type EnumerationReport, enumerate, fullPlans } from './enumeration.js'
+import { type EnumerationReport, enumerate, fillJournal, fullPlans } from './enumeration.js'
 import { failureKinds, Sweeper, sweepWorkloads } from './failure-sweep.js'
 import { type FullDiskReport, fillDisk } from './full-disk.js'
 import { checkInit, type InitReport } from './init-crash.js'
@@ -41,6 +41,7 @@ export type Job = Common &
     | { readonly kind: 'full-disk'; readonly count: number }
     | { readonly kind: 'damage' }
     | { readonly kind: 'init' }
+    | { readonly kind: 'wrap' }
   )
 
 export type JobResults = {
@@ -50,6 +51,7 @@ export type JobResults = {
   'full-disk': FullDiskReport
   damage: DamageReport
   init: InitReport
+  wrap: EnumerationReport
 }
 
 /** What a job found: its report, or the law that was broken, in words. */
@@ -103,6 +105,8 @@ function perform(job: Job): Promise<JobResults[Job['kind']]> {
       return makeBase(common, journalBytes).then((base) => new Damager(common).run(base))
     case 'init':
       return checkInit(common)
+    case 'wrap':
+      return fillJournal({ ...common, journalBytes })
   }
 }
 

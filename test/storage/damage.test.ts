@@ -1,4 +1,4 @@
-// Damaged metadata is refused or makes no difference; making a group can be cut off anywhere.
+// Damaged metadata is refused or makes no difference; making a group can be cut off anywhere; journals get full.
 import t from 'tap'
 import { inWorker } from '../simulation/in-worker.js'
 
@@ -25,3 +25,10 @@ t.test(
     t.ok(found.report.stateCount > 50)
   },
 )
+
+t.test('a journal that was filled several times recovers from every crash', async (t) => {
+  const found = await inWorker<'wrap'>({ kind: 'wrap', subject: 'lockstep', seed: 1 })
+  if ('broken' in found) return void t.fail(found.broken)
+  t.comment(`${found.report.stateCount} crash states`)
+  t.ok(found.report.stateCount > 50)
+})
