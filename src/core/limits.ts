@@ -30,6 +30,10 @@ export const limits = {
   pendingMapChangesMax: 256 * KiB,
   /** Map changes of unflushed writes are committed after this long at the latest, so that the space they freed returns. */
   commitIntervalMs: 5000,
+  /** Entries that change no map, after which a commit journals the position by itself: a start after a crash jumps ahead by far more, so that no sequence is used twice. */
+  positionStep: 1024 * KiB,
+  /** By how much sequences jump after an unclean stop of a primary with a peer: more than can be ordered between two journaled positions. */
+  uncleanSequenceJump: 2 ** 32,
   /** A checkpoint that failed (the file system is full) is tried again after so many batches or so long: each try writes until it fails. */
   checkpointRetryBatchCount: 16,
   checkpointRetryMs: 1000,
@@ -37,6 +41,16 @@ export const limits = {
   releasePagesPerTurn: 32,
   /** Writes and zeroings that wait for a range or an operation. Connections have their own limit of 128 requests; this bounds all of them. */
   queuedEntriesMax: 32768,
+  /** Extents of 4 MiB that may be active at once: 16 GiB of writes in flight to the peer, which digests compare in a minute after a crash. Each is a record of 16 bytes. */
+  activeExtentsMax: 4096,
+  /** Extents made inactive together when the active set is full: one commit makes room for this many. */
+  activeExtentsPerEviction: 64,
+  /** A range of more extents than this is one item of the active set: a trim of a whole volume must not fill it. */
+  activeExtentsPerItemMax: 64,
+  /** Operations kept for a peer that is away: a snapshot made and one deleted each minute for three weeks. Above this it needs everything again. */
+  opLogEntriesMax: 65536,
+  /** The same in bytes of JSON: a batch can be long, and each checkpoint writes all of them. */
+  opLogBytesMax: 64 * MiB,
   /** Map entries looked at for one block status request (a few milliseconds); a client asks again for the rest. Enough for a hole of 16 TiB. */
   extentStepsMax: 1024 * KiB,
 } as const

@@ -29,6 +29,8 @@ export type CommitterOptions = {
   readonly mutants: CommitMutants
   /** The newest sequence with every entry up to it applied. */
   readonly appliedSequence: () => number
+  /** A commit writes a batch for the position alone when it is this far ahead of the journal's. On a secondary 1: what it answers as durable must be there after a crash. */
+  readonly positionStep: () => number
   /** Called in the step that takes the records of a batch: `batchNumber` is the last batch with changes up to here. Freezes the state if a checkpoint is
    *  due; the answer is called when it is known whether the batch is durable, which is when the checkpoint may be written, or must not be. */
   readonly onTaken: (batchNumber: number) => ((isDurable: boolean) => void) | undefined
@@ -47,10 +49,13 @@ export class Committer {
   #timer: Timer | undefined
   #failure: LockstepError | undefined
   #durableSequence: number
+  /** The position in the newest batch. */
+  #journaledSequence: number
 
   constructor(options: CommitterOptions & { readonly durableSequence: number }) {
     this.#options = options
     this.#durableSequence = options.durableSequence
+    this.#journaledSequence = options.durableSequence
   }
 
   get failure(): LockstepError | undefined {
@@ -132,11 +137,13 @@ export class Committer {
     const payload = this.records.take()
     const releases = reclaimer.take()
     this.#inBatchBytes = payload.length
-    const endFreeze = this.#options.onTaken(journal.lastNumber + (payload.length > 0 ? 1 : 0))
+    const isFarAhead = sequence - this.#journaledSequence >= this.#options.positionStep()
+    const isAppended = payload.length > 0 || (isFarAhead && journal.payloadBytesMax > 0)
+    const endFreeze = this.#options.onTaken(journal.lastNumber + (isAppended ? 1 : 0))
     if (mutants.releaseEarly) reclaimer.durable(releases)
     try {
       if (dataWrites !== this.#dataSynced && !mutants.skipDataSync) await data.sync()
-      if (payload.length > 0) await journal.append(payload, sequence)
+      if (isAppended) await journal.append(payload, sequence)
     } catch (error) {
       if (!mutants.retryFailedSync) {
         endFreeze?.(false)
@@ -148,7 +155,9 @@ export class Committer {
     }
     assert(sequence >= this.#durableSequence)
     this.#dataSynced = dataWrites
-    this.#durableSequence = sequence
+    if (isAppended) this.#journaledSequence = sequence
+    // Without room for a position that is due, it stays where it is until a checkpoint has made some.
+    if (isAppended || !isFarAhead) this.#durableSequence = sequence
     if (!mutants.releaseEarly) reclaimer.durable(releases)
     endFreeze?.(true)
   }

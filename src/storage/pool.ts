@@ -111,6 +111,7 @@ export class Pool {
         releaseEarly: mutants.has('reuse-before-journal'),
       },
       appliedSequence: this.#appliedSequence,
+      positionStep: () => (state.role === 'secondary' ? 1 : limits.positionStep),
       onTaken: (batchNumber) => this.#checkpointAt(batchNumber),
       onFailure: (error) => this.#onEvent({ kind: 'failure', message: error.message }),
       durableSequence: state.sequence,

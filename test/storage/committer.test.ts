@@ -25,6 +25,7 @@ class Bench {
   readonly taken: number[] = []
   readonly ended: boolean[] = []
   appliedSequence = 0
+  positionStep = Number.POSITIVE_INFINITY
 
   private constructor(journalFile: WatchedFile, journal: Journal, calls: string[]) {
     this.calls = calls
@@ -48,6 +49,7 @@ class Bench {
       log: silentLog,
       mutants: { skipDataSync: false, retryFailedSync: false, releaseEarly: false },
       appliedSequence: () => this.appliedSequence,
+      positionStep: () => this.positionStep,
       onTaken: (batchNumber) => {
         this.taken.push(batchNumber)
         return (isDurable) => this.ended.push(isDurable)
@@ -89,6 +91,21 @@ t.test('data alone needs one sync and no batch', async (t) => {
   t.strictSame(bench.calls, ['data sync'])
   t.equal(bench.committer.durableSequence, 9)
   t.ok(bench.committer.isClean)
+})
+
+t.test('a position that must be there after a crash gets a batch by itself', async (t) => {
+  const bench = await Bench.make()
+  bench.positionStep = 3
+  bench.appliedSequence = 2
+  await bench.committer.commit()
+  t.strictSame(bench.calls, [], 'not far enough ahead')
+  bench.appliedSequence = 3
+  bench.committer.dataWritten()
+  await bench.committer.commit()
+  t.strictSame(bench.calls, ['data sync', 'journal write 0+4096', 'journal sync'])
+  t.equal(bench.committer.durableSequence, 3)
+  await bench.committer.commit()
+  t.equal(bench.calls.length, 3, 'once')
 })
 
 t.test('the data is synced before the batch that names it', async (t) => {
