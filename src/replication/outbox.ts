@@ -1,36 +1,32 @@
 // Entries that the peer has not made durable, in sequence order, as the bytes of their frames. Every entry of the stream passes
 // through here, with a link and without, and leaves at the front, in order, in one of two ways: the peer has it, or the peer lacks it.
-// (Bodies follow.)
 //
 // An entry is *ready* when it may go on the wire (its extents are active, its bytes are there, its record is durable) and *settled* when
 // its change took effect here or failed here. It leaves when it is both and all before it have left: as had when the peer's durable
 // position covers it; as lacked when it was folded, or reserved while nothing is collected. Only collected entries have bytes here.
+import assert from 'node:assert/strict'
+import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Clock } from '../core/clock.js'
 import type { Entry } from '../core/entry.js'
 import type { Sequence } from '../core/units.js'
+import { ByteLog } from './byte-log.js'
+import { bitmapBytesOf, entryPayload, layEntryHead } from './frame-encoder.js'
+import { headBytes } from './frame-head.js'
+import { linkLimits } from './limits.js'
+import { type Outcome, outcomeOf, payloadBytesOf, Slot } from './slot.js'
+import { SlotQueue } from './slot-queue.js'
 
-/** What became of an entry's change on this node, and, of a compare, what the peer found. */
-export type Outcome = {
-  /** The change failed here: whatever is in the range now differs from the peer's. */
-  readonly isFailed: boolean
-  /** Of a compare that was answered: bit n is set when piece n differs. Absent: nobody knows. */
-  readonly differing?: Buffer
-}
+export type { Outcome, Slot }
 
 export interface OutboxEvents {
-  /** The peer has the entry on stable storage. `entry` has no bytes any more (empty `parts`; a compare keeps its digests' count only). */
+  /** The peer has the entry on stable storage. `entry` has no bytes any more: empty `parts`, empty `digests`. */
   had(entry: Entry, outcome: Outcome): void
   /** The peer may lack the entry. */
   lacked(entry: Entry, outcome: Outcome): void
   /** `take` has something again, after it had nothing. */
   sendable(): void
-  /** The bound is exceeded by the entry just reserved. Called once until `fold`, or until there is room again. May call `fold`. */
+  /** The bound is exceeded by the entry being reserved. Called once until there is room again. May call `fold`; `reserve` then answers a slot that is folded. */
   overflow(): void
-}
-
-/** An entry's place in the order. */
-export declare class Slot {
-  readonly sequence: Sequence
 }
 
 /** Bytes of whole frames, in order. They stay as they are until the entries have left as had, or for ever. */
@@ -41,56 +37,299 @@ export type Batch = {
   readonly lastSequence: Sequence
 }
 
-export declare class Outbox {
+export class Outbox {
+  readonly #events: OutboxEvents
+  readonly #clock: Clock
+  readonly #bytesMax: number
+  readonly #slots = new SlotQueue<Slot>()
+  readonly #log = new ByteLog()
+  #last: number
+  #usedBytes = 0
+  #isCollecting = false
+  /** The first sequence that `collect` promised to keep. */
+  #keptFrom = 0
+  /** The next sequence that `take` answers. */
+  #cursor = 0
+  #durable = 0
+  /** The newest sequence that was taken for any connection. */
+  #everSent = 0
+  #isStarved = false
+  #isLeaving = false
+  #wasFull = false
+  #room: Promise<void> | undefined
+  #resolveRoom: () => void = () => {}
+
   constructor(options: {
     readonly events: OutboxEvents
     readonly clock: Clock
     /** The sequence before the first that is reserved. Begins not collecting. */
     readonly lastSequence: Sequence
     readonly bytesMax?: number
-  })
+  }) {
+    this.#events = options.events
+    this.#clock = options.clock
+    this.#last = options.lastSequence
+    this.#bytesMax = options.bytesMax ?? linkLimits.outboxBytesMax
+  }
 
   /** Between `collect` and `fold`: entries are kept for the peer. Otherwise they leave as lacked. */
-  readonly isCollecting: boolean
+  get isCollecting(): boolean {
+    return this.#isCollecting
+  }
+
   /** Entries that have not left. */
-  readonly entryCount: number
+  get entryCount(): number {
+    return this.#slots.length
+  }
+
   /** Bytes kept for the peer, and an overhead for each entry. */
-  readonly usedBytes: number
-  readonly isFull: boolean
+  get usedBytes(): number {
+    return this.#usedBytes
+  }
+
+  get isFull(): boolean {
+    return this.#isCollecting && this.#usedBytes > this.#bytesMax
+  }
+
+  /** The newest sequence that was reserved. */
+  get lastSequence(): Sequence {
+    return this.#last as Sequence
+  }
+
   /** The oldest sequence that is kept for the peer; the next one to be reserved when none is. Undefined while not collecting. */
-  readonly firstSequence: Sequence | undefined
-  /** The newest sequence that was taken for the present connection, or the peer's position from which it began. */
-  readonly sentSequence: Sequence
+  get firstSequence(): Sequence | undefined {
+    if (!this.#isCollecting) return undefined
+    const front = this.#slots.first?.sequence ?? this.#last + 1
+    return Math.max(this.#keptFrom, front) as Sequence
+  }
+
+  /** The newest sequence that was taken for the present connection, or the peer's position from which it began. While not collecting, the newest of all: operations may have been sent again. */
+  get sentSequence(): Sequence {
+    return (this.#isCollecting ? this.#cursor - 1 : this.#last) as Sequence
+  }
+
   /** When the oldest kept entry was reserved, on the clock's monotonic time. */
-  readonly oldestAtMs: number | undefined
+  get oldestAtMs(): number | undefined {
+    const first = this.firstSequence
+    return first === undefined ? undefined : this.#slots.at(first)?.atMs
+  }
 
   /**
    * Takes the place of the next sequence (there are no gaps), in the synchronous step that orders it. Copies the bytes of a write into memory of its
    * own when collecting. A write or compare that comes without bytes gets them by `fill`.
    */
-  reserve(entry: Entry): Slot
+  reserve(entry: Entry): Slot {
+    assert.equal(entry.sequence, this.#last + 1)
+    const slot = new Slot(entry, { atMs: this.#clock.nowMs(), isKept: this.#isCollecting })
+    this.#last = entry.sequence
+    this.#slots.push(slot)
+    if (slot.isKept) this.#keep(slot, entry)
+    this.#usedBytes += slot.usedBytes
+    if (this.isFull && !this.#wasFull) {
+      this.#wasFull = true
+      this.#events.overflow()
+    }
+    return slot
+  }
+
   /** The bytes of a resync write, or the digests of a compare, that were read since. */
-  fill(slot: Slot, parts: readonly Buffer[]): void
+  fill(slot: Slot, parts: readonly Buffer[]): void {
+    assert(!slot.isFilled)
+    assert(!slot.isReady)
+    assert(slot.entry.kind === 'write' || slot.entry.kind === 'compare')
+    slot.isFilled = true
+    if (slot.isKept) this.#lay(slot, slot.entry, parts)
+  }
+
   /** It may go on the wire. Entries that change no bytes of a store (all but write and zero) are settled by this. */
-  ready(slot: Slot): void
+  ready(slot: Slot): void {
+    assert(!slot.isReady)
+    assert(slot.isFilled)
+    slot.isReady = true
+    if (slot.entry.kind !== 'write' && slot.entry.kind !== 'zero') slot.isSettled = true
+    this.#feed(slot)
+    this.#leave()
+  }
+
   /** A write or zeroing took effect here, or failed here after it may have been sent. */
-  settle(slot: Slot, options: { readonly isFailed: boolean }): void
+  settle(slot: Slot, options: { readonly isFailed: boolean }): void {
+    assert(!slot.isSettled)
+    assert(slot.entry.kind === 'write' || slot.entry.kind === 'zero')
+    slot.isSettled = true
+    slot.isFailed = options.isFailed
+    this.#leave()
+  }
+
   /** It was refused before it was ready: a nothing takes its place. */
-  cancel(slot: Slot): void
+  cancel(slot: Slot): void {
+    assert(!slot.isReady)
+    assert(!slot.isSettled)
+    const { sequence } = slot
+    slot.entry = { kind: 'nothing', sequence }
+    if (slot.isKept) {
+      // The room that its bytes would have had stays unused until it has left.
+      this.#lay(slot, slot.entry, [])
+    }
+    slot.isFilled = true
+    slot.isReady = true
+    slot.isSettled = true
+    this.#feed(slot)
+    this.#leave()
+  }
 
   /** Bytes of the next ready entries, at least one entry and else at most `lengthBytesMax`; undefined when the next one is not ready. */
-  take(lengthBytesMax: number): Batch | undefined
+  take(lengthBytesMax: number): Batch | undefined {
+    if (!this.#isCollecting) return undefined
+    const parts: Buffer[] = []
+    let lengthBytes = 0
+    let frameCount = 0
+    let from = 0
+    let end = 0
+    for (let slot = this.#slots.at(this.#cursor); ; slot = this.#slots.at(this.#cursor)) {
+      if (!slot?.isReady) {
+        this.#isStarved = true
+        break
+      }
+      if (frameCount > 0 && lengthBytes + slot.frameBytes > lengthBytesMax) break
+      if (slot.place !== end) {
+        if (end > from) this.#log.view(from, end, parts)
+        from = slot.place
+      }
+      end = slot.place + slot.frameBytes
+      lengthBytes += slot.frameBytes
+      frameCount++
+      this.#cursor++
+    }
+    if (frameCount === 0) return undefined
+    this.#log.view(from, end, parts)
+    this.#everSent = Math.max(this.#everSent, this.#cursor - 1)
+    return { parts, lengthBytes, frameCount, lastSequence: this.sentSequence }
+  }
+
   /** The peer's outcome of a compare. Throws ProtocolError when there is none at this sequence, or its length is another. */
-  compared(sequence: Sequence, lengthBytes: number, differing: Buffer): void
+  compared(sequence: Sequence, lengthBytes: number, differing: Uint8Array): void {
+    if (sequence > this.sentSequence)
+      throw new ProtocolError(`an outcome for ${sequence}, which was not sent`)
+    const slot = this.#slots.at(sequence)
+    // It has left already, when the outbox was folded.
+    if (slot === undefined) return
+    if (slot.entry.kind !== 'compare' || slot.entry.lengthBytes !== lengthBytes)
+      throw new ProtocolError(`an outcome for ${sequence}, which is no such compare`)
+    assert.equal(differing.length, bitmapBytesOf(lengthBytes))
+    slot.differing = differing
+  }
+
   /** Everything up to here is on the peer's stable storage. Throws ProtocolError for what was never sent. */
-  acknowledge(durable: Sequence): void
+  acknowledge(durable: Sequence): void {
+    if (!this.#isCollecting) return
+    if (durable > this.sentSequence)
+      throw new ProtocolError(`the peer has ${durable}, but ${this.sentSequence} was sent last`)
+    this.#durable = Math.max(this.#durable, durable)
+    this.#leave()
+  }
 
   /** From the next reserved entry on, entries are kept. All operations must have left. Answers the first sequence that will be kept. */
-  collect(): Sequence
-  /** A new connection, whose peer has everything up to `durable`: what follows is taken again. Asserts that it is kept. */
-  rewind(durable: Sequence): void
+  collect(): Sequence {
+    assert(!this.#isCollecting)
+    for (const slot of this.#slots) assert(slot.entry.kind !== 'operation')
+    this.#isCollecting = true
+    this.#keptFrom = this.#last + 1
+    this.#cursor = this.#keptFrom
+    this.#durable = this.#last
+    this.#everSent = this.#last
+    this.#isStarved = true
+    return this.#keptFrom as Sequence
+  }
+
+  /** A new connection, whose peer has everything up to `durable`: what follows is taken again. Asserts that it is kept; throws ProtocolError for what was never sent. */
+  rewind(durable: Sequence): void {
+    const first = this.firstSequence
+    assert(first !== undefined)
+    assert(durable >= first - 1)
+    if (durable > this.#everSent)
+      throw new ProtocolError(`the peer has ${durable}, but ${this.#everSent} was sent last`)
+    // The old connection's stream may hold views of what is here.
+    this.#log.seal()
+    this.#cursor = durable + 1
+    this.#isStarved = true
+    this.acknowledge(durable)
+  }
+
   /** Everything leaves as lacked, in order, at once as far as it is ready and settled; what follows too, until `collect`. */
-  fold(): void
+  fold(): void {
+    this.#isCollecting = false
+    for (const slot of this.#slots) {
+      slot.isKept = false
+      slot.usedBytes = linkLimits.entryOverheadBytes
+    }
+    this.#usedBytes = this.#slots.length * linkLimits.entryOverheadBytes
+    this.#log.forget()
+    this.#leave()
+    this.#makeRoom()
+  }
+
   /** Resolves when it is not full any more, or folded; undefined when that is so now. */
-  whenRoom(): Promise<void> | undefined
+  whenRoom(): Promise<void> | undefined {
+    if (!this.isFull) return undefined
+    this.#room ??= new Promise((resolve) => {
+      this.#resolveRoom = resolve
+    })
+    return this.#room
+  }
+
+  /** Room in the log, and the bytes if they are there. */
+  #keep(slot: Slot, entry: Entry): void {
+    const payload = entryPayload(entry)
+    const frameBytes = headBytes + payloadBytesOf(entry, payload)
+    slot.place = this.#log.append(frameBytes)
+    slot.end = slot.place + frameBytes
+    slot.frameBytes = frameBytes
+    slot.usedBytes += frameBytes
+    if (slot.isFilled) this.#lay(slot, entry, payload)
+  }
+
+  #lay(slot: Slot, entry: Entry, payload: readonly Buffer[]): void {
+    const head = layEntryHead(entry, payload)
+    this.#log.write(slot.place, head)
+    let end = slot.place + headBytes
+    for (const part of payload) {
+      this.#log.write(end, part)
+      end += part.length
+    }
+    if (entry.kind === 'nothing') slot.frameBytes = headBytes
+    assert.equal(end, slot.place + slot.frameBytes)
+  }
+
+  /** Tells the sender when what it waits for is ready. */
+  #feed(slot: Slot): void {
+    if (!this.#isStarved || !slot.isKept || slot.sequence !== this.#cursor) return
+    this.#isStarved = false
+    this.#events.sendable()
+  }
+
+  #leave(): void {
+    // What an event does in here is seen by the loop that is under way.
+    if (this.#isLeaving) return
+    this.#isLeaving = true
+    for (let slot = this.#slots.first; slot !== undefined; slot = this.#slots.first) {
+      if (!slot.isReady || !slot.isSettled) break
+      if (slot.isKept && slot.sequence > this.#durable) break
+      this.#slots.shift()
+      this.#usedBytes -= slot.usedBytes
+      if (slot.isKept) {
+        this.#log.release(slot.end)
+        this.#events.had(slot.entry, outcomeOf(slot))
+      } else this.#events.lacked(slot.entry, outcomeOf(slot))
+    }
+    this.#isLeaving = false
+    if (!this.isFull) this.#makeRoom()
+  }
+
+  #makeRoom(): void {
+    this.#wasFull = this.isFull
+    const resolve = this.#resolveRoom
+    this.#room = undefined
+    this.#resolveRoom = () => {}
+    resolve()
+  }
 }

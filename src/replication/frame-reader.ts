@@ -1,0 +1,141 @@
+// From bytes in pieces of any size to frames, one at a time. Payload of writes stays in the pieces it came in; its checksum is taken as
+// it comes. Nothing is allocated from a length before the head's checksum and the table's bound were right.
+//
+// After an error the reader is of no more use: where the next frame begins is not known.
+import assert from 'node:assert/strict'
+import { crc32 } from 'node:zlib'
+import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
+import { decodeFrame } from './frame-decoder.js'
+import { type FrameHead, headBytes, readHead, type Side } from './frame-head.js'
+import type { Frame } from './frames.js'
+import { linkLimits } from './limits.js'
+
+const nothing = Buffer.alloc(0)
+
+export class FrameReader {
+  readonly #sender: Side
+  readonly #skipsCrc: boolean
+  #piece: Buffer = nothing
+  #at = 0
+  readonly #pieces: Buffer[] = []
+  #bufferedBytes = 0
+  readonly #headBuffer = Buffer.alloc(headBytes)
+  #headFilled = 0
+  #head: FrameHead | undefined
+  #parts: Buffer[] = []
+  #leftBytes = 0
+  #crc = 0
+  /** Where the rest of a payload goes that comes in too many pieces. */
+  #gathered: Buffer | undefined
+  #gatheredBytes = 0
+  #isBroken = false
+
+  /** `sender` is the side that the bytes come from. */
+  constructor(sender: Side, options: { readonly skipsCrc?: boolean } = {}) {
+    this.#sender = sender
+    this.#skipsCrc = options.skipsCrc ?? false
+  }
+
+  /** Bytes that were pushed and are in no frame yet. */
+  get bufferedBytes(): number {
+    return this.#bufferedBytes
+  }
+
+  /** Whether the bytes end within a frame. */
+  get isInsideFrame(): boolean {
+    return this.#headFilled > 0 || this.#head !== undefined || this.#bufferedBytes > 0
+  }
+
+  /** Keeps `piece`. */
+  push(piece: Buffer): void {
+    if (piece.length === 0) return
+    this.#pieces.push(piece)
+    this.#bufferedBytes += piece.length
+  }
+
+  /** The next frame that is all there. Throws ProtocolError. */
+  next(): Frame | undefined {
+    assert(!this.#isBroken)
+    try {
+      return this.#next()
+    } catch (error) {
+      this.#isBroken = true
+      throw error
+    }
+  }
+
+  #next(): Frame | undefined {
+    const head = this.#head ?? this.#takeHead()
+    if (head === undefined) return undefined
+    this.#head = head
+    if (!this.#takePayload()) return undefined
+    if (this.#crc !== head.payloadCrc && !this.#skipsCrc)
+      throw new ProtocolError('the checksum of a payload is wrong')
+    const parts = this.#parts
+    this.#parts = []
+    this.#head = undefined
+    this.#gathered = undefined
+    return decodeFrame(head, parts)
+  }
+
+  #takeHead(): FrameHead | undefined {
+    while (this.#headFilled < headBytes) {
+      if (this.#at === this.#piece.length && !this.#nextPiece()) return undefined
+      const end = this.#at + headBytes - this.#headFilled
+      const taken = this.#piece.copy(this.#headBuffer, this.#headFilled, this.#at, end)
+      this.#headFilled += taken
+      this.#use(taken)
+    }
+    const { head } = readHead(this.#headBuffer, this.#sender)
+    this.#headFilled = 0
+    this.#leftBytes = head.payloadBytes
+    this.#crc = 0
+    return head
+  }
+
+  /** Takes what is there of the payload; true when it is whole. */
+  #takePayload(): boolean {
+    while (this.#leftBytes > 0) {
+      if (this.#at === this.#piece.length && !this.#nextPiece()) return false
+      const view = this.#piece.subarray(this.#at, this.#at + this.#leftBytes)
+      this.#crc = crc32(view, this.#crc)
+      this.#keep(view)
+      this.#leftBytes -= view.length
+      this.#use(view.length)
+    }
+    return true
+  }
+
+  #keep(view: Buffer): void {
+    const parts = this.#parts
+    const isSmall = view.length < linkLimits.smallPartBytes && view.length < this.#leftBytes
+    const isMany =
+      parts.length >= linkLimits.payloadPartCountMax ||
+      (isSmall && parts.length >= linkLimits.smallPartCountMax)
+    if (this.#gathered === undefined && isMany) {
+      this.#gathered = Buffer.allocUnsafeSlow(this.#leftBytes)
+      this.#gatheredBytes = 0
+      parts.push(this.#gathered)
+    }
+    if (this.#gathered === undefined) parts.push(view)
+    else this.#gatheredBytes += view.copy(this.#gathered, this.#gatheredBytes)
+  }
+
+  #use(lengthBytes: number): void {
+    this.#at += lengthBytes
+    this.#bufferedBytes -= lengthBytes
+    // A piece that was used up is not kept alive.
+    if (this.#at === this.#piece.length) {
+      this.#piece = nothing
+      this.#at = 0
+    }
+  }
+
+  #nextPiece(): boolean {
+    const next = this.#pieces.shift()
+    if (next === undefined) return false
+    this.#piece = next
+    this.#at = 0
+    return true
+  }
+}
