@@ -49,7 +49,7 @@ export const naiveSubject: Subject = {
   open: (options) => NaiveEngine.open(options.disk, options.mutants ?? noMutants),
 }
 
-class NaiveEngine implements SubjectEngine {
+export class NaiveEngine implements SubjectEngine {
   readonly #mutants: ReadonlySet<string>
   readonly #bytes = new Map<number, Buffer>()
   #catalog = new Catalog()
@@ -59,6 +59,8 @@ class NaiveEngine implements SubjectEngine {
   #sequence = 0
   #isFailed = false
   #last: Promise<unknown> = Promise.resolve()
+  /** Told of each change and flush at its place in the order, when it is done here; what it answers is awaited before the request is. */
+  forward: ((record: Buffer | 'flush', fua: boolean) => Promise<void> | undefined) | undefined
 
   private constructor(file: DiskFile, mutants: ReadonlySet<string>) {
     this.#file = file
@@ -101,25 +103,60 @@ class NaiveEngine implements SubjectEngine {
   }
 
   write(id: number, offset: number, data: Buffer, options: { isZero: boolean; fua: boolean }) {
-    return this.#inOrder(async () => {
+    return this.#forwarded(async () => {
       const bytes = this.bytesOf(id)
       if (!bytes) throw new RequestError('EIO', 'the store was deleted')
       if (offset + data.length > bytes.length) throw new RequestError('EIO', 'behind the end')
       const { isZero } = options
       const record = { kind: 'write', id, offset, lengthBytes: data.length, isZero } as const
-      await this.#append(encode(record, isZero ? Buffer.alloc(0) : data))
+      const encoded = encode(record, isZero ? Buffer.alloc(0) : data)
+      await this.#append(encoded)
       data.copy(bytes, offset)
       if (options.fua) await this.#sync()
+      return this.#send(encoded, options.fua)
     })
   }
 
   flush(): Promise<void> {
-    return this.#inOrder(() => this.#sync())
+    return this.#forwarded(async () => {
+      await this.#sync()
+      return this.#send('flush', true)
+    })
+  }
+
+  /** Runs `work` between two entries. */
+  between<T>(work: () => T): Promise<T> {
+    return this.#inOrder(async () => work())
+  }
+
+  /** All that this engine holds, for `adopt`. */
+  image(): Buffer {
+    return this.#stateRecord()
+  }
+
+  /** Holds what `image` says, in one piece, durably. */
+  adopt(disk: Disk, image: Buffer, mutants: ReadonlySet<string>): Promise<void> {
+    return this.#inOrder(async () => {
+      this.#file = await writeLog(disk, image, mutants)
+      this.#end = image.length
+      this.#bytes.clear()
+      for (const { record, data } of decodeAll(image, false)) this.#replay(record, data)
+    })
+  }
+
+  /** Performs what another engine's `forward` was told. */
+  follow(encoded: Buffer, fua: boolean): Promise<void> {
+    return this.#inOrder(async () => {
+      await this.#append(encoded)
+      for (const { record, data } of decodeAll(encoded, true)) this.#replay(record, data)
+      if (fua) await this.#sync()
+    })
   }
 
   perform(request: OperationRequest): Promise<OperationResult> {
     const early = this.#mutants.has('snapshot-misses-inflight') ? this.#copyOfBytes() : undefined
-    return this.#inOrder(async () => {
+    const position = { generation: '0' as Generation, sequence: this.#sequence as Sequence }
+    return this.#forwarded(async () => {
       if (this.#isFailed) throw new LockstepError('FAILED_STOP', 'a sync has failed', 'restart')
       const firstId = this.#nextId
       const before = this.#catalog.clone()
@@ -130,17 +167,17 @@ class NaiveEngine implements SubjectEngine {
         throw error
       }
       this.#catalog = before
+      const encoded = encode({ kind: 'operation', firstId, request })
       try {
-        await this.#append(encode({ kind: 'operation', firstId, request }))
+        await this.#append(encoded)
         await this.#sync()
       } catch (error) {
         const code = errnoNameOf(error) === 'ENOSPC' ? 'NO_SPACE' : 'IO_ERROR'
         throw new LockstepError(code, String(error), 'restart')
       }
       this.#apply(request, firstId, early)
-      const position = { generation: '0' as Generation, sequence: this.#sequence as Sequence }
-      return { position, stores: [] }
-    })
+      return this.#send(encoded, true)
+    }).then(() => ({ position, stores: [] }))
   }
 
   status(): GroupStatus {
@@ -176,6 +213,18 @@ class NaiveEngine implements SubjectEngine {
 
   checkInvariants(): void {
     for (const store of this.#catalog.stores.values()) assert(this.bytesOf(store.id))
+  }
+
+  #send(record: Buffer | 'flush', fua: boolean): { readonly sent: Promise<void> | undefined } {
+    return { sent: this.forward?.(record, fua) }
+  }
+
+  /** In the order of the calls, but what was forwarded is awaited outside of it. */
+  async #forwarded(
+    work: () => Promise<{ readonly sent: Promise<void> | undefined }>,
+  ): Promise<void> {
+    const { sent } = await this.#inOrder(work)
+    await sent
   }
 
   /** One entry after the other, in the order of the calls. */

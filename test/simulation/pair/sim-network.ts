@@ -155,6 +155,12 @@ export class SimConnection {
     for (const pipe of this.pipes) pipe.stall(this.#scheduler.nowMs + forMs)
   }
 
+  /** No more planned cuts and wrong bits. */
+  calm(): void {
+    this.#planned = undefined
+    for (const pipe of this.pipes) pipe.flip(Number.POSITIVE_INFINITY)
+  }
+
   /** A process of this life was killed: its kernel sends what it has, then closes. */
   killed(life: Life): void {
     const index = this.#lives.indexOf(life)

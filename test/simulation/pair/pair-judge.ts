@@ -1,0 +1,125 @@
+// The laws of two nodes, asked of what their media hold at one moment, and of the two when they say that they are equal.
+import assert from 'node:assert/strict'
+import { LawBroken } from '../laws.js'
+import type { StoreImage } from '../oracle.js'
+import type { SeededRandom } from '../random.js'
+import { checkDifference } from './difference.js'
+import type { PairNode } from './pair-node.js'
+import type { Inspection, PairSubject } from './pair-subject.js'
+import type { Timeline } from './timeline.js'
+
+/** Two nodes that share alike use the same space: so much of it, and so many chunks more. */
+const usedShareMax = 0.05
+const usedChunksMax = 2
+
+export class PairJudge {
+  readonly #subject: PairSubject
+  readonly #timeline: Timeline
+  readonly #random: SeededRandom
+  readonly #count: (what: string) => void
+  /** The second node has once been a copy: from then on law 5 protects it. */
+  #hasBeenWhole = false
+
+  constructor(options: {
+    readonly subject: PairSubject
+    readonly timeline: Timeline
+    readonly random: SeededRandom
+    readonly count: (what: string) => void
+  }) {
+    this.#subject = options.subject
+    this.#timeline = options.timeline
+    this.#random = options.random
+    this.#count = options.count
+  }
+
+  /** Laws 2, 4, 5 and 7 of what is on the media if both nodes stopped now. */
+  async checkMedia(a: PairNode, b: PairNode): Promise<void> {
+    const media = [a.mediumNow(this.#random), b.mediumNow(this.#random)] as const
+    const primary = await this.#subject.inspect(media[0])
+    const secondary = await this.#subject.inspect(media[1])
+    this.#checkSecondary(secondary)
+    if (!this.#subject.tracksDifferences) return
+    this.#count(`media ${checkDifference(primary, secondary)}`)
+  }
+
+  async checkSecondary(b: PairNode): Promise<void> {
+    this.#checkSecondary(await this.#subject.inspect(b.mediumNow(this.#random)))
+  }
+
+  #checkSecondary(found: Inspection): void {
+    if (found.isWhole) {
+      this.#hasBeenWhole = true
+      this.#count('second medium whole')
+      const problem = this.#timeline.judge(found.stores)
+      if (problem !== undefined)
+        throw new LawBroken(`law 4: the second node holds no legal image:\n${problem}`)
+      return
+    }
+    if (!this.#hasBeenWhole) return
+    this.#count('second medium in a resync')
+    if (!found.beforeResync) throw new LawBroken('law 5: not whole, and nothing from before')
+    const problem = this.#timeline.judge(found.beforeResync)
+    if (problem !== undefined)
+      throw new LawBroken(`law 5: what was kept from before the resync is wrong:\n${problem}`)
+  }
+
+  /** Both live, both at one position: equal in everything. */
+  async checkEqual(a: PairNode, b: PairNode): Promise<readonly StoreImage[]> {
+    assert(a.running)
+    assert(b.running)
+    const images = await a.running.readStores()
+    sameImages(images, await b.running.readStores())
+    assert(a.engine)
+    assert(b.engine)
+    b.engine.checkInvariants()
+    const facts = [a.engine, b.engine].map((engine) =>
+      engine
+        .status()
+        .stores.map(({ name, sizeBytes, snapshotOf, position }) => ({
+          name,
+          sizeBytes,
+          snapshotOf,
+          position,
+        }))
+        .sort((one, other) => (one.name < other.name ? -1 : 1)),
+    )
+    assert.deepEqual(facts[1], facts[0], 'names, sizes and positions on both nodes')
+    return images
+  }
+
+  checkSpace(a: PairNode, b: PairNode): void {
+    const [first, second] = [a, b].map(({ engine }) => {
+      assert(engine)
+      return engine.status()
+    })
+    assert(first)
+    assert(second)
+    const [used, copied] = [first.pool.usedBytes, second.pool.usedBytes]
+    const limit = usedShareMax * used + usedChunksMax * first.chunkBytes
+    if (Math.abs(used - copied) > limit)
+      throw new LawBroken(`space: ${used} bytes on the first node, ${copied} on the second`)
+  }
+
+  /** Both were closed in order, in sync. */
+  async checkClosed(a: PairNode, b: PairNode): Promise<void> {
+    const primary = await this.#subject.inspect(a.mediumNow(this.#random))
+    const secondary = await this.#subject.inspect(b.mediumNow(this.#random))
+    if (!secondary.isWhole) throw new LawBroken('in sync, closed, and not whole')
+    sameImages(primary.stores, secondary.stores)
+    if (!this.#subject.tracksDifferences) return
+    const difference = checkDifference(primary, secondary)
+    if (difference !== 'equal')
+      throw new LawBroken(`in sync and closed, the media are ${difference}`)
+  }
+}
+
+function sameImages(first: readonly StoreImage[], second: readonly StoreImage[]): void {
+  const names = (images: readonly StoreImage[]) => images.map(({ name }) => name).sort()
+  assert.deepEqual(names(second), names(first), 'stores of both nodes')
+  for (const { name, bytes } of first) {
+    const other = second.find((image) => image.name === name)
+    if (other?.bytes.equals(bytes)) continue
+    const at = other ? bytes.findIndex((byte, index) => byte !== other.bytes[index]) : 0
+    throw new LawBroken(`both nodes in sync, and ${name} differs at ${at}`)
+  }
+}

@@ -1,0 +1,55 @@
+// What one schedule of two nodes is made of: sizes, how disks and network behave, how replication is set; all from its seed.
+import type { Mode, ReplicationOptions } from '../../../src/engine/api.js'
+import type { SeededRandom } from '../random.js'
+import type { NodeOptions } from '../sim-node.js'
+import type { PipeShape } from './sim-pipe.js'
+
+type DiskShape = NonNullable<NodeOptions['disk']>
+
+export type PairShape = {
+  readonly chunkBytes: number
+  readonly chunkCountMax: number
+  readonly inFlightMax: number
+  readonly mode: Mode
+  /** Chance of a fault at each action. */
+  readonly faultShare: number
+  /** Chance, at each action, that a node that is down starts. */
+  readonly restartShare: number
+  readonly disks: readonly [DiskShape, DiskShape]
+  readonly network: PipeShape
+  readonly replication: Omit<ReplicationOptions, 'connect' | 'peerUri' | 'mode'>
+}
+
+/** From a close one to a far one. None carries less than some 100 KiB a second: a resync must end within a run. */
+const networks: readonly PipeShape[] = [
+  { capacityBytes: 65536, pieceBytesMax: 65536, delayShare: 0, delayMsMax: 0 },
+  { capacityBytes: 600, pieceBytesMax: 100, delayShare: 0.01, delayMsMax: 2 },
+  { capacityBytes: 8192, pieceBytesMax: 2000, delayShare: 0.1, delayMsMax: 40 },
+  { capacityBytes: 8192, pieceBytesMax: 4000, delayShare: 0.5, delayMsMax: 20 },
+  { capacityBytes: 65536, pieceBytesMax: 65536, delayShare: 0.5, delayMsMax: 400 },
+]
+
+export function shapeOf(random: SeededRandom): PairShape {
+  return {
+    chunkBytes: random.pick([4096, 4096, 8192, 16384]),
+    chunkCountMax: random.pick([4, 8, 8, 20]),
+    inFlightMax: random.pick([1, 3, 8, 16]),
+    mode: random.pick(['sync', 'sync', 'semi-sync', 'async'] as const),
+    faultShare: random.pick([0.02, 0.05, 0.1]),
+    restartShare: random.pick([0.03, 0.1, 0.3]),
+    disks: [diskShape(random), diskShape(random)],
+    network: random.pick(networks),
+    replication: {
+      outboxBytesMax: random.pick([16384, 65536, 2 ** 20, 2 ** 28]),
+      congestion: random.chance(0.8) ? 'fold' : 'stall',
+    },
+  }
+}
+
+function diskShape(random: SeededRandom): DiskShape {
+  return {
+    completion: 'scheduled',
+    canPunch: random.chance(0.7),
+    now: random.pick(['always', 'never', 'random', 'random'] as const),
+  }
+}

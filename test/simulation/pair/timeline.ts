@@ -1,0 +1,253 @@
+// What the second node may hold: everything that was asked of the primary, in its order, since the two were last known to be equal.
+//
+// Law 4 as a check: there is a point between two barriers (flushes and operations) such that everything before it is there, any subset of the sectors
+// written behind it and before the next barrier, and nothing else. What was promised to be on both nodes lies before that point, or in the subset.
+//
+// A crash of the primary begins a new era: what it lost may still be on the second node, until a resync brings that into the new era.
+import assert from 'node:assert/strict'
+import { Catalog } from '../model-catalog.js'
+import {
+  type FlushMark,
+  type OperationEntry,
+  Oracle,
+  type StoreImage,
+  type WriteEntry,
+} from '../oracle.js'
+import {
+  type ColumnEvent,
+  columnStates,
+  describeColumn,
+  isMatch,
+  type StoreContent,
+} from '../oracle-column.js'
+import { sectorBytes } from '../sim-file.js'
+
+type Item = WriteEntry | OperationEntry | { readonly kind: 'flush' }
+
+type Era = { readonly base: readonly StoreContent[]; readonly items: Item[] }
+
+/** Ids of an operation's new stores: as the oracle gives them. */
+const idsPerEntry = 512
+
+export class Timeline {
+  readonly #chunkBytes: number
+  #eras: Era[] = []
+  readonly #promised = new Set<WriteEntry>()
+
+  constructor(chunkBytes: number) {
+    this.#chunkBytes = chunkBytes
+    this.#eras = [{ base: [], items: [] }]
+  }
+
+  get itemCount(): number {
+    return this.#eras.reduce((sum, era) => sum + era.items.length, 0)
+  }
+
+  add(item: Item): void {
+    this.#eras.at(-1)?.items.push(item)
+  }
+
+  /** Must be on the second node's medium from now on, whatever happens to the primary. */
+  promise(write: WriteEntry): void {
+    this.#promised.add(write)
+  }
+
+  /** The primary goes on from these contents. */
+  beginEra(images: readonly StoreImage[], catalog: Catalog): void {
+    this.#eras.push({ base: contentsOf(images, catalog), items: [] })
+  }
+
+  /** Both nodes have these contents durably: what was before does not matter any more. */
+  restart(images: readonly StoreImage[], catalog: Catalog): void {
+    this.#eras = [{ base: contentsOf(images, catalog), items: [] }]
+    this.#promised.clear()
+  }
+
+  /** Undefined when the images are legal, or why no point of the history explains them. */
+  judge(images: readonly StoreImage[]): string | undefined {
+    const problems: string[] = []
+    for (let index = this.#eras.length - 1; index >= 0; index--) {
+      const era = this.#eras[index]
+      assert(era)
+      const epochs = epochsOf(era.items)
+      for (let epoch = epochs.length - 1; epoch >= 0; epoch--) {
+        const problem = this.#judgeEpoch(images, era, epochs, epoch)
+        if (problem === undefined) return undefined
+        problems.push(`era ${index}, barrier ${epoch}: ${problem}`)
+        // Nothing that was promised may lie behind the point.
+        if (epochs[epoch]?.some((item) => this.#isPromised(item))) return shortened(problems)
+      }
+    }
+    return shortened(problems)
+  }
+
+  /** The history in words: for messages. */
+  describe(): string {
+    const lines: string[] = []
+    for (const [index, era] of this.#eras.entries()) {
+      lines.push(`  era ${index}, from ${era.base.map(({ store }) => store.id).join()}`)
+      for (const item of era.items) lines.push(`    ${this.#describeItem(item)}`)
+    }
+    return lines.slice(-120).join('\n')
+  }
+
+  #describeItem(item: Item): string {
+    if (item.kind === 'flush') return 'flush'
+    if (item.kind === 'operation') {
+      return `${item.index} ${JSON.stringify(item.request)} ${item.state}`
+    }
+    const promised = this.#isPromised(item) ? ', promised' : ''
+    const what = item.data ? 'write' : 'zero'
+    return `${item.index} ${what} store ${item.storeId} ${item.offset}..${item.end} ${item.state}${promised}`
+  }
+
+  #isPromised(item: Item): boolean {
+    return item.kind === 'write' && this.#promised.has(item)
+  }
+
+  #judgeEpoch(
+    images: readonly StoreImage[],
+    era: Era,
+    epochs: readonly (readonly Item[])[],
+    last: number,
+  ): string | undefined {
+    const catalog = new Catalog(
+      era.base.map(({ store }) => store),
+      this.#chunkBytes,
+    )
+    const events: ColumnEvent[] = []
+    for (let epoch = 0; epoch <= last; epoch++) {
+      for (const item of epochs[epoch] ?? []) {
+        if (item.kind === 'flush') continue
+        if (item.kind === 'operation') {
+          const effects = catalog.perform(item.request, item.index * idsPerEntry)
+          for (const effect of effects) events.push({ kind: 'effect', effect })
+          continue
+        }
+        const isCertain = item.state !== 'failed' && (epoch < last || this.#isPromised(item))
+        events.push({ kind: 'write', entry: item, isCertain })
+      }
+    }
+    return matchAll(era.base, events, images, catalog)
+  }
+}
+
+/** An oracle that also writes the timeline, and knows which answers promised that the second node has what they cover. */
+export class RecordingOracle extends Oracle {
+  readonly #timeline: Timeline
+  readonly #tokens = new WeakMap<WriteEntry | FlushMark, number>()
+  #operationsUnderWay = 0
+  /** A number while an answer promises both media, the same one as long as nothing has come between; else undefined. */
+  promiseToken: () => number | undefined = () => undefined
+
+  constructor(chunkBytes: number, timeline: Timeline) {
+    super(chunkBytes)
+    this.#timeline = timeline
+  }
+
+  override write(options: Parameters<Oracle['write']>[0]): WriteEntry {
+    const entry = super.write(options)
+    this.#timeline.add(entry)
+    if (entry.fua) this.#remember(entry)
+    return entry
+  }
+
+  override settleWrite(entry: WriteEntry, state: Parameters<Oracle['settleWrite']>[1]): void {
+    super.settleWrite(entry, state)
+    if (entry.isDurable && this.#holds(entry)) this.#timeline.promise(entry)
+  }
+
+  override flush(storeId: number): FlushMark {
+    const mark = super.flush(storeId)
+    // Behind an operation that waits, writes wait too, and a flush goes before all of them: it is a barrier between nothing and nothing.
+    if (this.#operationsUnderWay === 0) this.#timeline.add({ kind: 'flush' })
+    this.#remember(mark)
+    return mark
+  }
+
+  override acknowledgeFlush(mark: FlushMark): void {
+    super.acknowledgeFlush(mark)
+    if (this.#holds(mark)) for (const write of mark.writes) this.#timeline.promise(write)
+  }
+
+  override operation(request: OperationEntry['request']): OperationEntry {
+    const entry = super.operation(request)
+    this.#operationsUnderWay++
+    if (entry.expected === 'performed') this.#timeline.add(entry)
+    return entry
+  }
+
+  override settleOperation(...settled: Parameters<Oracle['settleOperation']>): void {
+    this.#operationsUnderWay--
+    super.settleOperation(...settled)
+  }
+
+  /** The primary is gone, and what it had under way with it. */
+  primaryEnded(): void {
+    this.#operationsUnderWay = 0
+  }
+
+  #remember(key: WriteEntry | FlushMark): void {
+    const token = this.promiseToken()
+    if (token !== undefined) this.#tokens.set(key, token)
+  }
+
+  #holds(key: WriteEntry | FlushMark): boolean {
+    const token = this.#tokens.get(key)
+    return token !== undefined && token === this.promiseToken()
+  }
+}
+
+/** The runs between barriers. An operation opens the run behind it; refused changes are none. */
+function epochsOf(items: readonly Item[]): readonly (readonly Item[])[] {
+  const epochs: Item[][] = [[]]
+  for (const item of items) {
+    if (item.kind !== 'flush' && item.state === 'refused') continue
+    if (item.kind !== 'write') epochs.push([])
+    epochs.at(-1)?.push(item)
+  }
+  return epochs
+}
+
+function contentsOf(images: readonly StoreImage[], catalog: Catalog): readonly StoreContent[] {
+  return [...catalog.stores.values()].map((store) => {
+    const image = images.find(({ name }) => name === catalog.fullName(store))
+    assert(image)
+    return { store, bytes: Buffer.from(image.bytes) }
+  })
+}
+
+function matchAll(
+  base: readonly StoreContent[],
+  events: readonly ColumnEvent[],
+  images: readonly StoreImage[],
+  catalog: Catalog,
+): string | undefined {
+  const names = images.map(({ name }) => name).sort()
+  if (names.join() !== catalog.names().join()) {
+    return `stores are ${names.join()}, not ${catalog.names().join()}`
+  }
+  const found: StoreContent[] = []
+  let sizeMax = 0
+  for (const { name, bytes } of images) {
+    const store = catalog.find(name)
+    assert(store)
+    if (bytes.length !== store.sizeBytes) {
+      return `${name} has ${bytes.length} bytes, not ${store.sizeBytes}`
+    }
+    found.push({ store, bytes })
+    sizeMax = Math.max(sizeMax, bytes.length)
+  }
+  for (let offset = 0; offset < sizeMax; offset += sectorBytes) {
+    const states = columnStates(base, events, offset)
+    if (!states.some((state) => isMatch(state, found, offset))) {
+      return describeColumn(states, found, offset)
+    }
+  }
+  return undefined
+}
+
+/** The points nearest to the present, which are the likely ones. */
+function shortened(problems: readonly string[]): string {
+  return [...problems.slice(0, 6), `(${problems.length} points tried)`].join('\n')
+}
