@@ -1,10 +1,10 @@
 // The daemon: opens the data directory, the engine, the listeners and the control socket, in this order, and closes them in the reverse.
 // It is ready when all of them are; when one cannot be opened, those before it are closed and the reason is one sentence.
 import { AssertionError } from 'node:assert'
-import { chmod, stat } from 'node:fs/promises'
+import { chmod, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Limits, NbdServer } from '../../nbd/index.js'
-import type { Daemon, SettingReport } from '../control/api.js'
+import type { Daemon, FileSystemSpace, SettingReport } from '../control/api.js'
 import { ControlServer } from '../control/server.js'
 import { ExitCode, errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
@@ -169,6 +169,16 @@ class RunningDaemon implements Daemon {
 
   settings(): readonly SettingReport[] {
     return this.#reports
+  }
+
+  /** Of the sparse data file and of what checkpoints need. A system that does not tell is no reason for `status` to fail. */
+  async fileSystem(): Promise<FileSystemSpace | undefined> {
+    try {
+      const { blocks, bavail, bsize } = await statfs(this.#disk.directory)
+      return { sizeBytes: blocks * bsize, freeBytes: bavail * bsize }
+    } catch {
+      return undefined
+    }
   }
 
   doctor() {

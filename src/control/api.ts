@@ -22,7 +22,11 @@ export type DaemonStatus = GroupStatus & {
   readonly listeners: readonly string[]
   readonly version: string
   readonly pid: number
+  /** Where the data directory is; absent when the system does not tell. */
+  readonly fileSystem?: FileSystemSpace
 }
+
+export type FileSystemSpace = { readonly sizeBytes: number; readonly freeBytes: number }
 
 /** What the methods work on. */
 export interface Daemon {
@@ -30,5 +34,6 @@ export interface Daemon {
   readonly version: string
   listeners(): readonly string[]
   settings(): readonly SettingReport[]
+  fileSystem(): Promise<FileSystemSpace | undefined>
   doctor(): Promise<readonly DoctorCheck[]>
 }

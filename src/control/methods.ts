@@ -229,9 +229,15 @@ function asObject(params: unknown): Record<string, unknown> {
   throw new FieldError('', 'an object', params)
 }
 
-function daemonStatus(daemon: Daemon): DaemonStatus {
-  const { version } = daemon
-  return { ...daemon.engine.status(), listeners: daemon.listeners(), version, pid: process.pid }
+async function daemonStatus(daemon: Daemon): Promise<DaemonStatus> {
+  const fileSystem = await daemon.fileSystem()
+  return {
+    ...daemon.engine.status(),
+    listeners: daemon.listeners(),
+    version: daemon.version,
+    pid: process.pid,
+    ...(fileSystem === undefined ? {} : { fileSystem }),
+  }
 }
 
 function events(params: { follow?: boolean }, call: Call): { events: readonly EngineEvent[] } {

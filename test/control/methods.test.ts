@@ -121,4 +121,5 @@ t.test('status tells the listeners with their real ports', async (t) => {
   const { result } = await client.ask('status')
   t.match(result, { node: 'double', listeners: ['nbd://127.0.0.1:1'], pid: process.pid })
   t.match(result, { stores: [{ name: 'vol0', sizeBytes: 512 }], pool: { usedBytes: 131072 } })
+  t.match(result, { fileSystem: { sizeBytes: 2 ** 40, freeBytes: 2 ** 39 } })
 })

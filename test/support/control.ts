@@ -31,6 +31,7 @@ export async function startControl(
     engine,
     version: '0.0.0',
     listeners: () => ['nbd://127.0.0.1:1'],
+    fileSystem: async () => ({ sizeBytes: 2 ** 40, freeBytes: 2 ** 39 }),
     settings: () => [{ key: 'log-level', value: 'info', origin: 'default' }],
     doctor: async () => [{ name: 'double', result: 'ok', message: 'all is well' }],
   }

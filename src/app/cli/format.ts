@@ -1,10 +1,12 @@
 // Answers of the daemon as text for people: tables, the status, the picture of differences. Pure: values in, text out.
 import type { DaemonStatus, DoctorCheck, SettingReport } from '../../control/api.js'
-import { formatBytes } from '../../core/units.js'
+import { formatBytes, MiB } from '../../core/units.js'
 import type { DirtyReport, EngineEvent, StoreStatus } from '../../engine/api.js'
 
 /** A full pool stops writers; from here on somebody should know. */
 const poolFullFraction = 0.95
+/** With less free on the file system of the data directory, writes are about to fail: ext4's own last reserve is of this order. */
+const freeBytesLow = 64 * MiB
 
 export type Paint = (style: 'bold' | 'dim' | 'red' | 'green' | 'yellow', text: string) => string
 
@@ -56,6 +58,14 @@ export function complaintsOf(status: DaemonStatus): readonly Complaint[] {
     complaints.push({
       status: `the pool is full to ${percent(usedBytes, sizeBytes)}; writes that need room fail`,
       action: 'delete snapshots: lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT',
+    })
+  }
+  const { fileSystem } = status
+  if (fileSystem !== undefined && fileSystem.freeBytes < freeBytesLow) {
+    complaints.push({
+      status: `the file system of the data directory has ${formatBytes(fileSystem.freeBytes)} left; writes that need room fail when it is full`,
+      action:
+        'delete snapshots: lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT; or make the file system larger',
     })
   }
   return complaints

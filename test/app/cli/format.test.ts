@@ -44,6 +44,15 @@ t.test('status has a line for each thing, and no complaint when all is well', (t
   t.end()
 })
 
+t.test('a file system that is about to be full is a complaint', (t) => {
+  const space = (freeBytes: number) => ({ fileSystem: { sizeBytes: 2 ** 40, freeBytes } })
+  t.same(complaintsOf(statusOf(space(64 * 2 ** 20))), [])
+  const [complaint] = complaintsOf(statusOf(space(2 ** 20)))
+  t.match(complaint?.status, /has 1 MiB left; writes that need room fail/)
+  t.match(complaint?.action, /lockstep snapshot delete/)
+  t.end()
+})
+
 t.test('a failure and a full pool are told with what to type', (t) => {
   const failure = { message: 'a sync failed', action: 'restart the daemon' }
   const pool = {
