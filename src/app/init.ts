@@ -1,7 +1,8 @@
 // Makes a directory a node: private to its owner, locked while it is made. An interrupted init leaves nothing that serve would take.
 import { AssertionError } from 'node:assert'
-import { chmod, mkdir, readdir } from 'node:fs/promises'
+import { chmod, mkdir, readdir, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
+import { dirname } from 'node:path'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { initGroup } from '../engine/engine.js'
 import { NodeDisk } from '../storage/node-disk.js'
@@ -29,7 +30,10 @@ export async function initDirectory(
   const { directory } = request
   const node = checkNodeName(request.node ?? defaultNodeName())
   await makeDirectory(directory)
-  await using disk = await NodeDisk.open(directory)
+  await using disk = await NodeDisk.open(directory).catch((error: unknown) => {
+    throw explained(error, directory)
+  })
+  const before = await disk.list()
   await initGroup(disk, {
     node,
     random: systemRandom,
@@ -38,10 +42,18 @@ export async function initDirectory(
     ...(request.chunkBytes === undefined ? {} : { chunkBytes: request.chunkBytes }),
     ...(request.journalBytes === undefined ? {} : { journalBytes: request.journalBytes }),
     ...(request.data === undefined ? {} : { dataName: request.data }),
-  }).catch((error: unknown) => {
+  }).catch(async (error: unknown) => {
+    if (!(error instanceof AssertionError)) await removeMade(disk, before)
     throw explained(error, directory)
   })
   return { node, directory }
+}
+
+/** What a failed init began goes, so that it takes no room and stands in nobody's way; what was there before stays. */
+async function removeMade(disk: NodeDisk, before: readonly string[]): Promise<void> {
+  for (const name of await disk.list()) {
+    if (!before.includes(name) && ownNames.test(name)) await disk.remove(name).catch(() => {})
+  }
 }
 
 function explained(error: unknown, directory: string): unknown {
@@ -66,7 +78,7 @@ function defaultNodeName(): string {
 
 async function makeDirectory(directory: string): Promise<void> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 })
+    await makeMissing(directory)
     const stranger = (await readdir(directory)).find((name) => !ownNames.test(name))
     if (stranger !== undefined) {
       throw new LockstepError(
@@ -78,6 +90,29 @@ async function makeDirectory(directory: string): Promise<void> {
     await chmod(directory, 0o700)
   } catch (error) {
     throw error instanceof LockstepError ? error : cannotMake(directory, error)
+  }
+}
+
+/** As mkdir -p. Not Node's own: that one never ends where a directory is there and nothing can be made in it (/proc/x). */
+async function makeMissing(directory: string): Promise<void> {
+  const missing: string[] = []
+  let path = directory
+  for (; !(await isThere(path)); path = dirname(path)) missing.push(path)
+  for (const next of missing.reverse()) {
+    await mkdir(next, { mode: 0o700 }).catch((error: unknown) => {
+      if (errnoNameOf(error) !== 'EEXIST') throw error
+    })
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  if (path === dirname(path)) return true
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if (errnoNameOf(error) === 'ENOENT') return false
+    throw error
   }
 }
 

@@ -1,8 +1,9 @@
 // A file system that is really full under the data directory: ENOSPC reaches the client as ENOSPC, nothing is half done, reads and
 // writes in place go on, a delete always works, and then there is room again.
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { runLine } from '../support/command-line.js'
 import { makeSmallDirectory, missingRoot } from '../support/lower-layers.js'
 import { nbdsh } from '../support/nbdsh.js'
 import { missingTools, output, run } from '../support/process.js'
@@ -51,6 +52,12 @@ t.test('a full file system', { skip }, async (t) => {
     written = Number(text)
     t.ok(written > 16, `${written} MiB were written`)
     t.comment(`full after ${written} MiB`)
+  })
+
+  await t.test('status says so', async (t) => {
+    const said = await server.cli(['status', '-x'])
+    t.equal(said.status, 6)
+    t.match(said.stdout, /file system of the data directory has .* left/)
   })
 
   await t.test('trimming makes room', async () => {
@@ -130,4 +137,16 @@ t.test('a full file system', { skip }, async (t) => {
   t.equal(await server.stop(), 0, 'it stops cleanly')
   t.ok(existsSync(join(directory, 'data')))
   await output('sync', ['-f', directory])
+})
+
+t.test('an init without room leaves the room as it was', { skip }, async (t) => {
+  const directory = await makeSmallDirectory(t, 64 * MiB)
+  for (const name of ['one', 'two']) {
+    const made = await runLine(['init', join(directory, name), '--json'])
+    t.equal(made.status, 1)
+    t.match(JSON.parse(made.stdout), { error: { code: 'NO_SPACE', action: /--journal-size/ } })
+    t.same(readdirSync(join(directory, name)), ['lock'])
+  }
+  const small = await runLine(['init', join(directory, 'one'), '--journal-size', '1M'])
+  t.equal(small.status, 0, small.stderr)
 })

@@ -191,6 +191,9 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
     [`init ${bad} --node a@b`, 1, 'INVALID_NAME', /"a@b"/, /--node/],
     [`init ${bad} --data ${image}`, ...unsure, /would be lost/, /--yes/],
     ['init', ...usage, /which node/, /LOCKSTEP_DIR/],
+    ['init ', ...usage, /an empty word/, /name the directory/],
+    ['init /proc/x', 1, 'IO_ERROR', /\/proc\/x cannot be made a node/, /directory/],
+    ['init /proc/x/y', 1, 'IO_ERROR', /\/proc\/x\/y cannot be made a node/, /directory/],
   ])
   t.equal(statSync(full).mode & 0o777, 0o755)
   t.equal(readFileSync(image, 'utf8'), 'a file system, perhaps')
