@@ -145,6 +145,7 @@ function readValue(
       if (!Array.isArray(list) || !list.every((item) => typeof item === 'string')) {
         throw wrong('a list of strings')
       }
+      if (list.length === 0) throw wrong('a list of at least one')
       return list
     }
     case 'choice': {

@@ -40,10 +40,12 @@ export async function examine(options: {
   readonly ofDaemon: () => Promise<readonly DoctorCheck[]>
 }): Promise<readonly DoctorCheck[]> {
   const { directory } = options
+  // Where there is no directory there is one finding, not two.
+  const space = (await exists(directory)) ? [check('disk space', () => diskSpace(directory))] : []
   const outside = await Promise.all([
     check('node version', nodeVersion),
     check('data directory', () => dataDirectory(directory)),
-    check('disk space', () => diskSpace(directory)),
+    ...space,
     check('kernel module', kernelModule),
     check('nbd-client', kernelClient),
     check('systemd unit', systemdUnit),

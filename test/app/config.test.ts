@@ -82,6 +82,7 @@ t.test('a mistake names the place, what is right, and the nearest key', async (t
     [{ toml: 'connections = 0' }, /must be a whole number, from 1/],
     [{ toml: 'insecure = "maybe"' }, /insecure must be true or false, not "maybe"/],
     [{ toml: 'listen = 10809' }, /listen must be a list of strings/],
+    [{ toml: 'listen = []' }, /listen must be a list of at least one/],
     [{ toml: 'listen = [10809]' }, /listen must be a list of strings/],
     [{ toml: 'log-level = "loud"' }, /log-level must be one of fatal/],
     [{ toml: 'option-bytes = "64Q"' }, /option-bytes must be a size such as 64M/],

@@ -171,6 +171,7 @@ t.test('doctor has a sentence for everything, and its exit code tells', async (t
     (await server.cli(['doctor'])).stdout,
     /WRONG data directory: .* not there\n +try: lockstep init/,
   )
+  t.notMatch((await server.cli(['doctor'])).stdout, /disk space/, 'one finding, not two')
 })
 
 t.test('completion prints the file of each shell', async (t) => {

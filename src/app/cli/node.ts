@@ -137,7 +137,10 @@ export const nodeCommands: readonly Command[] = [
 /** The positional word, or what every command takes. */
 function directoryOf(context: Context): string {
   const word = context.arguments.maybeText('directory')
-  return word === undefined || word === '' ? context.directory() : resolve(word)
+  if (word === undefined) return context.directory()
+  // Of `serve "$DATA"` without DATA nobody means the node that LOCKSTEP_DIR names.
+  if (word === '') throw new UsageError('the directory is an empty word', 'name the directory')
+  return resolve(word)
 }
 
 async function init(context: Context): Promise<ExitCode> {

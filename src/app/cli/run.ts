@@ -21,7 +21,7 @@ export type Surroundings = {
 
 export async function runCommandLine(surroundings: Surroundings): Promise<ExitCode> {
   const { words, environment, terminal } = surroundings
-  const isJson = words.includes('--json')
+  const isJson = words.some((word) => word === '--json' || word === '--json=true')
   const output = new Output({ isJson, terminal, environment })
   let parsed: Parsed
   try {
