@@ -17,8 +17,8 @@ export const resyncLimits = {
   compareBytesMax: 4 * MiB,
   /** Shared ranges in one batch, as operations of a batch elsewhere. */
   shareCountMax: 256,
-  /** Chunks that the planner looks at before it lets others run: below a millisecond. */
-  chunksPerStepMax: 4096,
+  /** Entries of chunk maps that the planner looks at before it lets others run: about a millisecond. */
+  lookupsPerStepMax: 16 * KiB,
 
   /** Sent and not yet on the peer's disk. At 1 GB/s and 10 ms there and back this keeps the line full. */
   bytesInFlightMax: 16 * MiB,

@@ -1,7 +1,10 @@
-// Runs a resync: asks the planner, keeps a bounded amount under way, yields to clients, pass after pass until nothing is dirty. (Bodies follow.)
+// Runs a resync: asks the planner, keeps a bounded amount under way, yields to clients, pass after pass until nothing is dirty.
 // It holds no state that matters: the dirty map is the state, so a resync that was cut off goes on where it was.
+import assert from 'node:assert/strict'
 import type { Clock } from '../core/clock.js'
-import type { ResyncItem, ResyncView } from './resync-plan.js'
+import { Pace, RateMeter } from './pace.js'
+import { resyncLimits } from './resync-limits.js'
+import { dataBytesOf, type ResyncItem, ResyncPass, type ResyncView } from './resync-plan.js'
 
 export interface ResyncHost {
   readonly view: ResyncView
@@ -10,8 +13,9 @@ export interface ResyncHost {
    * Makes the item entries of the stream; called in the same turn in which it was planned. Resolves when its last entry has left the outbox; rejects when
    * it could not be read here, and the blocks stay dirty. May never settle when the link is lost: `stop` is called then.
    *
-   * A share must be checked again when the copy has its lease and everything before it took effect here: a client's write that is ordered before it may
-   * not have changed the map yet when it was planned. Copies whose chunks have different places by then are left out.
+   * A share and a zeroing must be checked again when they have their lease and everything before them took effect here: a client's write that is ordered
+   * before may not have changed the map yet when they were planned. Copies whose chunks have different places by then, and zeroes that are no hole any
+   * more, are left out; their blocks stay dirty for the next pass.
    */
   submit(item: ResyncItem): Promise<void>
   /** Clients have requests that wait: the resync goes down to its floor. */
@@ -30,16 +34,196 @@ export type ResyncProgress = {
   readonly doneBytes: number
   readonly totalBytes: number
   readonly bytesPerSecond: number
+  /** 0 while the rate is not known. */
   readonly secondsLeft: number
 }
 
-export declare class Resync {
-  constructor(host: ResyncHost, options?: { readonly bytesPerSecondMax?: number })
-  readonly progress: ResyncProgress
+export class Resync {
+  readonly #host: ResyncHost
+  readonly #pace: Pace
+  readonly #meter: RateMeter
+  #isStarted = false
+  #isStopped = false
+  #bytesInFlight = 0
+  #itemsInFlight = 0
+  /** Dirty bytes when they were last looked at, and how many have gone since the beginning. */
+  #dirtyBytes: number
+  #doneBytes = 0
+  /** Items of this pass that could not be read here. */
+  #failedCount = 0
+  /** An assertion failed below: the program must end. */
+  #bug: unknown
+  #wake: (() => void) | undefined
+
+  constructor(host: ResyncHost, options: { readonly bytesPerSecondMax?: number } = {}) {
+    this.#host = host
+    this.#pace = new Pace(options.bytesPerSecondMax)
+    this.#dirtyBytes = host.dirtyBytes()
+    this.#meter = new RateMeter(host.clock.nowMs(), resyncLimits.rateWindowMs)
+  }
+
+  get progress(): ResyncProgress {
+    this.#look()
+    const bytesPerSecond = this.#meter.perSecond
+    return {
+      doneBytes: this.#doneBytes,
+      totalBytes: this.#doneBytes + this.#dirtyBytes,
+      bytesPerSecond,
+      secondsLeft: bytesPerSecond === 0 ? 0 : this.#dirtyBytes / bytesPerSecond,
+    }
+  }
+
   /** From the next item on; undefined: no limit. */
-  setRate(bytesPerSecondMax: number | undefined): void
+  setRate(bytesPerSecondMax: number | undefined): void {
+    this.#pace.setMax(bytesPerSecondMax)
+    this.#poke()
+  }
+
   /** Resolves with 'done' after `end` was called, with 'stopped' after `stop`. Called once. */
-  run(): Promise<'done' | 'stopped'>
+  async run(): Promise<'done' | 'stopped'> {
+    assert(!this.#isStarted)
+    this.#isStarted = true
+    let fruitlessCount = 0
+    while (!this.#isStopped) {
+      // No await between looking and ending: nothing may become dirty in between.
+      const dirtyBefore = this.#host.dirtyBytes()
+      if (dirtyBefore === 0 && this.#host.isDrained()) {
+        this.#look()
+        this.#host.end()
+        return 'done'
+      }
+      if (dirtyBefore === 0) {
+        await this.#drained()
+        await this.#turn()
+        continue
+      }
+      await this.#pass()
+      fruitlessCount = this.#host.dirtyBytes() < dirtyBefore ? 0 : fruitlessCount + 1
+      // A pass may change nothing: digests first, data in the next. More than that means that something here cannot be read.
+      if (this.#failedCount > 0 || fruitlessCount > 1) await this.#pause(resyncLimits.retryMs)
+    }
+    return 'stopped'
+  }
+
   /** The link is lost, or somebody said so. `run` resolves without waiting for what is under way. */
-  stop(): void
+  stop(): void {
+    this.#isStopped = true
+    this.#poke()
+  }
+
+  /** Returns when everything that the walk met has left the outbox, or after `stop`. */
+  async #pass(): Promise<void> {
+    const pass = new ResyncPass(this.#host.view)
+    this.#failedCount = 0
+    let turnCount = 0
+    while (!this.#isStopped) {
+      if (!this.#hasRoom()) {
+        await this.#change()
+        continue
+      }
+      const waitMs = this.#pace.waitMs(this.#host.clock.nowMs())
+      if (waitMs > 0) {
+        await this.#pauseOnce(waitMs)
+        continue
+      }
+      const item = turnCount++ < resyncLimits.itemsPerTurnMax ? pass.next() : 'pause'
+      if (item === undefined) break
+      if (item === 'pause') {
+        turnCount = 0
+        await this.#turn()
+      } else this.#submit(item)
+    }
+    while (this.#itemsInFlight > 0 && !this.#isStopped) await this.#change()
+  }
+
+  #hasRoom(): boolean {
+    const { bytesInFlightMax, bytesInFlightMin, itemsInFlightMax } = resyncLimits
+    if (this.#itemsInFlight >= itemsInFlightMax) return false
+    if (this.#bytesInFlight < bytesInFlightMin) return true
+    return this.#bytesInFlight < bytesInFlightMax && !this.#host.clientsWaiting()
+  }
+
+  /** In the same turn in which it was planned. */
+  #submit(item: ResyncItem): void {
+    const dataBytes = dataBytesOf(item)
+    const costBytes = Math.max(dataBytes, resyncLimits.itemOverheadBytes)
+    this.#pace.spend(this.#host.clock.nowMs(), dataBytes)
+    this.#itemsInFlight++
+    this.#bytesInFlight += costBytes
+    const settled = (): void => {
+      this.#itemsInFlight--
+      this.#bytesInFlight -= costBytes
+      this.#look()
+      this.#poke()
+    }
+    this.#host.submit(item).then(settled, (error: unknown) => {
+      if (error instanceof assert.AssertionError) this.#bug = error
+      this.#failedCount++
+      settled()
+    })
+  }
+
+  /** What has become clean since the last look is done. Clients' writes make blocks clean too. */
+  #look(): void {
+    const dirtyBytes = this.#host.dirtyBytes()
+    this.#doneBytes += Math.max(0, this.#dirtyBytes - dirtyBytes)
+    this.#dirtyBytes = dirtyBytes
+    this.#meter.count(this.#host.clock.nowMs(), this.#doneBytes)
+  }
+
+  async #drained(): Promise<void> {
+    let isDrained = false
+    const settled = (): void => {
+      isDrained = true
+      this.#poke()
+    }
+    this.#host.drained().then(settled, (error: unknown) => {
+      this.#bug = error
+      settled()
+    })
+    while (!isDrained && !this.#isStopped) await this.#change()
+  }
+
+  /** All of `delayMs`, unless stopped. */
+  async #pause(delayMs: number): Promise<void> {
+    const endMs = this.#host.clock.nowMs() + delayMs
+    for (;;) {
+      const leftMs = endMs - this.#host.clock.nowMs()
+      if (leftMs <= 0 || this.#isStopped) return
+      await this.#pauseOnce(leftMs)
+    }
+  }
+
+  /** At most `delayMs`: any change ends it. */
+  async #pauseOnce(delayMs: number): Promise<void> {
+    const timer = this.#host.clock.setTimer(delayMs, () => this.#poke())
+    await this.#change()
+    timer.cancel()
+  }
+
+  /** Lets others run. */
+  async #turn(): Promise<void> {
+    let isOver = false
+    this.#host.clock.defer(() => {
+      isOver = true
+      this.#poke()
+    })
+    while (!isOver && !this.#isStopped) await this.#change()
+  }
+
+  /** Until something settles, a timer runs out, or `stop`. Only `run` waits, at one place at a time. */
+  async #change(): Promise<void> {
+    assert(this.#wake === undefined)
+    if (!this.#isStopped)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    if (this.#bug !== undefined) throw this.#bug
+  }
+
+  #poke(): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
+  }
 }
