@@ -105,7 +105,20 @@ t.test('mistakes are told before anything is done', async (t) => {
   t.equal((await start('--port', 'x')).status, 2)
   t.equal((await start('--port', '70000')).status, 2)
   t.equal((await start('--data')).status, 2)
+  t.match((await start('--size', '10X')).stderr, /--size 10X is not a size/)
   t.match((await start('--help')).stdout, /--detach/)
+})
+
+t.test('a volume that cannot be made ends the start, and leaves nothing running', async (t) => {
+  if (!packagesAreInstalled(t)) return
+  const data = join(scratch(t), 'data')
+  for (const options of [[], ['--detach']]) {
+    const port = await freePort()
+    const failed = await start('--data', data, '--port', String(port), '--size', '513', ...options)
+    t.equal(failed.status, 1)
+    t.match(failed.stderr, /multiple of 512/)
+    await waitFor('the end of the daemon', async () => !(await isServed(port)))
+  }
 })
 
 t.test('a port that is taken ends the start with the reason', async (t) => {
