@@ -69,3 +69,17 @@ t.test('random numbers come from the seed alone', async (t) => {
   t.notSame(draw(new SeededRandom(5).fork('a')), draw(new SeededRandom(5).fork('b')))
   t.match(new SeededRandom(5).hex(16), /^[0-9a-f]{32}$/)
 })
+
+t.test('time can pass while something is under way', async (t) => {
+  const scheduler = new Scheduler()
+  const life = new Life()
+  const found: string[] = []
+  scheduler.post(life, () => found.push('completed'))
+  scheduler.clockOf(life).setTimer(10, () => found.push('rang'))
+  scheduler.clockOf(life).setTimer(30, () => found.push('late'))
+  await scheduler.elapse(20)
+  t.same(found, ['rang'])
+  t.equal(scheduler.nowMs, 20)
+  await scheduler.settle()
+  t.same(found, ['rang', 'completed'])
+})

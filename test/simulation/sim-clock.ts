@@ -117,6 +117,14 @@ export class Scheduler {
     throw new HangError(`still not quiet after ${stepsMax} steps`)
   }
 
+  /** Lets time pass, and timers fire, while what is under way stays so: the disk is slow. */
+  async elapse(forMs: number): Promise<void> {
+    const untilMs = this.#nowMs + forMs
+    await turn()
+    while (this.#stepTimer(untilMs)) await turn()
+    this.#nowMs = Math.max(this.#nowMs, untilMs)
+  }
+
   /** One completion, if there is one: for drivers that act between the completions. */
   async step(): Promise<boolean> {
     await turn()

@@ -39,8 +39,8 @@ const journalBytes = 256 * 1024
 const writesBetweenBases = 60
 /** Virtual time in which two healthy nodes must be equal: several deadlines, pauses between attempts, and a resync. */
 const healMsMax = 400_000
-/** An outbox may hold one entry more than it has room for. */
-const outboxSlackBytes = 512 * 1024
+/** What entries need beyond their data. An outbox may hold one entry more than it has room for. */
+const outboxSlackBytes = 16 * 1024
 
 /** Throws LawBroken with the seed and the history. */
 export async function pairRun(options: PairRunOptions): Promise<PairRunReport> {
@@ -270,10 +270,18 @@ class PairRun {
     const isFull = this.#underWay.size >= this.#shape.inFlightMax
     const steps = isFull ? 12 : this.#random.below(6)
     let isIdle = false
-    for (let step = 0; step < steps && !isIdle; step++) isIdle = !(await this.#scheduler.step())
+    for (let step = 0; step < steps && !isIdle; step++) {
+      if (this.#random.chance(0.1)) await this.#elapse()
+      isIdle = !(await this.#scheduler.step())
+    }
     if ((isIdle && isFull) || this.#random.chance(0.05)) {
       await this.#scheduler.settle(1 + this.#random.below(this.#random.pick([10, 100, 1000, 8000])))
     }
+  }
+
+  /** Timers ring while disks and network are busy. */
+  #elapse(): Promise<void> {
+    return this.#scheduler.elapse(this.#random.below(this.#random.pick([3, 30, 300])))
   }
 
   /** What can be seen at every step. */
@@ -288,7 +296,9 @@ class PairRun {
     if (link !== this.#link) this.#count(`link: ${this.#link || 'none'} > ${link}`)
     this.#link = link
     const [peer] = a.engine?.status().peers ?? []
-    const boundBytes = (this.#shape.replication.outboxBytesMax ?? 0) + outboxSlackBytes
+    const { chunkBytes, chunkCountMax, replication } = this.#shape
+    const largestBytes = chunkBytes * chunkCountMax + outboxSlackBytes
+    const boundBytes = (replication.outboxBytesMax ?? 0) + largestBytes
     if (peer && peer.lagBytes > boundBytes)
       throw new LawBroken(`law 10: ${peer.lagBytes} bytes in an outbox for ${boundBytes}`)
   }
