@@ -60,9 +60,9 @@ export class Connection {
     })
   }
 
-  /** Resolves when the socket is closed and nothing of the connection is in flight. Never rejects. */
+  /** Resolves when the socket is closed and nothing of the connection is in flight, or when it was taken over. Never rejects. */
   async run(): Promise<void> {
-    const { stream, hooks } = this.#o
+    const { stream } = this.#o
     const closed = new Promise<void>((resolve) => stream.once('close', resolve))
     // Whoever reads or writes hears of it too; without this listener an error between two owners would end the process.
     stream.on('error', () => {})
@@ -72,9 +72,16 @@ export class Connection {
     } catch (error) {
       this.#fail(error)
     }
+    // From here on it is its new owner's to read, to count and to close.
+    if (this.#isTaken) return this.#sayEnd()
     if (!stream.destroyed) stream.resume() // Or the end of the input is never seen.
     await closed
-    hooks.onSessionEnd?.(this.#info, this.#end ?? { reason: 'failed', message: 'no reason' })
+    this.#sayEnd()
+  }
+
+  #sayEnd(): void {
+    const end = this.#end ?? { reason: 'failed', message: 'no reason' }
+    this.#o.hooks.onSessionEnd?.(this.#info, end)
   }
 
   /** Accepts no further requests and ends when those in flight were answered. */

@@ -34,6 +34,8 @@ export type PrivateOptionContext = {
   readonly body: Buffer
   readonly isTls: boolean
   readonly peer: string
+  /** The same object for every option of this connection, another one after STARTTLS: a key for what an option must remember until the next. */
+  readonly conversation: object
   /** Sends a reply and resolves when the client's system has it. Types of ACK and the errors end the option. */
   reply(type: number, data?: Buffer): Promise<void>
   /** The connection is the caller's from now on: nothing here reads, writes, limits or closes it. `received` came already. */
@@ -82,6 +84,7 @@ export class Handshake {
   #hasNoZeroes = false
   #outgoing: Buffer[] = []
   #isTaken = false
+  #conversation: object = {}
 
   constructor(options: HandshakeOptions) {
     this.#o = options
@@ -209,6 +212,7 @@ export class Handshake {
     this.#reader = this.#readerOver(this.#stream)
     this.#stream.resume()
     this.#negotiated = newNegotiated(true)
+    this.#conversation = {}
   }
 
   async #runPrivate(option: PrivateOption, body: Buffer): Promise<HandshakeResult | undefined> {
@@ -216,6 +220,7 @@ export class Handshake {
       body,
       isTls: this.#negotiated.isTls,
       peer: this.#o.peer,
+      conversation: this.#conversation,
       reply: (type, data) => {
         assert(!this.#isTaken)
         this.#contextOf(option.option).reply(type as OptionReply, ...(data ? [data] : []))

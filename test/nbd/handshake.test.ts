@@ -309,9 +309,51 @@ t.test('a private option answers, and may take the connection over', async (t) =
   client.send(Buffer.from('echo'))
   t.equal((await client.reader.read(4)).toString(), 'echo')
   t.equal(served.server.counters().handshakes, 0)
-  client.stream.end()
   await served.ended(1)
-  t.match(served.ends, [{ reason: 'taken' }])
+  t.match(served.ends, [{ reason: 'taken' }], 'it has left the server')
+  t.equal(served.server.counters().connections, 0)
+  await inTime(served.server.stop(), 'the server stops')
+  client.send(Buffer.from('more'))
+  t.equal((await client.reader.read(4)).toString(), 'more', 'and outlives it')
+  client.stream.end()
+  await inTime(client.closed, 'the end')
+})
+
+t.test('what came with a private option and before its owner listens is not lost', async (t) => {
+  let owned: (() => void) | undefined
+  const conversations: object[] = []
+  const privateOption = {
+    option: 0x4c53,
+    name: 'TEST',
+    bodyBytesMax: 16,
+    handle: async (context: import('../../nbd/handshake.js').PrivateOptionContext) => {
+      conversations.push(context.conversation)
+      await context.reply(OptionReply.ACK)
+      if (context.body.length === 0) return
+      const { stream, received } = context.takeOver()
+      owned = () => {
+        stream.unshift(Buffer.concat(received))
+        stream.on('data', (data: Buffer) => stream.write(data)).on('end', () => stream.end())
+        stream.resume()
+      }
+    },
+  }
+  const served = await startServer(t, { privateOptions: [privateOption] })
+  const client = await served.connect()
+  await client.option(0x4c53)
+  const take = OptionHeader.encode({ option: 0x4c53, lengthBytes: 1 })
+  client.send(Buffer.concat([take, Buffer.from('!behind')]))
+  await client.readOptionReply(0x4c53)
+  await served.ended(1)
+  client.send(Buffer.from(' and later'))
+  // The bytes are in this process's socket by now, or will be: the owner is late either way.
+  await new Promise((resolve) => setImmediate(resolve))
+  owned?.()
+  t.equal((await inTime(client.reader.read(16), 'all of it')).toString(), 'behind and later')
+  t.equal(conversations.length, 2)
+  t.equal(conversations[0], conversations[1], 'both options know that they are of one connection')
+  client.stream.end()
+  await inTime(client.closed, 'the end')
 })
 
 t.test('options above their number and a slow handshake end the connection', async (t) => {
