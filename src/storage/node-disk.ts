@@ -48,8 +48,7 @@ export class NodeDisk implements Disk {
       const native = options.native === false ? undefined : loadNative()
       const isMine = native ? native.lock(lock.fd) === 0 : await lockByTool(lock.fd)
       if (!isMine) throw await inUse(directory, lock)
-      await lock.truncate(0)
-      await lock.write(`${process.pid}\n`, 0)
+      await noteOwner(lock)
       return new NodeDisk(directory, lock, options)
     } catch (error) {
       await lock.close()
@@ -110,6 +109,17 @@ async function openLock(directory: string): Promise<FileHandle> {
     if (errno !== 'ENOENT' && errno !== 'ENOTDIR') throw error
     const action = `create it with: lockstep init ${directory}`
     throw new LockstepError('NOT_INITIALISED', `${directory} is not a directory`, action)
+  }
+}
+
+/** Who has the lock, for people: over what is there, because a full file system has no room for a note, and is no reason not to start. */
+async function noteOwner(lock: FileHandle): Promise<void> {
+  const note = `${process.pid}\n`
+  try {
+    await lock.write(note, 0)
+    await lock.truncate(note.length)
+  } catch (error) {
+    if (!['ENOSPC', 'EDQUOT'].includes(errnoNameOf(error))) throw error
   }
 }
 

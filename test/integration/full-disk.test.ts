@@ -1,6 +1,6 @@
 // A file system that is really full under the data directory: ENOSPC reaches the client as ENOSPC, nothing is half done, reads and
 // writes in place go on, a delete always works, and then there is room again.
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { runLine } from '../support/command-line.js'
@@ -117,6 +117,15 @@ t.test('a full file system', { skip }, async (t) => {
     await server.serve()
     const after = await nbdsh(uri, 'print(hashlib.sha256(h.pread(2**24, 0)).hexdigest())')
     if (before !== after) throw new Error('the bytes are not the same')
+  })
+
+  await t.test('with not a block left, not even for the lock, it starts', async () => {
+    await server.kill9().gone
+    rmSync(join(server.dataDirectory, 'lock'))
+    await run('dd', ['if=/dev/zero', `of=${join(directory, 'filler')}`, 'bs=4096'])
+    await server.serve()
+    await nbdsh(uri, 'h.pread(2**20, 0)')
+    rmSync(join(directory, 'filler'))
   })
 
   await t.test('deleting the snapshot makes room, and writing works again', async (t) => {
