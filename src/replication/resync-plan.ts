@@ -171,7 +171,7 @@ export class ResyncPass {
       if (run === undefined) return undefined
       assert(run.offset >= this.#offset)
       const runEnd = run.offset + run.lengthBytes
-      const fate = this.#fateOf(target, Math.floor(run.offset / chunkBytes))
+      const fate = this.#fateOf(target, run.offset)
       // A hole is a hole as a whole: zeroes over all of the chunk give it back on the peer too.
       const isHole = fate === 'zero'
       const offset = isHole ? run.offset - (run.offset % chunkBytes) : run.offset
@@ -191,17 +191,19 @@ export class ResyncPass {
     while (
       chunk * chunkBytes < limit &&
       this.#stepsLeft > 0 &&
-      this.#fateOf(target, chunk) === fate
+      this.#fateOf(target, chunk * chunkBytes) === fate
     )
     const chunkEnd = Math.min(chunk * chunkBytes, target.sizeBytes)
     return fate === 'zero' || fate === 'skip' ? chunkEnd : Math.min(chunkEnd, limit)
   }
 
-  #fateOf(target: ResyncStore, chunk: number): Fate {
+  /** Of the chunk in which `offset` is the first dirty byte. */
+  #fateOf(target: ResyncStore, offset: number): Fate {
     this.#stepsLeft--
+    const chunk = Math.floor(offset / this.#view.chunkBytes)
     if (this.#view.place(target.id, chunk) === 0) return 'zero'
     if (this.#sourceOf(target, chunk) !== undefined) return 'skip'
-    return this.#view.isSuspect(target.id, chunk * this.#view.chunkBytes) ? 'compare' : 'send'
+    return this.#view.isSuspect(target.id, offset) ? 'compare' : 'send'
   }
 
   /** The store that `target` can have the chunk from; 'later' when there will be one after digests were compared. */
@@ -237,9 +239,11 @@ export class ResyncPass {
     // Only whole chunks are shared, or the last one where both end.
     if (end < offset + chunkBytes && source.sizeBytes !== target.sizeBytes) return false
     if (!this.#view.isDirty(source.id, offset, end - offset)) return true
+    const dirty = this.#view.nextDirty(source.id, offset, end - offset)
+    assert(dirty)
     // Who comes before the target was sent in this pass, unless only its digests were.
     if (inOrder(source, target) > 0) return false
-    return this.#view.isSuspect(source.id, offset) ? 'later' : true
+    return this.#view.isSuspect(source.id, dirty.offset) ? 'later' : true
   }
 }
 
