@@ -2,7 +2,7 @@
 // writes in place go on, a delete always works, and then there is room again.
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { runLine } from '../support/command-line.js'
 import { makeSmallDirectory, missingRoot } from '../support/lower-layers.js'
 import { nbdsh } from '../support/nbdsh.js'
@@ -26,6 +26,21 @@ const fill = `
         written += 1
         if written % 8 == 0: h.flush()
         assert written < 1000`
+
+async function sayFull(t: Test, server: LockstepServer): Promise<void> {
+  const said = await server.cli(['status', '-x'])
+  t.equal(said.status, 6)
+  t.match(said.stdout, /file system of the data directory has .* left/)
+}
+
+async function startWithoutABlock(server: LockstepServer, directory: string): Promise<void> {
+  await server.kill9().gone
+  rmSync(join(server.dataDirectory, 'lock'))
+  await run('dd', ['if=/dev/zero', `of=${join(directory, 'filler')}`, 'bs=4096'])
+  await server.serve()
+  await nbdsh(server.uri('vol0'), 'h.pread(2**20, 0)')
+  rmSync(join(directory, 'filler'))
+}
 
 t.test('a full file system', { skip }, async (t) => {
   const directory = await makeSmallDirectory(t, 256 * MiB)
@@ -54,11 +69,7 @@ t.test('a full file system', { skip }, async (t) => {
     t.comment(`full after ${written} MiB`)
   })
 
-  await t.test('status says so', async (t) => {
-    const said = await server.cli(['status', '-x'])
-    t.equal(said.status, 6)
-    t.match(said.stdout, /file system of the data directory has .* left/)
-  })
+  await t.test('status says so', (t) => sayFull(t, server))
 
   await t.test('trimming makes room', async () => {
     await nbdsh(
@@ -119,14 +130,9 @@ t.test('a full file system', { skip }, async (t) => {
     if (before !== after) throw new Error('the bytes are not the same')
   })
 
-  await t.test('with not a block left, not even for the lock, it starts', async () => {
-    await server.kill9().gone
-    rmSync(join(server.dataDirectory, 'lock'))
-    await run('dd', ['if=/dev/zero', `of=${join(directory, 'filler')}`, 'bs=4096'])
-    await server.serve()
-    await nbdsh(uri, 'h.pread(2**20, 0)')
-    rmSync(join(directory, 'filler'))
-  })
+  await t.test('with not a block left, not even for the lock, it starts', () =>
+    startWithoutABlock(server, directory),
+  )
 
   await t.test('deleting the snapshot makes room, and writing works again', async (t) => {
     const usedBefore = (await server.status()).pool.usedBytes
