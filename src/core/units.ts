@@ -26,6 +26,9 @@ export const TiB = 1024 * GiB
 /** Unit of difference tracking, and the smallest chunk. */
 export const blockBytes = 4 * KiB
 
+/** Unit of what a crash may leave different between two nodes. */
+export const extentBytes = 4 * MiB
+
 export function byteOffset(value: number): ByteOffset {
   assert(Number.isSafeInteger(value))
   assert(value >= 0)

@@ -2,8 +2,8 @@
 // No operation moves data here. Chunks that an operation shares only in part are prepared by the pool beforehand and follow as map records.
 import assert from 'node:assert/strict'
 import { unreachable } from '../core/errors.js'
-import type { GroupTable, Operation } from '../core/operation.js'
-import type { ByteRange, Sequence } from '../core/units.js'
+import type { DataOperation, GroupTable, Operation } from '../core/operation.js'
+import type { ByteRange, Sequence, StoreId } from '../core/units.js'
 import { ChunkMap, type PageKeeper } from './chunk-map.js'
 import { type GroupState, isLocalId, presentGeneration, Store, storeOf } from './group-state.js'
 
@@ -14,6 +14,39 @@ export type OperationEvent = {
   /** Wall time for people, ISO 8601. */
   readonly at: string
   readonly operation: Operation
+}
+
+/** What the journal keeps of a change of this node's own stores, which takes no sequence: snapshots before a resync, drills. */
+export type LocalEvent = {
+  readonly kind: 'local'
+  readonly at: string
+  readonly operation: LocalOperation
+}
+
+export type LocalOperation = Extract<DataOperation, { kind: 'create-snapshots' | 'delete' }>
+
+/** Snapshots with local ids are named in full and belong to no volume: they outlive what they were taken of. */
+export function applyLocal(state: GroupState, keeper: PageKeeper, event: LocalEvent): void {
+  const { operation, at: createdAt } = event
+  if (operation.kind === 'delete') {
+    assert(isLocalId(operation.storeId))
+    deleteStore(state, operation.storeId)
+    return
+  }
+  const position = {
+    generation: presentGeneration(state),
+    sequence: state.sequence as Sequence,
+  }
+  for (const { storeId: id, sourceId, name } of operation.snapshots) {
+    assert(isLocalId(id))
+    assert(id >= state.nextLocalId)
+    const source = storeOf(state, sourceId)
+    const map = new ChunkMap(keeper)
+    map.become(source.map)
+    const { sizeBytes } = source
+    state.stores.set(id, new Store({ id, name, sizeBytes, map, position, createdAt }))
+    state.nextLocalId = id + 1
+  }
 }
 
 export function applyOperation(state: GroupState, keeper: PageKeeper, event: OperationEvent): void {
@@ -77,13 +110,9 @@ function applyOne(
       }
       return
     }
-    case 'delete': {
-      const store = storeOf(state, operation.storeId)
-      store.map.clear()
-      store.isDeleted = true
-      state.stores.delete(store.id)
+    case 'delete':
+      deleteStore(state, operation.storeId)
       return
-    }
     case 'rename':
       storeOf(state, operation.storeId).name = operation.name
       return
@@ -155,6 +184,13 @@ function applyCopy(
   }
   const { first, end } = sharedChunks(copy.range, sizes)
   target.map.copyFrom(source.map, first, end)
+}
+
+function deleteStore(state: GroupState, id: StoreId): void {
+  const store = storeOf(state, id)
+  store.map.clear()
+  store.isDeleted = true
+  state.stores.delete(store.id)
 }
 
 function addStore(state: GroupState, store: Store): void {

@@ -3,6 +3,7 @@
 //   head: u32 magic "LSCP", u32 type, u32 body length, u32 CRC-32 of the first 12 bytes and the body. All little-endian.
 //   1 state  JSON                                       2 pages  repeated: u32 count, count × u32 entries (trailing holes left out)
 //   3 map    u32 store id, then repeated: u32 page index, u32 page number (pages count from 0 in the file's order)
+//   5 to 9   what the peer may not have: tracking-sections.ts, right behind the state
 //   4 end    JSON with the counts. A file without it is unfinished.
 // Written to a new name, synced, renamed: the one with the final name is always whole. ON-DISK.md, "Checkpoint".
 import assert from 'node:assert/strict'
@@ -13,7 +14,13 @@ import type { GenerationRecord } from '../core/operation.js'
 import { MiB, type Position, type StoreId } from '../core/units.js'
 import { ChunkMap, ChunkPage, type PageKeeper, pageEntryCount } from './chunk-map.js'
 import { ReadWindow, writeFully } from './disk-io.js'
-import { type GroupState, Store } from './group-state.js'
+import { firstLocalId, type GroupState, type PeerState, Store } from './group-state.js'
+import {
+  type FrozenTracking,
+  TrackingReader,
+  type TrackingState,
+  trackingSections,
+} from './tracking-sections.js'
 
 export const checkpointName = 'checkpoint'
 export const checkpointTemporaryName = 'checkpoint.tmp'
@@ -39,6 +46,8 @@ export type CheckpointState = {
   readonly generations: readonly GenerationRecord[]
   readonly sequence: number
   readonly nextStoreId: number
+  readonly nextLocalId?: number
+  readonly peer?: PeerState
   /** The journal batch up to which the maps are complete. */
   readonly batchNumber: number
   /** True when the node stopped in order and wrote nothing after this. */
@@ -62,6 +71,8 @@ export type FrozenState = {
   }[]
   /** The entries that a page had at that instant; called once a page. */
   readonly entriesOf: (page: ChunkPage) => Uint32Array
+  /** There when the state has a peer. */
+  readonly tracking?: FrozenTracking
 }
 
 export function describeState(
@@ -80,6 +91,8 @@ export function describeState(
     generations,
     sequence,
     nextStoreId,
+    nextLocalId,
+    peer,
   } = state
   const stores = [...state.stores.values()].map(
     ({ id, name, sizeBytes, volumeId, position, createdAt }) => ({
@@ -104,6 +117,9 @@ export function describeState(
     generations,
     sequence,
     nextStoreId,
+    nextLocalId,
+    // A copy: the state goes on while this is written.
+    ...(peer === undefined ? {} : { peer: { ...peer } }),
     ...options,
     stores,
   }
@@ -127,6 +143,8 @@ export async function writeCheckpoint(file: DiskFile, frozen: FrozenState): Prom
     offset += headBytes + lengthBytes
   }
   await writeSection(Type.STATE, [Buffer.from(JSON.stringify(frozen.state))])
+  if (frozen.tracking !== undefined)
+    for (const { type, body } of trackingSections(frozen.tracking)) await writeSection(type, body)
   const numbers = new Map<ChunkPage, number>()
   let body: Buffer[] = []
   let bodyBytes = 0
@@ -181,23 +199,32 @@ function encodeMap(
   return Buffer.from(words.buffer)
 }
 
+export type LoadedCheckpoint = {
+  readonly described: CheckpointState
+  readonly state: GroupState
+  /** There when the state has a peer. */
+  readonly tracking: TrackingState | undefined
+}
+
 /** Reads a checkpoint: the state it describes, its stores and maps in it. Throws CORRUPT or WRONG_VERSION. */
 export async function readCheckpoint(
   file: DiskFile,
   keeper: PageKeeper,
-): Promise<{ readonly described: CheckpointState; readonly state: GroupState }> {
+): Promise<LoadedCheckpoint> {
   const window = new ReadWindow(file, await file.sizeBytes())
   const pages: ChunkPage[] = []
   const held = new Set<ChunkPage>()
   let described: CheckpointState | undefined
   let state: GroupState | undefined
   let entryCount = 0
+  let reader: TrackingReader | undefined
   for (let offset = 0; ; ) {
     const section = await readSection(window, offset)
     offset += headBytes + section.body.length
     if (section.type === Type.STATE) {
       described = parseState(section.body)
       state = restoreState(described, keeper)
+      if (state.peer !== undefined) reader = new TrackingReader(state.peer)
     } else if (section.type === Type.PAGES) {
       decodePages(section.body, pages, keeper)
     } else if (section.type === Type.MAP && state !== undefined) {
@@ -206,8 +233,10 @@ export async function readCheckpoint(
       const counts = parseObject(section.body) as { pageCount: number; entryCount: number }
       if (counts.pageCount !== pages.length || counts.entryCount !== entryCount)
         throw corrupt('its counts do not agree')
-      return { described, state }
-    } else throw corrupt('its sections are out of order')
+      reader?.finish()
+      return { described, state, tracking: reader }
+    } else if (reader?.take(section.type, section.body) !== true)
+      throw corrupt('its sections are out of order')
   }
 }
 
@@ -264,6 +293,8 @@ function restoreState(described: CheckpointState, keeper: PageKeeper): GroupStat
     generations,
     sequence,
     nextStoreId,
+    nextLocalId,
+    peer,
   } = described
   const stores = described.stores.map((one) => new Store({ ...one, map: new ChunkMap(keeper) }))
   return {
@@ -278,6 +309,8 @@ function restoreState(described: CheckpointState, keeper: PageKeeper): GroupStat
     generations,
     sequence,
     nextStoreId,
+    nextLocalId: nextLocalId ?? firstLocalId,
+    peer: peer && { nodeId: peer.nodeId, acknowledged: peer.acknowledged },
     stores: new Map(stores.map((store) => [store.id, store])),
   }
 }

@@ -1,5 +1,6 @@
 // Makes changes durable: the data file synced, then the records of the map changes in one journal batch. One commit is under way at a time; everyone who
-// asks meanwhile shares the next one.
+// asks meanwhile shares the next one. Activations (extents that become active before they are written) are batches without a sync of the data: nothing
+// but such records is in them, and a commit takes along those that wait.
 //
 // Invariants: a record reaches the journal only after a sync of the data file that began when the data was written (law 7); releases go to the
 // reclaimer only after the batch that has their records is durable; after one failed sync or journal write nothing is committed any more.
@@ -34,18 +35,26 @@ export type CommitterOptions = {
   /** Called in the step that takes the records of a batch: `batchNumber` is the last batch with changes up to here. Freezes the state if a checkpoint is
    *  due; the answer is called when it is known whether the batch is durable, which is when the checkpoint may be written, or must not be. */
   readonly onTaken: (batchNumber: number) => ((isDurable: boolean) => void) | undefined
+  /** Called in the same step before the records are taken: the last chance to add some. */
+  readonly beforeTaken?: () => void
   readonly onFailure: (error: LockstepError) => void
+  /** Bytes of records that entries in flight may need yet: nobody else gets this room. */
+  readonly reservedBytes?: () => number
 }
 
 export class Committer {
   readonly #options: CommitterOptions
   readonly records = new RecordBuffer()
+  /** Of extents that become active. Journaled without a sync of the data, and so before records that came earlier. */
+  readonly activations = new RecordBuffer()
   /** Counts data writes that are done; a sync covers those up to the count at its start. */
   #dataWrites = 0
   #dataSynced = 0
   #inBatchBytes = 0
-  #running: Promise<void> | undefined
+  /** The last piece of work under way or queued. */
+  #last: Promise<void> | undefined
   #queued: Promise<void> | undefined
+  #queuedActivation: Promise<void> | undefined
   #timer: Timer | undefined
   #failure: LockstepError | undefined
   #durableSequence: number
@@ -68,7 +77,7 @@ export class Committer {
 
   /** True when there is nothing that a commit would do. */
   get isClean(): boolean {
-    return this.#running === undefined && !this.#hasWork
+    return this.#last === undefined && !this.#hasWork
   }
 
   /** A data write is done. */
@@ -78,34 +87,45 @@ export class Committer {
 
   /** Records or releases were added. */
   changed(): void {
-    if (this.records.lengthBytes > limits.pendingMapChangesHigh * 16)
-      this.commit().catch(ignoreRefusal)
+    if (this.records.lengthBytes > limits.pendingMapChangesHigh * 16) this.commitSoon()
     if (this.#timer === undefined) this.#startTimer()
   }
 
-  /** True when records of `lengthBytes` more still fit in the journal, with `reserveBytes` left. */
+  /** True when records of `lengthBytes` more still fit in the journal, with `reserveBytes` left beside what entries in flight may need. */
   hasRoom(lengthBytes: number, reserveBytes: number): boolean {
-    // A batch on its way takes its head and whole blocks of the room that is there now.
-    const inBatchBytes = this.#inBatchBytes === 0 ? 0 : this.#inBatchBytes + batchExtraBytesMax
-    const waiting = this.records.lengthBytes + inBatchBytes
-    if (waiting + lengthBytes > limits.pendingMapChangesMax * 16) return false
-    return waiting + lengthBytes + reserveBytes <= this.#options.journal.payloadBytesMax
+    if (this.#waitingBytes + lengthBytes > limits.pendingMapChangesMax * 16) return false
+    return this.hasRoomInFlight(lengthBytes, reserveBytes + (this.#options.reservedBytes?.() ?? 0))
+  }
+
+  /** The same for those who hold the reserved bytes. */
+  hasRoomInFlight(lengthBytes: number, reserveBytes: number): boolean {
+    return this.#waitingBytes + lengthBytes + reserveBytes <= this.#options.journal.payloadBytesMax
   }
 
   /** Resolves when everything done before the call is durable. Rejects with FAILED_STOP, for good, once a sync has failed. */
   commit(): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    if (this.#queued === undefined) {
-      const start = (): Promise<void> => {
-        this.#running = this.#queued
-        this.#queued = undefined
-        return this.#run().finally(() => {
-          this.#running = undefined
-        })
-      }
-      this.#queued = (this.#running ?? Promise.resolve()).then(start, start)
-    }
+    this.#queued ??= this.#enqueue(() => {
+      this.#queued = undefined
+      return this.#run()
+    })
     return this.#queued
+  }
+
+  /** Begins a commit that nobody waits for. */
+  commitSoon(): void {
+    this.commit().catch(ignoreRefusal)
+  }
+
+  /** Resolves when the `activations` added before the call are durable. Rejects as `commit`. */
+  activate(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#queued !== undefined) return this.#queued
+    this.#queuedActivation ??= this.#enqueue(() => {
+      this.#queuedActivation = undefined
+      return this.#runActivation()
+    })
+    return this.#queuedActivation
   }
 
   /** Stops the timer. The caller has committed. */
@@ -121,6 +141,29 @@ export class Committer {
     )
   }
 
+  /** What records wait for the journal, and a batch on its way: that takes its head and whole blocks of the room that is there now. */
+  get #waitingBytes(): number {
+    const inBatchBytes = this.#inBatchBytes === 0 ? 0 : this.#inBatchBytes + batchExtraBytesMax
+    // Activations may become a batch of their own.
+    const activationBytes = this.activations.lengthBytes
+    const extraBytes = activationBytes === 0 ? 0 : activationBytes + batchExtraBytesMax
+    return this.records.lengthBytes + inBatchBytes + extraBytes
+  }
+
+  /** Runs `work` when everything queued before is done. */
+  #enqueue(work: () => Promise<void>): Promise<void> {
+    const start = async (): Promise<void> => {
+      try {
+        await work()
+      } finally {
+        if (this.#last === queued) this.#last = undefined
+      }
+    }
+    const queued = (this.#last ?? Promise.resolve()).then(start, start)
+    this.#last = queued
+    return queued
+  }
+
   #startTimer(): void {
     this.#timer = this.#options.clock.setTimer(limits.commitIntervalMs, () => {
       this.#timer = undefined
@@ -132,9 +175,10 @@ export class Committer {
     if (this.#failure !== undefined) throw this.#failure
     const { data, journal, reclaimer, mutants } = this.#options
     // One synchronous step: what is taken here is what a checkpoint of this batch holds.
+    this.#options.beforeTaken?.()
     const sequence = this.#options.appliedSequence()
     const dataWrites = this.#dataWrites
-    const payload = this.records.take()
+    const payload = this.#takeAll()
     const releases = reclaimer.take()
     this.#inBatchBytes = payload.length
     const isFarAhead = sequence - this.#journaledSequence >= this.#options.positionStep()
@@ -160,6 +204,31 @@ export class Committer {
     if (isAppended || !isFarAhead) this.#durableSequence = sequence
     if (!mutants.releaseEarly) reclaimer.durable(releases)
     endFreeze?.(true)
+  }
+
+  /** Activations last: one may follow the end of the same extent. */
+  #takeAll(): Buffer {
+    const records = this.records.take()
+    if (this.activations.lengthBytes === 0) return records
+    return Buffer.concat([records, this.activations.take()])
+  }
+
+  /** A batch of activations alone. The position stays: nothing else became durable. */
+  async #runActivation(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
+    const { journal } = this.#options
+    if (this.activations.lengthBytes === 0) return
+    // Checkpoints begin with commits: without this one, activations alone could fill the journal.
+    if (journal.wantsCheckpoint) return this.#run()
+    const payload = this.activations.take()
+    this.#inBatchBytes = payload.length
+    try {
+      await journal.append(payload, this.#journaledSequence)
+    } catch (error) {
+      throw error instanceof AssertionError ? error : this.#fail(error)
+    } finally {
+      this.#inBatchBytes = 0
+    }
   }
 
   #fail(cause: unknown): LockstepError {

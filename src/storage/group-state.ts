@@ -41,6 +41,13 @@ export class Store {
   }
 }
 
+/** The node that takes part in this primary's stream. Tracking exists as long as this does. */
+export type PeerState = {
+  readonly nodeId: string
+  /** Its newest durable position that this node knows of. Journaled no later than anything that was let go of because of it. */
+  acknowledged: Position | undefined
+}
+
 export type GroupState = {
   /** Random, made by init: names this node's pool, whatever its group and its name are. In the data file's label. */
   readonly nodeId: string
@@ -59,6 +66,9 @@ export type GroupState = {
   generations: readonly GenerationRecord[]
   sequence: number
   nextStoreId: number
+  /** The next number for a store outside the stream. */
+  nextLocalId: number
+  peer: PeerState | undefined
   readonly stores: Map<StoreId, Store>
 }
 

@@ -6,7 +6,7 @@ import { limits } from '../core/limits.js'
 import { blockBytes, formatBytes, type Generation, MiB } from '../core/units.js'
 import { checkpointName, describeState } from './checkpoint.js'
 import { readFully } from './disk-io.js'
-import type { GroupState } from './group-state.js'
+import { firstLocalId, type GroupState } from './group-state.js'
 import { Journal, journalNames } from './journal.js'
 import { saveCheckpoint } from './pool.js'
 import { readLabel, writeLabel } from './recovery.js'
@@ -71,6 +71,8 @@ export async function initPool(disk: Disk, options: InitOptions): Promise<void> 
     generations: [{ generation: options.random.hex(16) as Generation, forkSequence: 0 }],
     sequence: 0,
     nextStoreId: 1,
+    nextLocalId: firstLocalId,
+    peer: undefined,
     stores: new Map(),
   }
   // The checkpoint's name may reach the medium without those before it: they come first.

@@ -8,8 +8,15 @@ import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
-import type { Generation } from '../core/units.js'
-import { applyOperation, type OperationEvent, sharedChunks } from './apply-operation.js'
+import type { Generation, Sequence, StoreId } from '../core/units.js'
+import { ActiveSet } from './active-set.js'
+import {
+  applyLocal,
+  applyOperation,
+  type LocalOperation,
+  type OperationEvent,
+  sharedChunks,
+} from './apply-operation.js'
 import {
   checkpointName,
   checkpointTemporaryName,
@@ -23,8 +30,17 @@ import { type GroupState, presentGeneration, type Store, storeOf } from './group
 import { checkPoolInvariants } from './invariants.js'
 import type { Journal } from './journal.js'
 import { PoolKeeper } from './page-keeper.js'
+import { PoolTracking } from './pool-tracking.js'
 import { Reclaimer } from './reclaimer.js'
-import { countReferences, type OpenEvent, type Recovered, recover } from './recovery.js'
+import {
+  countReferences,
+  type OpenEvent,
+  type Recovered,
+  recover,
+  type StateEvent,
+} from './recovery.js'
+import { Tracking } from './tracking.js'
+import { type TrackingState, thawTracking } from './tracking-sections.js'
 
 export type PoolOptions = {
   readonly disk: Disk
@@ -39,6 +55,8 @@ export type PoolOptions = {
     readonly kind: 'checkpoint' | 'failure' | 'no-space'
     readonly message: string
   }) => void
+  /** Writers wait, and only entries that leave the outbox make room for what they write: every extent that may be active is. */
+  readonly onActiveFull?: () => void
 }
 
 /** The record of a start, with a generation in it. */
@@ -68,6 +86,9 @@ export class Pool {
   #isCheckpointForced = false
   /** `close` writes the last checkpoint by itself. */
   #isClosing = false
+  readonly #onActiveFull: () => void
+  readonly #mutants: ReadonlySet<string>
+  #peer: PoolTracking | undefined
   readonly state: GroupState
 
   private constructor(
@@ -80,6 +101,8 @@ export class Pool {
     const { clock, log } = options
     const mutants = options.mutants ?? new Set<string>()
     this.state = state
+    this.#mutants = mutants
+    this.#onActiveFull = options.onActiveFull ?? (() => {})
     this.#disk = options.disk
     this.#data = data
     this.#clock = clock
@@ -112,6 +135,8 @@ export class Pool {
       },
       appliedSequence: this.#appliedSequence,
       positionStep: () => (state.role === 'secondary' ? 1 : limits.positionStep),
+      beforeTaken: () => this.#peer?.beforeTaken(),
+      reservedBytes: () => this.#peer?.reservedBytes ?? 0,
       onTaken: (batchNumber) => this.#checkpointAt(batchNumber),
       onFailure: (error) => this.#onEvent({ kind: 'failure', message: error.message }),
       durableSequence: state.sequence,
@@ -126,6 +151,7 @@ export class Pool {
       checkpointDone: () => this.#checkpointing ?? Promise.resolve(),
       mutants,
     })
+    if (recovered.tracking !== undefined) this.#peer = this.#track(recovered.tracking)
   }
 
   /** Opens a pool: recovers it, and marks it as running before anything changes. Rejects with a LockstepError that says what to do. */
@@ -147,11 +173,8 @@ export class Pool {
     await options.disk.syncDirectory()
     pool.#committer.dataWritten()
     await pool.#makeRoomToOpen()
-    const event: OpenEvent = wasClean
-      ? { kind: 'open' }
-      : { kind: 'open', generation: pool.#newGeneration(options.random) }
-    if (event.generation !== undefined) state.generations = [...state.generations, event.generation]
-    pool.#committer.records.event(event)
+    pool.#peer?.recover()
+    pool.#noteOpen(wasClean, options.random)
     await pool.#committer.commit()
     pool.#reclaimer.sweep()
     options.log.info(
@@ -172,6 +195,16 @@ export class Pool {
 
   get durableSequence(): number {
     return this.#committer.durableSequence
+  }
+
+  /** What the peer may not have; undefined as long as there is none. */
+  get tracking(): Tracking | undefined {
+    return this.#peer?.tracking
+  }
+
+  /** The number that the next store outside the stream gets. */
+  get nextLocalId(): number {
+    return this.state.nextLocalId
   }
 
   /** True when a flush would have nothing to do. */
@@ -252,8 +285,57 @@ export class Pool {
   perform(event: OperationEvent, prepared: Prepared): void {
     applyOperation(this.state, this.#keeper, event)
     this.#committer.records.event(event)
+    this.#peer?.performed(event, this.state)
     for (const one of prepared) one.install()
     this.#committer.changed()
+  }
+
+  /**
+   * A change of this node's own stores (ids from `nextLocalId` on, full names), which takes no sequence and is no business of the peer's. One synchronous step;
+   * durable after the next commit.
+   */
+  performLocal(operation: LocalOperation, prepared: Prepared = []): void {
+    const at = this.#clock.wallTime().toISOString()
+    applyLocal(this.state, this.#keeper, { kind: 'local', at, operation })
+    this.#note({ kind: 'local', at, operation })
+    for (const one of prepared) one.install()
+  }
+
+  /** A resync begins: the stores are no state that the primary ever had until `resync-end`. Durable after the next commit. */
+  markNotWhole(): void {
+    this.state.isWhole = false
+    this.#note({ kind: 'not-whole' })
+  }
+
+  /** From here on differences to this node are noted. They are unknown (`tracking.isLost`) until a `reset` is performed. Durable after the next commit. */
+  beginTracking(peerNodeId: string): Tracking {
+    assert.equal(this.#peer, undefined)
+    const peer = { nodeId: peerNodeId, acknowledged: undefined }
+    this.state.peer = peer
+    this.#peer = this.#track({ tracking: new Tracking(peer), active: new ActiveSet() })
+    this.#note({ kind: 'peer', nodeId: peerNodeId })
+    return this.#peer.tracking
+  }
+
+  /** Forgets the peer. Durable after the next commit. */
+  endTracking(): void {
+    this.#peer?.extents.close()
+    this.#peer = undefined
+    this.state.peer = undefined
+    this.#note({ kind: 'peer' })
+  }
+
+  /**
+   * Takes a reference on each extent of a range that is about to change; undefined when all of them are durably active (or there is no peer). Before it
+   * resolves, the change may reach neither the medium nor the wire. Rejects with FAILED_STOP or NO_SPACE and takes nothing then.
+   */
+  hold(storeId: StoreId, offset: number, lengthBytes: number): Promise<void> | undefined {
+    return this.#peer?.extents.hold(storeId, offset, lengthBytes)
+  }
+
+  /** Gives back what `hold` took: the change has left the outbox, and is done here. What was held before tracking began was not taken. */
+  drop(storeId: StoreId, offset: number, lengthBytes: number): void {
+    this.#peer?.extents.drop(storeId, offset, lengthBytes)
   }
 
   /** Resolves when the space of everything deleted before the call is free. */
@@ -298,11 +380,18 @@ export class Pool {
   /** Each start adds a batch. When a full file system has kept checkpoints away and starts have used up the journal's reserve, a checkpoint comes first. */
   async #makeRoomToOpen(): Promise<void> {
     const { lastNumber } = this.#journal
-    if (this.#committer.hasRoom(openEventBytesMax, limits.journalReserveBytes)) return
+    const needBytes = openEventBytesMax + (this.#peer?.recoveryBytesMax ?? 0)
+    if (this.#committer.hasRoom(needBytes, limits.journalReserveBytes)) return
     await this.#writeCheckpointNow(lastNumber, false)
       .catch((error: unknown) => this.#checkpointFailed(error, lastNumber))
       .finally(() => this.#keeper.thaw())
-    if (this.#committer.hasRoom(openEventBytesMax, 0)) return
+    if (
+      this.#committer.hasRoom(
+        needBytes,
+        this.#peer === undefined ? 0 : limits.journalReserveBytes / 2,
+      )
+    )
+      return
     throw new LockstepError(
       'NO_SPACE',
       'the journal is full, and there is no room for the checkpoint that would empty it',
@@ -310,11 +399,52 @@ export class Pool {
     )
   }
 
+  /**
+   * A start. Behind an unclean stop a primary goes on in a new generation; with a peer that is an operation like any other, far enough behind what may have
+   * been used already. A secondary has no history of its own.
+   */
+  #noteOpen(wasClean: boolean, random: Random): void {
+    const { state } = this
+    const isNewHistory = !wasClean && state.role === 'primary'
+    const generation = isNewHistory ? this.#newGeneration(random) : undefined
+    const peer = this.#peer?.tracking.isLost === false ? this.#peer : undefined
+    if (generation === undefined || peer === undefined) {
+      if (generation !== undefined) state.generations = [...state.generations, generation]
+      this.#note({ kind: 'open', ...(generation === undefined ? {} : { generation }) })
+      return
+    }
+    this.#note({ kind: 'open' })
+    const event: OperationEvent = {
+      kind: 'operation',
+      sequence: (state.sequence + limits.uncleanSequenceJump) as Sequence,
+      at: this.#clock.wallTime().toISOString(),
+      operation: { kind: 'new-generation', record: generation },
+    }
+    this.perform(event, [])
+    peer.begin(event)
+  }
+
+  #note(event: StateEvent): void {
+    this.#committer.records.event(event)
+    this.#committer.changed()
+  }
+
+  #track(state: TrackingState): PoolTracking {
+    return new PoolTracking(state, {
+      committer: this.#committer,
+      reclaim: () => this.#io.reclaim(),
+      onActiveFull: this.#onActiveFull,
+      mutants: this.#mutants,
+      leftSequence: this.state.sequence,
+    })
+  }
+
   #newGeneration(random: Random): NonNullable<OpenEvent['generation']> {
     return {
       generation: random.hex(16) as Generation,
       parent: presentGeneration(this.state),
       forkSequence: this.state.sequence,
+      isUnclean: true,
     }
   }
 
@@ -376,6 +506,7 @@ export class Pool {
       .catch((error: unknown) => this.#checkpointFailed(error, batchNumber))
       .finally(() => {
         this.#keeper.thaw()
+        if (frozen.tracking !== undefined) thawTracking(frozen.tracking)
         this.#checkpointing = undefined
       })
     return settle
@@ -392,6 +523,7 @@ export class Pool {
       state: describeState({ ...this.state, sequence }, { batchNumber, isClean }),
       maps,
       entriesOf: this.#keeper.freeze(),
+      ...(this.#peer === undefined ? {} : { tracking: this.#peer.freeze(isClean) }),
     }
   }
 
@@ -406,6 +538,7 @@ export class Pool {
   ): Promise<void> {
     await saveCheckpoint(this.#disk, frozen)
     this.#journal.cover(batchNumber)
+    if (frozen.tracking !== undefined) this.#peer?.checkpointed(frozen.tracking)
     this.#onEvent({
       kind: 'checkpoint',
       message: `checkpoint of journal batch ${batchNumber} written`,

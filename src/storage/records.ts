@@ -1,14 +1,28 @@
 // Journal records: the bytes of a batch's payload, in the order in which the changes took effect.
 //
-//   offset 0  u8   kind: 1 set, 2 unmap, 3 event          set    one chunk now is at `argument`
+//   offset 0  u8   kind: 1 set, 2 unmap, 3 event, …       set    one chunk now is at `argument`
 //          1  u24  bits 32..55 of the chunk number        unmap  `argument` chunks from this one on are holes
 //          4  u32  bits 0..31 of the chunk number         event  `argument` bytes of JSON follow, padded to 16; the rest of the head is 0
 //          8  u32  store id
 //         12  u32  argument                               All numbers are little-endian. ON-DISK.md, "Records".
+//
+// What tracking adds has the same shape: dirty and clean (4, 5: `argument` blocks from this one on), active and inactive (6, 7: `argument` extents),
+// left (8: the operation with this sequence has left the outbox; in place of the store id 1 when the peer had it).
+import assert from 'node:assert/strict'
 import { LockstepError } from '../core/errors.js'
 
-const recordBytes = 16
-const Kind = { SET: 1, UNMAP: 2, EVENT: 3 } as const
+/** Of a record without a body. */
+export const recordBytes = 16
+const Kind = {
+  SET: 1,
+  UNMAP: 2,
+  EVENT: 3,
+  DIRTY: 4,
+  CLEAN: 5,
+  ACTIVE: 6,
+  INACTIVE: 7,
+  LEFT: 8,
+} as const
 const u32Count = 2 ** 32
 
 /** An append-only buffer of records that is handed out whole and used again. */
@@ -25,9 +39,32 @@ export class RecordBuffer {
   }
 
   unmap(storeId: number, first: number, end: number): void {
-    for (let chunk = first; chunk < end; chunk += u32Count - 1) {
-      this.#head(Kind.UNMAP, storeId, chunk, Math.min(end - chunk, u32Count - 1))
-    }
+    this.#run(Kind.UNMAP, storeId, first, end)
+  }
+
+  /** Blocks that may differ from the peer's. */
+  dirty(storeId: number, first: number, end: number): void {
+    this.#run(Kind.DIRTY, storeId, first, end)
+  }
+
+  /** Blocks that are as the peer's. */
+  clean(storeId: number, first: number, end: number): void {
+    this.#run(Kind.CLEAN, storeId, first, end)
+  }
+
+  active(storeId: number, first: number, end: number): void {
+    assert(end - first < u32Count)
+    this.#head(Kind.ACTIVE, storeId, first, end - first)
+  }
+
+  inactive(storeId: number, first: number, end: number): void {
+    assert(end - first < u32Count)
+    this.#head(Kind.INACTIVE, storeId, first, end - first)
+  }
+
+  /** An operation has left the outbox. */
+  left(sequence: number, isHad: boolean): void {
+    this.#head(Kind.LEFT, isHad ? 1 : 0, sequence, 0)
   }
 
   event(event: object): void {
@@ -46,6 +83,11 @@ export class RecordBuffer {
     this.#bytes = Buffer.allocUnsafe(Math.max(4096, Math.min(this.#bytes.length, 256 * 1024)))
     this.#lengthBytes = 0
     return taken
+  }
+
+  #run(kind: number, storeId: number, first: number, end: number): void {
+    for (let from = first; from < end; from += u32Count - 1)
+      this.#head(kind, storeId, from, Math.min(end - from, u32Count - 1))
   }
 
   #head(kind: number, storeId: number, chunk: number, argument: number): void {
@@ -73,6 +115,11 @@ export interface RecordVisitor {
   set(storeId: number, chunk: number, place: number): void
   unmap(storeId: number, first: number, end: number): void
   event(event: unknown): void
+  dirty(storeId: number, first: number, end: number): void
+  clean(storeId: number, first: number, end: number): void
+  active(storeId: number, first: number, end: number): void
+  inactive(storeId: number, first: number, end: number): void
+  left(sequence: number, isHad: boolean): void
 }
 
 /** Calls the visitor for each record of a batch. Throws CORRUPT for bytes that no version of this program wrote. */
@@ -85,24 +132,49 @@ export function visitRecords(payload: Buffer, visitor: RecordVisitor): void {
     const storeId = payload.readUInt32LE(at + 8)
     const argument = payload.readUInt32LE(at + 12)
     at += recordBytes
-    switch (first % 256) {
-      case Kind.SET:
-        visitor.set(storeId, chunk, argument)
-        break
-      case Kind.UNMAP:
-        visitor.unmap(storeId, chunk, chunk + argument)
-        break
-      case Kind.EVENT: {
-        if (argument > payload.length - at) throw corruptRecord('an event is longer than its batch')
-        visitor.event(parseEvent(payload.subarray(at, at + argument)))
-        at += Math.ceil(argument / recordBytes) * recordBytes
-        break
-      }
-      default:
-        throw corruptRecord(`unknown record kind ${first % 256}`)
+    if (first % 256 !== Kind.EVENT) {
+      visitRun(visitor, first % 256, { storeId, first: chunk, count: argument })
+      continue
     }
+    if (argument > payload.length - at) throw corruptRecord('an event is longer than its batch')
+    visitor.event(parseEvent(payload.subarray(at, at + argument)))
+    at += Math.ceil(argument / recordBytes) * recordBytes
   }
   if (at !== payload.length) throw corruptRecord('an event ends behind its batch')
+}
+
+/** A record that is a head only. */
+function visitRun(
+  visitor: RecordVisitor,
+  kind: number,
+  run: { readonly storeId: number; readonly first: number; readonly count: number },
+): void {
+  const { storeId, first, count } = run
+  switch (kind) {
+    case Kind.SET:
+      visitor.set(storeId, first, count)
+      return
+    case Kind.UNMAP:
+      visitor.unmap(storeId, first, first + count)
+      return
+    case Kind.DIRTY:
+      visitor.dirty(storeId, first, first + count)
+      return
+    case Kind.CLEAN:
+      visitor.clean(storeId, first, first + count)
+      return
+    case Kind.ACTIVE:
+      visitor.active(storeId, first, first + count)
+      return
+    case Kind.INACTIVE:
+      visitor.inactive(storeId, first, first + count)
+      return
+    case Kind.LEFT:
+      visitor.left(first, storeId === 1)
+      return
+    default:
+      throw corruptRecord(`unknown record kind ${kind}`)
+  }
 }
 
 function parseEvent(json: Buffer): unknown {

@@ -3,25 +3,51 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Disk, DiskFile } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { GenerationRecord } from '../core/operation.js'
-import type { StoreId } from '../core/units.js'
-import { applyOperation, type OperationEvent } from './apply-operation.js'
-import { type CheckpointState, checkpointName, readCheckpoint } from './checkpoint.js'
+import type { Position, StoreId } from '../core/units.js'
+import { ActiveSet } from './active-set.js'
+import {
+  applyLocal,
+  applyOperation,
+  type LocalEvent,
+  type OperationEvent,
+} from './apply-operation.js'
+import {
+  type CheckpointState,
+  checkpointName,
+  type LoadedCheckpoint,
+  readCheckpoint,
+} from './checkpoint.js'
 import type { ChunkAllocator } from './chunk-allocator.js'
 import type { ChunkMap, ChunkPage } from './chunk-map.js'
 import { readFully, writeFully } from './disk-io.js'
 import type { GroupState } from './group-state.js'
 import { Journal, journalNames } from './journal.js'
 import type { PoolKeeper } from './page-keeper.js'
-import { visitRecords } from './records.js'
+import { type RecordVisitor, visitRecords } from './records.js'
+import { Tracking } from './tracking.js'
+import type { TrackingState } from './tracking-sections.js'
 
 /** In the journal at each start: what follows belongs to this generation. */
 export type OpenEvent = { readonly kind: 'open'; readonly generation?: GenerationRecord }
+
+/** Changes of the state that are no operations. */
+export type StateEvent =
+  | OpenEvent
+  | LocalEvent
+  /** The first step of a resync on a secondary. */
+  | { readonly kind: 'not-whole' }
+  /** Tracking begins for this node, or ends. */
+  | { readonly kind: 'peer'; readonly nodeId?: string }
+  | { readonly kind: 'acknowledged'; readonly position: Position }
+  | { readonly kind: 'tracking-lost' }
 
 export type Recovered = {
   readonly state: GroupState
   readonly described: CheckpointState
   readonly journal: Journal
   readonly data: DiskFile
+  /** There when the state has a peer. As of the newest entry that the journal says has left. */
+  readonly tracking: TrackingState | undefined
   /** False when the node did not stop in order. */
   readonly wasClean: boolean
 }
@@ -55,7 +81,8 @@ export async function readLabel(file: DiskFile): Promise<unknown> {
 
 /** Throws NOT_INITIALISED, CORRUPT, WRONG_VERSION, or the disk's errors. */
 export async function recover(disk: Disk, keeper: PoolKeeper): Promise<Recovered> {
-  const { described, state } = await loadCheckpoint(disk, keeper)
+  const loaded = await loadCheckpoint(disk, keeper)
+  const { described, state } = loaded
   const data = await openOrExplain(disk, described.dataName)
   const label: DataLabel = {
     magic: 'LOCKSTEP DATA',
@@ -73,16 +100,17 @@ export async function recover(disk: Disk, keeper: PoolKeeper): Promise<Recovered
   const files: DiskFile[] = []
   for (const name of journalNames) files.push(await openOrExplain(disk, name))
   const salt = Buffer.from(described.journalSalt, 'hex')
+  const replay = new Replay(state, keeper, loaded.tracking)
   const journal = await Journal.open(
     files,
     { salt, coveredNumber: described.batchNumber },
     (payload, sequence) => {
-      replayBatch(state, keeper, payload)
+      visitRecords(payload, replay)
       state.sequence = Math.max(state.sequence, sequence)
     },
   )
   const wasClean = described.isClean && journal.lastNumber === described.batchNumber
-  return { state, described, journal, data, wasClean }
+  return { state, described, journal, data, tracking: replay.tracking, wasClean }
 }
 
 /** Counts every page's references once. Throws CORRUPT for a place from `placeEnd` on: a chunk is in the file before a map names it, so the file was cut. */
@@ -106,10 +134,7 @@ export function countReferences(
   }
 }
 
-async function loadCheckpoint(
-  disk: Disk,
-  keeper: PoolKeeper,
-): Promise<{ readonly described: CheckpointState; readonly state: GroupState }> {
+async function loadCheckpoint(disk: Disk, keeper: PoolKeeper): Promise<LoadedCheckpoint> {
   const names = await disk.list()
   if (!names.includes(checkpointName)) {
     if (names.includes(journalNames[0])) throw corrupt(`the file "${checkpointName}" is missing`)
@@ -136,28 +161,101 @@ async function openOrExplain(disk: Disk, name: string): Promise<DiskFile> {
   }
 }
 
-function replayBatch(state: GroupState, keeper: PoolKeeper, payload: Buffer): void {
-  const mapOf = (id: number): ChunkMap => {
-    const store = state.stores.get(id as StoreId)
+/** Does again what the journal says, in its order. */
+class Replay implements RecordVisitor {
+  readonly #state: GroupState
+  readonly #keeper: PoolKeeper
+  tracking: TrackingState | undefined
+
+  constructor(state: GroupState, keeper: PoolKeeper, tracking: TrackingState | undefined) {
+    this.#state = state
+    this.#keeper = keeper
+    this.tracking = tracking
+  }
+
+  set(storeId: number, chunk: number, place: number): void {
+    this.#mapOf(storeId).set(chunk, place)
+  }
+
+  unmap(storeId: number, first: number, end: number): void {
+    this.#mapOf(storeId).unmap(first, end)
+  }
+
+  dirty(storeId: number, first: number, end: number): void {
+    this.tracking?.tracking.replayDirty(storeId as StoreId, { first, end })
+  }
+
+  clean(storeId: number, first: number, end: number): void {
+    this.tracking?.tracking.replayClean(storeId as StoreId, { first, end })
+  }
+
+  active(storeId: number, first: number, end: number): void {
+    this.tracking?.active.add(storeId as StoreId, { first, end }, 'active')
+  }
+
+  inactive(storeId: number, first: number, end: number): void {
+    this.tracking?.active.removeRun(storeId as StoreId, { first, end })
+  }
+
+  left(sequence: number, isHad: boolean): void {
+    this.tracking?.tracking.replayLeft(sequence, isHad)
+  }
+
+  event(found: unknown): void {
+    const event = found as OperationEvent | StateEvent
+    const state = this.#state
+    switch (event.kind) {
+      case 'operation':
+        this.#operation(event)
+        return
+      case 'local':
+        applyLocal(state, this.#keeper, event)
+        return
+      case 'open':
+        if (event.generation !== undefined)
+          state.generations = [...state.generations, event.generation]
+        return
+      case 'not-whole':
+        state.isWhole = false
+        return
+      case 'peer':
+        this.#peer(event.nodeId)
+        return
+      case 'acknowledged':
+        this.tracking?.tracking.acknowledged(event.position)
+        return
+      case 'tracking-lost':
+        this.tracking?.tracking.replayLost()
+        return
+      default:
+        throw corrupt('the journal has an event of an unknown kind')
+    }
+  }
+
+  #operation(event: OperationEvent): void {
+    const state = this.#state
+    applyOperation(state, this.#keeper, event)
+    if (this.tracking === undefined) return
+    const { tracking, active } = this.tracking
+    if (event.operation.kind === 'reset')
+      tracking.reset(event, state.stores.values(), state.chunkBytes)
+    else {
+      tracking.performed(event)
+      active.perform(event.operation)
+    }
+  }
+
+  #peer(nodeId: string | undefined): void {
+    const peer = nodeId === undefined ? undefined : { nodeId, acknowledged: undefined }
+    this.#state.peer = peer
+    this.tracking = peer && { tracking: new Tracking(peer), active: new ActiveSet() }
+  }
+
+  #mapOf(id: number): ChunkMap {
+    const store = this.#state.stores.get(id as StoreId)
     if (store === undefined) throw corrupt(`the journal changes store ${id}, which does not exist`)
     return store.map
   }
-  visitRecords(payload, {
-    set: (storeId, chunk, place) => mapOf(storeId).set(chunk, place),
-    unmap: (storeId, first, end) => mapOf(storeId).unmap(first, end),
-    event: (event) => replayEvent(state, keeper, event as OperationEvent | OpenEvent),
-  })
-}
-
-function replayEvent(
-  state: GroupState,
-  keeper: PoolKeeper,
-  event: OperationEvent | OpenEvent,
-): void {
-  if (event.kind === 'operation') applyOperation(state, keeper, event)
-  else if (event.kind === 'open') {
-    if (event.generation !== undefined) state.generations = [...state.generations, event.generation]
-  } else throw corrupt('the journal has an event of an unknown kind')
 }
 
 function corrupt(what: string): LockstepError {

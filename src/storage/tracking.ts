@@ -1,10 +1,24 @@
 // What the peer may not have: dirty maps, op log and suspects, as a state machine over the entries that leave the outbox.
 //
 // Invariant (law 2): a store here and its copy on the peer, once the peer has performed the op log, are equal outside its dirty map, as of the newest
-// entry that has left. Entries leave in strict sequence order, as had or lacked; what an operation does to the maps happens when it leaves.
-import type { Entry, EntryOutcome } from '../core/entry.js'
-import type { ByteRange, Position, StoreId } from '../core/units.js'
+// entry that has left. Entries leave in strict sequence order, as had or lacked; what an operation does to the maps happens when it leaves. The journal
+// tells the same in the same order, and where it cannot (no room), everything is lost at once: a later record without an earlier one would be wrong.
+import assert from 'node:assert/strict'
+import { comparePieceBytes, type Entry, type EntryOutcome } from '../core/entry.js'
+import { LockstepError, unreachable } from '../core/errors.js'
+import { limits } from '../core/limits.js'
+import {
+  type ByteRange,
+  blockBytes,
+  byteOffset,
+  extentBytes,
+  type Position,
+  type StoreId,
+} from '../core/units.js'
 import type { OperationEvent } from './apply-operation.js'
+import type { BlockRun } from './dirty-map.js'
+import type { PeerState, Store } from './group-state.js'
+import { dirtyBytesOf, type TrackedStore, TrackedStores } from './tracked-stores.js'
 
 export type TrackingTotals = {
   readonly dirtyBytes: number
@@ -14,86 +28,380 @@ export type TrackingTotals = {
   readonly pendingOperations: number
 }
 
+/** Where tracking writes what a restart must find, and whom it tells. */
+export interface TrackingRecorder {
+  /** The records that follow find room. */
+  hasRoom(): boolean
+  dirty(storeId: StoreId, run: BlockRun): void
+  clean(storeId: StoreId, run: BlockRun): void
+  left(sequence: number, isHad: boolean): void
+  /** The difference is unknown from here on. False when the journal has no room to say so now. */
+  lost(): boolean
+  operationLeft(sequence: number): void
+}
+
+/** A replay writes nothing. */
+const silentRecorder: TrackingRecorder = {
+  hasRoom: () => true,
+  dirty: () => {},
+  clean: () => {},
+  left: () => {},
+  lost: () => true,
+  operationLeft: () => {},
+}
+
 export class Tracking {
-  /** True when the difference is unknown (before the first `reset`, or the op log overflowed): the peer needs everything again, beginning with `reset`. `had` and `lacked` do nothing then. */
+  readonly peer: PeerState
+  readonly #stores = new TrackedStores()
+  #recorder = silentRecorder
+  /** Performed and not left, in order. */
+  #pending: OperationEvent[] = []
+  #opLog: OperationEvent[] = []
+  #opLogBytes = 0
+  #isLost = true
+  #isLossRecorded = true
+  #leftSequence = 0
+
+  /** Begins lost: the first `reset` makes the difference known. */
+  constructor(peer: PeerState) {
+    this.peer = peer
+  }
+
+  /** True when the difference is unknown (before the first `reset`, or the op log overflowed): the peer needs everything again, beginning with `reset`. `had` and `lacked` only count then. */
   get isLost(): boolean {
-    throw new Error('follows')
+    return this.#isLost
+  }
+
+  /** False when the journal does not know yet that the difference is unknown: no extent may become inactive. */
+  get isLossRecorded(): boolean {
+    return this.#isLossRecorded
   }
 
   /** The newest sequence that has left the outbox. */
   get leftSequence(): number {
-    throw new Error('follows')
+    return this.#leftSequence
   }
 
   /** The peer's durable position as last told by `acknowledged`; undefined before. */
   get acknowledgedPosition(): Position | undefined {
-    throw new Error('follows')
+    return this.peer.acknowledged
   }
 
   /** Operations that left as lacked and that the peer has not durably performed, in order, with the sequences they had. */
   get opLog(): readonly OperationEvent[] {
-    throw new Error('follows')
+    return this.#opLog
+  }
+
+  /** Operations performed here that have not left the outbox, in order. */
+  get pending(): readonly OperationEvent[] {
+    return this.#pending
+  }
+
+  get stores(): ReadonlyMap<StoreId, TrackedStore> {
+    return this.#stores.stores
   }
 
   get totals(): TrackingTotals {
-    throw new Error('follows')
+    let dirtyBytes = 0
+    let suspectBytes = 0
+    for (const store of this.#stores.stores.values()) {
+      dirtyBytes += dirtyBytesOf(store)
+      suspectBytes += store.suspects.dirtyBlockCount * blockBytes
+    }
+    return {
+      dirtyBytes,
+      suspectBytes,
+      opLogEntries: this.#opLog.length,
+      pendingOperations: this.#pending.length,
+    }
   }
 
   /** The entry leaves the outbox: the peer has it on stable storage, and its change is done (or failed) here. Every sequence leaves, flushes and nothings too. */
-  had(_entry: Entry, _outcome?: EntryOutcome): void {
-    throw new Error('follows')
+  had(entry: Entry, outcome: EntryOutcome = { kind: 'done' }): void {
+    this.#leave(entry.sequence)
+    if (this.#isLost) return
+    switch (entry.kind) {
+      case 'write':
+      case 'zero':
+        if (outcome.kind === 'failed') this.#mark(entry.storeId, rangeOf(entry))
+        else this.#clean(entry.storeId, rangeOf(entry))
+        return
+      case 'compare':
+        if (outcome.kind === 'compared') this.#compared(entry, outcome.differing)
+        return
+      case 'operation':
+        this.#operationLeft(entry.sequence, true)
+        return
+      case 'flush':
+      case 'nothing':
+        return
+      default:
+        unreachable(entry)
+    }
   }
 
   /** The entry leaves the outbox, or never enters it: the peer does not have it, or nobody knows. */
-  lacked(_entry: Entry): void {
-    throw new Error('follows')
+  lacked(entry: Entry): void {
+    this.#leave(entry.sequence)
+    if (this.#isLost) return
+    if (entry.kind === 'write' || entry.kind === 'zero') this.#mark(entry.storeId, rangeOf(entry))
+    else if (entry.kind === 'operation') this.#operationLeft(entry.sequence, false)
   }
 
   /** The peer's durable position. Operations of the op log up to it are gone from it. Call it before the `had` of what it covers. */
-  acknowledged(_position: Position): void {
-    throw new Error('follows')
+  acknowledged(position: Position): void {
+    if (position.sequence < (this.peer.acknowledged?.sequence ?? 0)) return
+    this.peer.acknowledged = position
+    const keptFrom = this.#opLog.findIndex((event) => event.sequence > position.sequence)
+    const gone = this.#opLog.splice(0, keptFrom < 0 ? this.#opLog.length : keptFrom)
+    for (const event of gone) this.#opLogBytes -= bytesOf(event)
   }
 
-  /** From here on the range may differ: a difference that verify found. Durable with the next commit. */
-  mark(_storeId: StoreId, _range: ByteRange): void {
-    throw new Error('follows')
+  /** From here on the range may differ: a difference that verify found. Durable with the next commit. Throws NO_SPACE. */
+  mark(storeId: StoreId, range: ByteRange): void {
+    if (this.#isLost) return
+    if (!this.#recorder.hasRoom())
+      throw new LockstepError(
+        'NO_SPACE',
+        'the journal has no room to note the difference',
+        'make room in the file system of the data directory, then try again',
+      )
+    this.#mark(storeId, range)
   }
 
   /** The range is known to be equal on both nodes, durably. */
-  clean(_storeId: StoreId, _range: ByteRange): void {
-    throw new Error('follows')
+  clean(storeId: StoreId, range: ByteRange): void {
+    if (!this.#isLost) this.#clean(storeId, range)
   }
 
   /** True when nothing of the store is dirty. Costs nothing. */
-  isEmptyFor(_storeId: StoreId): boolean {
-    throw new Error('follows')
+  isEmptyFor(storeId: StoreId): boolean {
+    return (this.#stores.get(storeId)?.dirty.dirtyBlockCount ?? 0) === 0
   }
 
-  dirtyBytes(_storeId: StoreId): number {
-    throw new Error('follows')
+  dirtyBytes(storeId: StoreId): number {
+    const store = this.#stores.get(storeId)
+    return store === undefined ? 0 : dirtyBytesOf(store)
   }
 
   /** True when a block of the range is dirty. */
-  isDirty(_storeId: StoreId, _offset: number, _lengthBytes: number): boolean {
-    throw new Error('follows')
+  isDirty(storeId: StoreId, offset: number, lengthBytes: number): boolean {
+    const end = Math.ceil((offset + lengthBytes) / blockBytes)
+    const map = this.#stores.get(storeId)?.dirty
+    return map?.nextRun(Math.floor(offset / blockBytes), end) !== undefined
   }
 
   /** The next run of dirty bytes that ends behind `fromOffset`, from `fromOffset` at the earliest, in whole blocks (the last one is cut at the store's end); at most `lengthBytesMax`. */
   nextDirty(
-    _storeId: StoreId,
-    _fromOffset: number,
-    _lengthBytesMax?: number,
+    storeId: StoreId,
+    fromOffset: number,
+    lengthBytesMax = Number.MAX_SAFE_INTEGER,
   ): { readonly offset: number; readonly lengthBytes: number } | undefined {
-    throw new Error('follows')
+    const store = this.#stores.get(storeId)
+    if (store === undefined) return undefined
+    const from = Math.floor(fromOffset / blockBytes)
+    const run = store.dirty.nextRun(from, Math.ceil(store.sizeBytes / blockBytes))
+    if (run === undefined) return undefined
+    const offset = Math.max(fromOffset, run.first * blockBytes)
+    const end = Math.min(run.end * blockBytes, store.sizeBytes)
+    return offset < end
+      ? { offset, lengthBytes: Math.min(end - offset, lengthBytesMax) }
+      : undefined
   }
 
   /** True when the block at `offset` is dirty only because a crash came while it was active: comparing digests may save sending it. */
-  isSuspect(_storeId: StoreId, _offset: number): boolean {
-    throw new Error('follows')
+  isSuspect(storeId: StoreId, offset: number): boolean {
+    const block = Math.floor(offset / blockBytes)
+    const store = this.#stores.get(storeId)
+    return store?.suspects.isDirty(block) === true && store.dirty.isDirty(block)
   }
 
   /** The dirty part, 0 to 1, of each of `cellCount` equal slices of the store. */
-  picture(_storeId: StoreId, _cellCount: number): readonly number[] {
-    throw new Error('follows')
+  picture(storeId: StoreId, cellCount: number): readonly number[] {
+    const store = this.#stores.get(storeId)
+    if (store === undefined) return new Array<number>(cellCount).fill(0)
+    return store.dirty.picture(cellCount, store.sizeBytes)
   }
+
+  // --- For the pool: what is performed, how tracking begins, what a restart finds. ---
+
+  /** An operation of the stream was performed; its effect on the maps waits until it leaves. */
+  performed(event: OperationEvent): void {
+    if (this.#isLost) return
+    assert(event.sequence > (this.#pending.at(-1)?.sequence ?? this.#leftSequence))
+    this.#pending.push(event)
+  }
+
+  /** The peer becomes blank: everything that is allocated is dirty, and the op log begins with this operation. Nothing is in the outbox. */
+  reset(event: OperationEvent, stores: Iterable<Store>, chunkBytes: number): void {
+    assert.equal(event.operation.kind, 'reset')
+    assert.equal(this.#pending.length, 0)
+    this.#stores.reset(stores, chunkBytes)
+    this.#opLog = []
+    this.#opLogBytes = 0
+    this.peer.acknowledged = undefined
+    this.#leftSequence = event.sequence
+    this.#isLost = false
+    this.#isLossRecorded = true
+    this.#log(event)
+  }
+
+  /** From here on everything is recorded. `leftSequence`: nothing up to it is in the outbox. */
+  goLive(recorder: TrackingRecorder, leftSequence: number): void {
+    this.#recorder = recorder
+    this.#leftSequence = leftSequence
+  }
+
+  /** A start begins with an operation of its own: everything pending leaves as lacked, and sequences go on behind it. */
+  begin(sequence: number): void {
+    assert(sequence > this.#leftSequence)
+    this.#leftSequence = sequence
+    for (const event of [...this.#pending]) this.#operationLeft(event.sequence, false)
+  }
+
+  /** Tries again to say that the difference is unknown. */
+  recordLoss(): void {
+    if (!this.#isLossRecorded) this.#isLossRecorded = this.#recorder.lost()
+  }
+
+  /** A checkpoint that says so is durable. */
+  lossRecorded(): void {
+    this.#isLossRecorded = true
+  }
+
+  /** A start: what was in the outbox is gone, so operations leave as lacked, and the active extents may differ. */
+  recover(
+    active: Iterable<{ readonly storeId: StoreId; readonly first: number; readonly end: number }>,
+  ): void {
+    for (const { sequence } of [...this.#pending]) this.#operationLeft(sequence, false)
+    for (const { storeId, first, end } of active) {
+      const store = this.#stores.get(storeId)
+      if (store === undefined) continue
+      const offset = first * extentBytes
+      const lengthBytes = Math.min(end * extentBytes, store.sizeBytes) - offset
+      if (lengthBytes <= 0) continue
+      store.suspects.markBytes(offset, lengthBytes)
+      this.#mark(storeId, { offset: byteOffset(offset), lengthBytes })
+    }
+  }
+
+  // --- For the replay of the journal and the checkpoint; throws AssertionError for what cannot be. ---
+
+  replayDirty(storeId: StoreId, run: BlockRun): void {
+    this.#stores.get(storeId)?.dirty.markBlocks(run.first, run.end)
+  }
+
+  replayClean(storeId: StoreId, run: BlockRun): void {
+    const store = this.#stores.get(storeId)
+    store?.dirty.cleanBlocks(run.first, run.end)
+    store?.suspects.cleanBlocks(run.first, run.end)
+  }
+
+  replayLeft(sequence: number, isHad: boolean): void {
+    if (!this.#isLost) this.#operationLeft(sequence, isHad)
+  }
+
+  replayLost(): void {
+    this.#forget()
+  }
+
+  restoreStore(storeId: StoreId, sizeBytes: number): TrackedStore {
+    return this.#stores.add(storeId, sizeBytes)
+  }
+
+  restoreOperation(event: OperationEvent, isPending: boolean): void {
+    if (isPending) this.#pending.push(event)
+    else this.#log(event)
+  }
+
+  restored(): void {
+    this.#isLost = false
+  }
+
+  // --- The parts. ---
+
+  #leave(sequence: number): void {
+    if (!this.#isLost) assert.equal(sequence, this.#leftSequence + 1, 'entries leave in order')
+    this.#leftSequence = sequence
+    this.#recorder.operationLeft(sequence)
+  }
+
+  #operationLeft(sequence: number, isHad: boolean): void {
+    const event = this.#pending.shift()
+    assert.equal(event?.sequence, sequence, 'operations leave in order')
+    this.#stores.leave(event.operation)
+    if (!isHad) this.#log(event)
+    if (this.#isLost) return
+    if (this.#recorder.hasRoom()) this.#recorder.left(sequence, isHad)
+    else this.#lose()
+  }
+
+  #mark(storeId: StoreId, range: ByteRange): void {
+    const changed = this.#stores.mark(storeId, range)
+    if (changed === undefined) return
+    if (this.#recorder.hasRoom()) this.#recorder.dirty(storeId, changed)
+    else this.#lose()
+  }
+
+  #clean(storeId: StoreId, range: ByteRange): void {
+    if (this.isEmptyFor(storeId)) return
+    const changed = this.#stores.clean(storeId, range)
+    // Without room a restart finds more dirty than there is.
+    if (changed !== undefined && this.#recorder.hasRoom()) this.#recorder.clean(storeId, changed)
+  }
+
+  #compared(
+    entry: { readonly storeId: StoreId; readonly offset: number; readonly lengthBytes: number },
+    differing: Uint8Array,
+  ): void {
+    const end = entry.offset + entry.lengthBytes
+    let equalFrom = entry.offset
+    for (let piece = 0, at = entry.offset; at < end; piece++, at += comparePieceBytes) {
+      const isDifferent = (((differing[piece >>> 3] ?? 0xff) >>> (piece & 7)) & 1) === 1
+      if (!isDifferent) continue
+      this.#cleanBetween(entry.storeId, equalFrom, at)
+      equalFrom = Math.min(end, at + comparePieceBytes)
+      this.#known(entry.storeId, at, equalFrom)
+    }
+    this.#cleanBetween(entry.storeId, equalFrom, end)
+  }
+
+  #cleanBetween(storeId: StoreId, offset: number, end: number): void {
+    if (offset < end)
+      this.#clean(storeId, { offset: byteOffset(offset), lengthBytes: end - offset })
+  }
+
+  /** These bytes do differ: they are sent without another look. */
+  #known(storeId: StoreId, offset: number, end: number): void {
+    const suspects = this.#stores.get(storeId)?.suspects
+    suspects?.cleanBlocks(Math.floor(offset / blockBytes), Math.ceil(end / blockBytes))
+  }
+
+  #log(event: OperationEvent): void {
+    this.#opLog.push(event)
+    this.#opLogBytes += bytesOf(event)
+    if (this.#opLog.length > limits.opLogEntriesMax || this.#opLogBytes > limits.opLogBytesMax)
+      this.#lose()
+  }
+
+  #lose(): void {
+    this.#forget()
+    this.#isLossRecorded = this.#recorder.lost()
+  }
+
+  #forget(): void {
+    this.#isLost = true
+    this.#stores.clear()
+    this.#pending = []
+    this.#opLog = []
+    this.#opLogBytes = 0
+  }
+}
+
+function rangeOf(entry: { readonly offset: number; readonly lengthBytes: number }): ByteRange {
+  return { offset: byteOffset(entry.offset), lengthBytes: entry.lengthBytes }
+}
+
+function bytesOf(event: OperationEvent): number {
+  return JSON.stringify(event).length
 }

@@ -10,7 +10,7 @@ import {
   writeCheckpoint,
 } from '../../src/storage/checkpoint.js'
 import { ChunkMap, type PageKeeper, pageEntryCount } from '../../src/storage/chunk-map.js'
-import { type GroupState, Store } from '../../src/storage/group-state.js'
+import { firstLocalId, type GroupState, Store } from '../../src/storage/group-state.js'
 import { PoolKeeper } from '../../src/storage/page-keeper.js'
 import { failureOf } from '../support/failure.js'
 import { LooseKeeper } from '../support/loose-keeper.js'
@@ -48,6 +48,8 @@ function stateWith(keeper: PageKeeper): GroupState {
     generations: [{ generation, forkSequence: 0 }],
     sequence: 12,
     nextStoreId: 4,
+    nextLocalId: firstLocalId,
+    peer: undefined,
     stores: new Map([volume, new Store({ ...base, ...snapshot })].map((one) => [one.id, one])),
   }
 }

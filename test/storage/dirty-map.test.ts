@@ -69,10 +69,8 @@ function assertSame(pair: Pair): void {
   for (const page of pair.map.pages.values()) {
     assert(page.setCount > 0, 'no page without a bit')
     assert(page === fullDirtyPage || page.setCount < dirtyPageBlockCount, 'no second page of ones')
-    const bits = page.words.reduce(
-      (sum, word) => sum + word.toString(2).replaceAll('0', '').length,
-      0,
-    )
+    let bits = 0
+    for (const word of page.words) for (let rest = word; rest !== 0; rest &= rest - 1) bits++
     assert.equal(bits, page.setCount)
   }
 }
@@ -127,7 +125,7 @@ t.test('a map is a set of blocks, whatever is done to it and to those it shares 
     }
     for (const pair of [...pairs, ...views]) assertSame(pair)
   })
-  fc.assert(property, { seed: 41, numRuns: 150 })
+  fc.assert(property, { seed: 41, numRuns: 60 })
 })
 
 t.test('single blocks and their neighbours', async (t) => {

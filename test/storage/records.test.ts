@@ -10,6 +10,8 @@ type Seen =
   | readonly ['set', number, number, number]
   | readonly ['unmap', number, number, number]
   | readonly ['event', unknown]
+  | readonly ['dirty' | 'clean' | 'active' | 'inactive', number, number, number]
+  | readonly ['left', number, boolean]
 
 function visit(payload: Buffer): Seen[] {
   const seen: Seen[] = []
@@ -17,6 +19,11 @@ function visit(payload: Buffer): Seen[] {
     set: (storeId, chunk, place) => seen.push(['set', storeId, chunk, place]),
     unmap: (storeId, first, end) => seen.push(['unmap', storeId, first, end]),
     event: (event) => seen.push(['event', event]),
+    dirty: (storeId, first, end) => seen.push(['dirty', storeId, first, end]),
+    clean: (storeId, first, end) => seen.push(['clean', storeId, first, end]),
+    active: (storeId, first, end) => seen.push(['active', storeId, first, end]),
+    inactive: (storeId, first, end) => seen.push(['inactive', storeId, first, end]),
+    left: (sequence, isHad) => seen.push(['left', sequence, isHad]),
   })
   return seen
 }
@@ -45,6 +52,52 @@ t.test('records have the bytes that ON-DISK.md gives them', async (t) => {
       '00'.repeat(9),
   )
   t.equal(records.lengthBytes, 0, 'the buffer is empty then')
+})
+
+t.test('records of tracking have the bytes that ON-DISK.md gives them', async (t) => {
+  const records = new RecordBuffer()
+  records.dirty(7, 2 ** 32 + 1, 2 ** 32 + 3)
+  records.clean(7, 1, 2)
+  records.active(8, 3, 5)
+  records.inactive(8, 3, 4)
+  records.left(2 ** 33 + 9, true)
+  records.left(10, false)
+  const payload = records.take()
+  t.equal(
+    payload.toString('hex'),
+    '04010000' +
+      '01000000' +
+      '07000000' +
+      '02000000' +
+      '05000000' +
+      '01000000' +
+      '07000000' +
+      '01000000' +
+      '06000000' +
+      '03000000' +
+      '08000000' +
+      '02000000' +
+      '07000000' +
+      '03000000' +
+      '08000000' +
+      '01000000' +
+      '08020000' +
+      '09000000' +
+      '01000000' +
+      '00000000' +
+      '08000000' +
+      '0a000000' +
+      '00000000' +
+      '00000000',
+  )
+  t.strictSame(visit(payload), [
+    ['dirty', 7, 2 ** 32 + 1, 2 ** 32 + 3],
+    ['clean', 7, 1, 2],
+    ['active', 8, 3, 5],
+    ['inactive', 8, 3, 4],
+    ['left', 2 ** 33 + 9, true],
+    ['left', 10, false],
+  ])
 })
 
 const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 })
@@ -166,7 +219,7 @@ t.test('each way to be cut has its sentence', async (t) => {
   const cases: readonly (readonly [Buffer, RegExp])[] = [
     [Buffer.alloc(15), /cut/],
     [head(0, 0), /unknown record kind 0/],
-    [head(4, 0), /unknown record kind 4/],
+    [head(9, 0), /unknown record kind 9/],
     [head(3, 1), /longer than its batch/],
     [head(3, 2 ** 32 - 1), /longer than its batch/],
     [Buffer.concat([head(3, 3), Buffer.from('{} ')]), /ends behind/],

@@ -2,7 +2,12 @@
 import type { Operation } from '../../src/core/operation.js'
 import type { Generation, Sequence, StoreId } from '../../src/core/units.js'
 import { applyOperation } from '../../src/storage/apply-operation.js'
-import { fullName, type GroupState, type Store } from '../../src/storage/group-state.js'
+import {
+  firstLocalId,
+  fullName,
+  type GroupState,
+  type Store,
+} from '../../src/storage/group-state.js'
 import { LooseKeeper } from './loose-keeper.js'
 
 export class Group {
@@ -22,6 +27,8 @@ export class Group {
       generations: [{ generation: 'g1' as Generation, forkSequence: 0 }],
       sequence: 0,
       nextStoreId: 1,
+      nextLocalId: firstLocalId,
+      peer: undefined,
       stores: new Map(),
     }
   }

@@ -1,0 +1,142 @@
+// Tracking and active extents as a part of a pool: their records in its journal, their share of its checkpoints, their start after a crash.
+//
+// Invariants: a checkpoint has the tracking of the same instant as the maps; the peer's durable position is in the same batch as what was let go of because of it.
+import { limits } from '../core/limits.js'
+import type { StoreId } from '../core/units.js'
+import { ActiveExtents } from './active-extents.js'
+import type { ActiveSet } from './active-set.js'
+import type { OperationEvent } from './apply-operation.js'
+import type { Committer } from './committer.js'
+import type { GroupState } from './group-state.js'
+import { recordBytes } from './records.js'
+import type { Tracking, TrackingRecorder } from './tracking.js'
+import { type FrozenTracking, freezeTracking, type TrackingState } from './tracking-sections.js'
+
+/** Room for the last records of tracking: less than what deletes have, so that a full pool can be emptied with a peer as well. */
+const reserveBytes = limits.journalReserveBytes / 4
+
+export class PoolTracking {
+  readonly tracking: Tracking
+  readonly extents: ActiveExtents
+  readonly #active: ActiveSet
+  readonly #committer: Committer
+  #recordedSequence: number | undefined
+
+  constructor(
+    recovered: TrackingState,
+    options: {
+      readonly committer: Committer
+      readonly reclaim: () => Promise<void>
+      readonly onActiveFull: () => void
+      readonly mutants: ReadonlySet<string>
+      readonly leftSequence: number
+    },
+  ) {
+    const { committer } = options
+    this.tracking = recovered.tracking
+    this.#active = recovered.active
+    this.#committer = committer
+    this.#recordedSequence = recovered.tracking.peer.acknowledged?.sequence
+    this.extents = new ActiveExtents({
+      set: recovered.active,
+      journal: {
+        active: ({ storeId, first, end }) => committer.activations.active(storeId, first, end),
+        activate: () => committer.activate(),
+        inactive: ({ storeId, first, end }) => {
+          committer.records.inactive(storeId, first, end)
+          committer.changed()
+        },
+        commit: () => committer.commit(),
+        hasRoom: (lengthBytes) => committer.hasRoom(lengthBytes, limits.journalReserveBytes / 2),
+        reclaim: options.reclaim,
+        mayEnd: () => this.tracking.isLossRecorded,
+      },
+      onFull: options.onActiveFull,
+      skipsActivation: options.mutants.has('skip-activate-sync'),
+    })
+    this.tracking.goLive(this.#recorder(), options.leftSequence)
+  }
+
+  /** Bytes of records that entries in flight may need yet: one each. */
+  get reservedBytes(): number {
+    return (this.extents.heldCount + this.tracking.pending.length) * recordBytes
+  }
+
+  /** What `recover` will write, at most. */
+  get recoveryBytesMax(): number {
+    return (this.#active.itemCount + this.tracking.pending.length + 1) * recordBytes
+  }
+
+  /** After a start: what was in the outbox is gone. */
+  recover(): void {
+    if (!this.tracking.isLost) this.tracking.recover(this.#active.items())
+  }
+
+  performed(event: OperationEvent, state: GroupState): void {
+    if (event.operation.kind === 'reset')
+      this.tracking.reset(event, state.stores.values(), state.chunkBytes)
+    else {
+      this.tracking.performed(event)
+      this.extents.performed(event.sequence, event.operation)
+    }
+  }
+
+  /** The first operation of a life is performed: nothing before it is in the outbox, and it is not either. */
+  begin(event: OperationEvent): void {
+    this.tracking.begin(event.sequence)
+  }
+
+  /** Before a batch's records are taken. */
+  beforeTaken(): void {
+    this.tracking.recordLoss()
+    const { acknowledged } = this.tracking.peer
+    const { records } = this.#committer
+    if (acknowledged === undefined) this.#recordedSequence = undefined
+    else if (records.lengthBytes > 0 && acknowledged.sequence !== this.#recordedSequence) {
+      records.event({ kind: 'acknowledged', position: acknowledged })
+      this.#recordedSequence = acknowledged.sequence
+    }
+  }
+
+  freeze(isClean: boolean): FrozenTracking {
+    return freezeTracking(this.tracking, this.extents.describe({ isClean }))
+  }
+
+  /** A checkpoint was written. */
+  checkpointed(frozen: FrozenTracking): void {
+    if (frozen.isLost && this.tracking.isLost) this.tracking.lossRecorded()
+    this.extents.resume()
+  }
+
+  #recorder(): TrackingRecorder {
+    const committer = this.#committer
+    const { records } = committer
+    const changed = (): void => {
+      committer.changed()
+      // A burst may be larger than the journal's room: what is here goes first, and a checkpoint is begun.
+      if (!committer.hasRoomInFlight(0, limits.journalReserveBytes)) committer.commitSoon()
+    }
+    return {
+      hasRoom: () => committer.hasRoomInFlight(recordBytes, reserveBytes),
+      dirty: (storeId: StoreId, run) => {
+        records.dirty(storeId, run.first, run.end)
+        changed()
+      },
+      clean: (storeId, run) => {
+        records.clean(storeId, run.first, run.end)
+        changed()
+      },
+      left: (sequence, isHad) => {
+        records.left(sequence, isHad)
+        changed()
+      },
+      lost: () => {
+        if (!committer.hasRoomInFlight(4 * recordBytes, reserveBytes / 2)) return false
+        records.event({ kind: 'tracking-lost' })
+        changed()
+        return true
+      },
+      operationLeft: (sequence) => this.extents.operationLeft(sequence),
+    }
+  }
+}

@@ -1,0 +1,174 @@
+// Dirty maps by store id, and what operations do to them: law 3. Sizes are kept here as well, because a store may have been resized or deleted since the
+// entry that is leaving the outbox was ordered.
+import assert from 'node:assert/strict'
+import { unreachable } from '../core/errors.js'
+import type { Operation } from '../core/operation.js'
+import { type ByteRange, blockBytes, type StoreId } from '../core/units.js'
+import { pageEntryCount } from './chunk-map.js'
+import { type BlockRun, DirtyMap } from './dirty-map.js'
+import { isLocalId, type Store } from './group-state.js'
+
+/** A store as of the newest entry that has left. */
+export type TrackedStore = {
+  sizeBytes: number
+  readonly dirty: DirtyMap
+  /** Blocks that are dirty only because a crash came while they were active. Those that are not dirty mean nothing. */
+  readonly suspects: DirtyMap
+}
+
+export class TrackedStores {
+  readonly #stores = new Map<StoreId, TrackedStore>()
+
+  get stores(): ReadonlyMap<StoreId, TrackedStore> {
+    return this.#stores
+  }
+
+  get(storeId: StoreId): TrackedStore | undefined {
+    return this.#stores.get(storeId)
+  }
+
+  /** A new store, nothing of it dirty. */
+  add(storeId: StoreId, sizeBytes: number): TrackedStore {
+    assert(!this.#stores.has(storeId))
+    const store = { sizeBytes, dirty: new DirtyMap(), suspects: new DirtyMap() }
+    this.#stores.set(storeId, store)
+    return store
+  }
+
+  clear(): void {
+    for (const storeId of this.#stores.keys()) this.#remove(storeId)
+  }
+
+  /** Everything that has a place differs from a peer that has nothing. */
+  reset(stores: Iterable<Store>, chunkBytes: number): void {
+    this.clear()
+    for (const store of stores)
+      if (!isLocalId(store.id))
+        markAllocated(this.add(store.id, store.sizeBytes), store, chunkBytes)
+  }
+
+  /** Marks a range; the answer is the run that changed. */
+  mark(storeId: StoreId, range: ByteRange): BlockRun | undefined {
+    const store = this.#tracked(storeId)
+    return store.dirty.markBytes(range.offset, range.lengthBytes)
+  }
+
+  /** Cleans the blocks wholly inside the range, of which the last may be cut by the store's end. The answer is the run that changed. */
+  clean(storeId: StoreId, range: ByteRange): BlockRun | undefined {
+    const store = this.#tracked(storeId)
+    const lengthBytes = wholeLength(range, [store])
+    if (store.suspects.dirtyBlockCount > 0) store.suspects.cleanBytes(range.offset, lengthBytes)
+    return store.dirty.cleanBytes(range.offset, lengthBytes)
+  }
+
+  /** What an operation that leaves does to the maps (law 3). */
+  leave(operation: Operation): void {
+    switch (operation.kind) {
+      case 'create-volume':
+        this.add(operation.storeId, operation.sizeBytes)
+        return
+      case 'create-snapshots':
+        for (const { storeId, sourceId } of operation.snapshots) {
+          const source = this.#tracked(sourceId)
+          become(this.add(storeId, source.sizeBytes), source)
+        }
+        return
+      case 'delete':
+        this.#tracked(operation.storeId)
+        this.#remove(operation.storeId)
+        return
+      case 'resize': {
+        const store = this.#tracked(operation.storeId)
+        store.sizeBytes = operation.sizeBytes
+        store.dirty.cut(operation.sizeBytes)
+        store.suspects.cut(operation.sizeBytes)
+        return
+      }
+      case 'copy':
+        this.#copy(operation)
+        return
+      case 'batch':
+        for (const one of operation.operations) this.leave(one)
+        return
+      case 'rename':
+      case 'new-generation':
+      case 'reset':
+      case 'resync-end':
+      case 'mark':
+      case 'freeze':
+      case 'thaw':
+        return
+      default:
+        unreachable(operation)
+    }
+  }
+
+  #copy(copy: Extract<Operation, { kind: 'copy' }>): void {
+    const source = this.#tracked(copy.sourceId)
+    const target = this.#tracked(copy.targetId)
+    const { range } = copy
+    if (range === undefined) {
+      target.sizeBytes = source.sizeBytes
+      become(target, source)
+      return
+    }
+    const lengthBytes = wholeLength(range, [source, target])
+    target.dirty.copyRange(source.dirty, range.offset, lengthBytes)
+    target.suspects.copyRange(source.suspects, range.offset, lengthBytes)
+  }
+
+  #tracked(storeId: StoreId): TrackedStore {
+    const store = this.#stores.get(storeId)
+    assert(store, `store ${storeId} is tracked`)
+    return store
+  }
+
+  #remove(storeId: StoreId): void {
+    const store = this.#stores.get(storeId)
+    store?.dirty.clear()
+    store?.suspects.clear()
+    this.#stores.delete(storeId)
+  }
+}
+
+/** Bytes of the store that are dirty: the last block may reach behind its end. */
+export function dirtyBytesOf(store: TrackedStore): number {
+  const tailBytes = store.sizeBytes % blockBytes
+  const isTailDirty = tailBytes > 0 && store.dirty.isDirty(Math.floor(store.sizeBytes / blockBytes))
+  return store.dirty.dirtyBlockCount * blockBytes - (isTailDirty ? blockBytes - tailBytes : 0)
+}
+
+function become(target: TrackedStore, source: TrackedStore): void {
+  target.dirty.become(source.dirty)
+  target.suspects.become(source.suspects)
+}
+
+/** The length of a range, with the rest of its last block when there is nothing of the stores behind the range. */
+function wholeLength(range: ByteRange, stores: readonly TrackedStore[]): number {
+  const end = range.offset + range.lengthBytes
+  if (stores.some((store) => store.sizeBytes !== end)) return range.lengthBytes
+  return Math.ceil(end / blockBytes) * blockBytes - range.offset
+}
+
+/** Marks every chunk that has a place; pages of the chunk map that are full, at once. */
+function markAllocated(tracked: TrackedStore, store: Store, chunkBytes: number): void {
+  const mark = (firstChunk: number, endChunk: number): void => {
+    const offset = firstChunk * chunkBytes
+    const end = Math.min(endChunk * chunkBytes, store.sizeBytes)
+    if (offset < end) tracked.dirty.markBytes(offset, end - offset)
+  }
+  for (const [pageIndex, page] of store.map.pages) {
+    const base = pageIndex * pageEntryCount
+    if (page.usedCount === pageEntryCount) {
+      mark(base, base + pageEntryCount)
+      continue
+    }
+    for (let first = 0; first < pageEntryCount; first++) {
+      if (page.entries[first] === 0) continue
+      let end = first + 1
+      while (end < pageEntryCount && page.entries[end] !== 0) end++
+      mark(base + first, base + end)
+      first = end
+    }
+  }
+}
