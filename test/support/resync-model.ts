@@ -202,13 +202,7 @@ export class ResyncModel implements ResyncView {
   submit(item: ResyncItem, settle: () => void = () => {}): void {
     if (item.kind === 'share') {
       for (const copy of item.copies) this.#submitShare(copy)
-      this.#enqueue({
-        isOperation: false,
-        onPeer: () => {},
-        had: () => {},
-        lacked: () => {},
-        settle,
-      })
+      this.whenEmpty(settle)
       return
     }
     const first = item.offset / blockBytes
@@ -242,6 +236,11 @@ export class ResyncModel implements ResyncView {
       entry.had()
       entry.settle()
     }
+  }
+
+  /** Behind everything that is in the queue now. */
+  whenEmpty(settle: () => void): void {
+    this.#enqueue({ isOperation: false, onPeer: () => {}, had: () => {}, lacked: () => {}, settle })
   }
 
   /** The link is lost: everything leaves as lacked, and the peer performs the op log when it is back. */
