@@ -2,6 +2,7 @@
 // test runner's hooks on every promise, which cost more than the check itself.
 
 import { naiveSubject } from '../support/naive-engine.js'
+import { naivePair } from '../support/naive-pair.js'
 import { thoroughDepth, usualDepth } from './crash-check.js'
 import { type DamageReport, Damager } from './damage.js'
 import { type EnumerationReport, enumerate, fillJournal, fullPlans } from './enumeration.js'
@@ -9,6 +10,8 @@ import { failureKinds, Sweeper, sweepWorkloads } from './failure-sweep.js'
 import { type FullDiskReport, fillDisk } from './full-disk.js'
 import { checkInit, type InitReport } from './init-crash.js'
 import { describe, withRejectionsCaught } from './laws.js'
+import { pairRun } from './pair/pair-run.js'
+import { realPair } from './pair/real-pair.js'
 import { randomRun } from './random-run.js'
 import { type ForgottenCall, realSubject, withoutSyncs } from './real-engine.js'
 import type { Subject } from './subject.js'
@@ -38,16 +41,26 @@ export type Job = Common &
     | { readonly kind: 'sweep' }
     /** Lives with the seeds from `seed` on. */
     | { readonly kind: 'lives'; readonly count: number; readonly actionCount: number }
+    /** Schedules of two nodes with the seeds from `seed` on. */
+    | { readonly kind: 'pairs'; readonly count: number; readonly actionCount: number }
     | { readonly kind: 'full-disk'; readonly count: number }
     | { readonly kind: 'damage' }
     | { readonly kind: 'init' }
     | { readonly kind: 'wrap' }
   )
 
+type RunsReport = {
+  /** One a run: equal for equal runs. */
+  readonly traces: readonly number[]
+  /** How often what is rare happened, in all of them. */
+  readonly counts: Readonly<Record<string, number>>
+}
+
 export type JobResults = {
   enumerate: EnumerationReport
   sweep: { readonly runCounts: Readonly<Record<string, number>> }
-  lives: { readonly traces: readonly number[]; readonly counts: Readonly<Record<string, number>> }
+  lives: RunsReport
+  pairs: RunsReport
   'full-disk': FullDiskReport
   damage: DamageReport
   init: InitReport
@@ -98,7 +111,16 @@ function perform(job: Job): Promise<JobResults[Job['kind']]> {
     case 'sweep':
       return sweepAll(common)
     case 'lives':
-      return liveAll(common, job)
+      return runAll(job, (seed) => randomRun({ ...common, seed, actionCount: job.actionCount }))
+    case 'pairs':
+      return runAll(job, (seed) =>
+        pairRun({
+          subject: job.subject === 'naive' ? naivePair : realPair,
+          seed,
+          mutants,
+          actionCount: job.actionCount,
+        }),
+      )
     case 'full-disk':
       return fillDisk({ ...common, count: job.count })
     case 'damage':
@@ -126,24 +148,18 @@ async function sweepAll(options: {
   return { runCounts }
 }
 
-async function liveAll(
-  options: {
-    readonly subject: Subject
-    readonly seed: number
-    readonly mutants: ReadonlySet<string>
-  },
-  job: Extract<Job, { kind: 'lives' }>,
-): Promise<JobResults['lives']> {
+async function runAll(
+  job: { readonly seed: number; readonly count: number },
+  run: (
+    seed: number,
+  ) => Promise<{ readonly trace: number; readonly counts: ReadonlyMap<string, number> }>,
+): Promise<RunsReport> {
   const traces: number[] = []
-  const counts: Record<string, number> = {}
+  const totals: Record<string, number> = {}
   for (let i = 0; i < job.count; i++) {
-    const report = await randomRun({
-      ...options,
-      seed: options.seed + i,
-      actionCount: job.actionCount,
-    })
-    traces.push(report.trace)
-    for (const [what, count] of report.counts) counts[what] = (counts[what] ?? 0) + count
+    const { trace, counts } = await run(job.seed + i)
+    traces.push(trace)
+    for (const [what, count] of counts) totals[what] = (totals[what] ?? 0) + count
   }
-  return { traces, counts }
+  return { traces, counts: totals }
 }

@@ -334,7 +334,10 @@ function encodeFrame({ kind, number, body }: Frame): Buffer {
 }
 
 /** Throws at a frame that is not what was sent. */
-async function* framesOf(stream: AsyncIterable<unknown>, ignoresCrc: boolean): AsyncGenerator<Frame> {
+async function* framesOf(
+  stream: AsyncIterable<unknown>,
+  ignoresCrc: boolean,
+): AsyncGenerator<Frame> {
   let rest = Buffer.alloc(0)
   for await (const piece of stream) {
     rest = Buffer.concat([rest, piece as Buffer])

@@ -45,11 +45,20 @@ const outboxSlackBytes = 16 * 1024
 /** Throws LawBroken with the seed and the history. */
 export async function pairRun(options: PairRunOptions): Promise<PairRunReport> {
   const run = new PairRun(options)
+  // What nobody catches ends a daemon: here it ends the schedule.
+  const fail = (error: unknown) => run.fail(error)
+  process.on('unhandledRejection', fail)
+  process.on('uncaughtException', fail)
   try {
     return await run.run()
   } catch (error) {
-    const text = `${describe(error)}\nseed ${options.seed}\n${run.describe()}`
-    throw new LawBroken(text, { cause: error })
+    const first = run.firstFailure ?? error
+    const stack = first instanceof Error && !(first instanceof LawBroken) ? first.stack : ''
+    const text = [describe(first), stack, `seed ${options.seed}`, run.describe()]
+    throw new LawBroken(text.join('\n'), { cause: first })
+  } finally {
+    process.off('unhandledRejection', fail)
+    process.off('uncaughtException', fail)
   }
 }
 
@@ -119,6 +128,15 @@ class PairRun {
     await this.#heal(a, b)
     await this.#finish(a, b)
     return { trace: this.#scheduler.trace, counts: this.#counts }
+  }
+
+  /** Something failed that nobody awaits. */
+  fail(error: unknown): void {
+    this.#failure ??= { error }
+  }
+
+  get firstFailure(): unknown {
+    return this.#failure?.error
   }
 
   describe(): string {
