@@ -54,7 +54,7 @@ complete -c lockstep -n '__fish_seen_subcommand_from serve' -l listen -x -d 'whe
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l log-level -x -a 'fatal error warn info debug trace silent' -d 'the least important messages to be logged (info)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l insecure -d 'allows a listener that other machines reach without TLS'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l threads -x -d 'threads for disk reads and writes that have to wait for the disk (32)'
-complete -c lockstep -n '__fish_seen_subcommand_from serve' -l poll-us -x -d 'microseconds that the server stays awake for the next request where that pays off; 0: never (50)'
+complete -c lockstep -n '__fish_seen_subcommand_from serve' -l poll-us -x -d 'microseconds that the server stays awake for the next request where that pays off; 0: never (100)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l connections -x -d 'NBD connections in all (256)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l connections-per-export -x -d 'NBD connections to one store (64)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l handshakes -x -d 'connections that have not chosen a store yet (16)'

@@ -226,7 +226,7 @@ _lockstep() {
         '--log-level[the least important messages to be logged (info)]:level:(fatal error warn info debug trace silent)' \
         '--insecure[allows a listener that other machines reach without TLS]' \
         '--threads[threads for disk reads and writes that have to wait for the disk (32)]:n: ' \
-        '--poll-us[microseconds that the server stays awake for the next request where that pays off; 0\: never (50)]:n: ' \
+        '--poll-us[microseconds that the server stays awake for the next request where that pays off; 0\: never (100)]:n: ' \
         '--connections[NBD connections in all (256)]:n: ' \
         '--connections-per-export[NBD connections to one store (64)]:n: ' \
         '--handshakes[connections that have not chosen a store yet (16)]:n: ' \

@@ -165,6 +165,7 @@ export class Session {
     assert(!this.#isRunning)
     if (this.#end) return
     this.#isRunning = true
+    const { inFlightCount, inFlightBytes } = this.#performer
     const { requests, readBytes, writtenBytes } = this.#o.counters
     try {
       let step = this.#intake.step()
@@ -184,15 +185,13 @@ export class Session {
     if (this.#end) this.#finishIfDrained()
     const { counters } = this.#o
     const dataBytes = counters.readBytes - readBytes + counters.writtenBytes - writtenBytes
-    this.#worked(counters.requests - requests, dataBytes)
+    this.#worked(counters.requests - requests + inFlightCount, dataBytes + inFlightBytes)
   }
 
-  /** Tells the poller of a step that took on so many requests. */
+  /** Tells the poller of a step in which so many requests were under way. */
   #worked(requestCount: number, dataBytes: number): void {
-    const { inFlightCount, inFlightBytes } = this.#performer
-    const count = requestCount + inFlightCount
-    const isCrowd = count > 1 && dataBytes + inFlightBytes < count * largeBytes
-    this.#o.poller.worked({ isCrowd, isInFlight: inFlightCount > 0 })
+    const isCrowd = requestCount > 1 && dataBytes < requestCount * largeBytes
+    this.#o.poller.worked({ isCrowd, isInFlight: this.#performer.inFlightCount > 0 })
   }
 
   #endOfInput(): SessionEnd {
@@ -236,7 +235,7 @@ export class Session {
 
   #afterSettled(): void {
     this.#writer.flush()
-    this.#worked(0, 0)
+    this.#worked(this.#performer.inFlightCount, this.#performer.inFlightBytes)
     this.#onProgress()
   }
 

@@ -6,7 +6,7 @@ const alone = { isCrowd: false, isInFlight: false }
 const waiting = { isCrowd: false, isInFlight: true }
 const crowd = { isCrowd: true, isInFlight: false }
 
-function setUp(pollUsMax = 50) {
+function setUp(pollUsMax = 48) {
   let nowUs = 0
   const due: (() => void)[] = []
   const poller = new Poller({
@@ -36,7 +36,7 @@ function setUp(pollUsMax = 50) {
 }
 
 t.test('the loop turns for the time given after work, then sleeps', async (t) => {
-  const { poller, turnUntilAsleep, isTurning, calm } = setUp(50)
+  const { poller, turnUntilAsleep, isTurning, calm } = setUp(48)
   calm()
   t.notOk(isTurning(), 'not before it knows that there is no crowd')
   poller.worked(alone)
@@ -46,7 +46,7 @@ t.test('the loop turns for the time given after work, then sleeps', async (t) =>
 })
 
 t.test('work within the time begins it anew, with one turn due at a time', async (t) => {
-  const { poller, turnOnce, turnUntilAsleep, isTurning, calm } = setUp(50)
+  const { poller, turnOnce, turnUntilAsleep, isTurning, calm } = setUp(48)
   calm()
   for (let request = 0; request < 100; request++) {
     poller.worked(alone)
