@@ -8,6 +8,7 @@ import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { formatBytes, GiB } from '../core/units.js'
 import type { GroupStatus } from '../engine/api.js'
 import { nativeSupport } from '../storage/native.js'
+import { processReadRing } from '../storage/node-disk-read-ring.js'
 import { settings } from './settings.js'
 import { threadCount } from './thread-pool.js'
 
@@ -164,7 +165,14 @@ function journal(status: GroupStatus): Finding {
 function nativeCalls(): Promise<DoctorCheck> {
   return check('native calls', () => {
     const { preadv2, punch, flock, reason } = nativeSupport()
-    if (preadv2 && punch && flock) return ok('preadv2, fallocate and flock are used directly')
+    if (preadv2 && punch && flock) {
+      if (processReadRing() !== undefined)
+        return ok('preadv2, fallocate, flock and io_uring are used directly')
+      return hint(
+        'preadv2, fallocate and flock are used directly; the system gives no io_uring, and reads that wait for the disk take a thread each',
+        'sysctl kernel.io_uring_disabled=0; in a container, allow the io_uring calls',
+      )
+    }
     const lacks = 'cached reads take a thread, and freed space stays allocated'
     return hint(`${reason ?? 'not all calls are there'}; ${lacks}`, 'npm install koffi')
   })

@@ -30,11 +30,20 @@ type ForeignFunction = {
 type ForeignLibrary = {
   func(name: string, result: string, parameters: readonly string[]): ForeignFunction
 }
-type Foreign = {
+export type Foreign = {
   load(path: null): ForeignLibrary
   address(value: object): bigint
   sizeof(type: string): number
   errno(): number
+  /** Memory that is not JavaScript's own, as an ArrayBuffer. */
+  view(address: bigint, lengthBytes: number): ArrayBuffer
+  readonly node: {
+    poll(
+      fd: number,
+      events: { readonly readable: true },
+      callback: () => void,
+    ): { ref(): void; unref(): void }
+  }
 }
 
 /** linux/fs.h and linux/falloc.h, sys/file.h. */
@@ -49,12 +58,19 @@ const flags = {
 /** Punches at once: each occupies a worker thread of the library while the file system works, and more of them only queue on the inode's lock. */
 const punchesAtOnceMax = 2
 
-let loaded: { readonly native?: Native; readonly reason?: string } | undefined
+type Loaded = { readonly foreign?: Foreign; readonly native?: Native; readonly reason?: string }
+let loaded: Loaded | undefined
 
 /** The native calls, or undefined where the library or the platform has none. */
 export function loadNative(): Native | undefined {
   loaded ??= tryLoad()
   return loaded.native
+}
+
+/** The library itself, for what needs more than a call. */
+export function loadForeign(): Foreign | undefined {
+  loaded ??= tryLoad()
+  return loaded.foreign
 }
 
 export function nativeSupport(): NativeSupport {
@@ -64,13 +80,13 @@ export function nativeSupport(): NativeSupport {
   return reason === undefined ? support : { ...support, reason }
 }
 
-function tryLoad(): { readonly native?: Native; readonly reason?: string } {
+function tryLoad(): Loaded {
   if (process.platform !== 'linux') return { reason: `no native calls for ${process.platform}` }
   try {
     const foreign = createRequire(import.meta.url)('koffi') as Foreign
     // Offsets are passed as `long`: on a 32-bit machine they would be cut.
     if (foreign.sizeof('long') !== 8) return { reason: `no native calls for ${process.arch}` }
-    return { native: bind(foreign) }
+    return { foreign, native: bind(foreign) }
   } catch (error) {
     const message = error instanceof Error ? error.message.split('\n', 1)[0] : String(error)
     return { reason: `the optional package koffi cannot be used: ${message}` }

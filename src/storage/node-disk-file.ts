@@ -10,13 +10,18 @@ import { getSystemErrorName } from 'node:util'
 import { type DiskFile, wouldBlock } from '../core/disk.js'
 import { sliceBytes, totalBytes } from './disk-io.js'
 import type { Native } from './native.js'
+import type { ReadRing } from './node-disk-read-ring.js'
 import type { RunDelayMs } from './node-disk-run-delay.js'
 import { WriteGate } from './write-gate.js'
 
 /** The page cache's unit. A write that covers a page in part makes the kernel read the page first, unless it has it. */
 const pageBytes = 4096
-/** Above this a copy into the page cache is long enough for a thread to be worth its hop, and for other clients to feel it. */
-const writeNowBytesMax = 256 * 1024
+/**
+ * Above this a write goes to the threads: other clients would feel the copy. A thread's hop and the wake-up after it cost more than half
+ * of what a copy of 1 MiB does, and a file's writes exclude each other wherever they run. 2 MiB take half a millisecond, and the kernel's
+ * client sends up to 1280 KiB at a time.
+ */
+const writeNowBytesMax = 2 * 1024 * 1024
 /**
  * The most that one system call writes on the event loop. The kernel caches what one call writes in pieces as large as they can be, and
  * a later small write into a large piece walks all of it: measured on ext4 (Linux 6.18), 4 KiB into what was written by 4 KiB took
@@ -28,9 +33,13 @@ const threadCallBytesMax = 256 * 1024
 /** Slices of one write that are handed to threads together: the hops overlap, and others still find a thread. */
 const waveSliceCount = 4
 
+/** Above this a read goes to a thread: the ring copies on the event loop, as a read of what is in memory does. */
+const ringReadBytesMax = 1024 * 1024
+
 type OpenOptions = {
   readonly create: boolean
   readonly native: Native | undefined
+  readonly ring: ReadRing | undefined
   readonly nowMs: () => number
   readonly runDelayMs: RunDelayMs
 }
@@ -40,6 +49,7 @@ export class NodeDiskFile implements DiskFile {
   readonly #path: string
   readonly #fd: number
   readonly #native: Native | undefined
+  readonly #ring: ReadRing | undefined
   readonly #gate: WriteGate
   readonly #probe = Buffer.alloc(1)
   #canReadNow: boolean
@@ -53,6 +63,7 @@ export class NodeDiskFile implements DiskFile {
     this.#fd = fd
     this.isFixedSize = isFixedSize
     this.#native = options.native
+    this.#ring = options.ring
     this.#gate = new WriteGate(options.nowMs, options.runDelayMs)
     this.#canReadNow = options.native !== undefined
     this.#canPunch = options.native !== undefined
@@ -143,15 +154,25 @@ export class NodeDiskFile implements DiskFile {
     this.#assertRange(offset, target.length)
     let doneBytes = 0
     while (doneBytes < target.length) {
-      const position = offset + doneBytes
-      const restBytes = target.length - doneBytes
-      const count = await call<number>((done) =>
-        fs.read(this.#fd, target, doneBytes, restBytes, position, done),
-      )
+      const count = await this.#readSome(target.subarray(doneBytes), offset + doneBytes)
       if (count === 0) break
       doneBytes += count
     }
     return doneBytes
+  }
+
+  /** The bytes read, fewer than asked perhaps; 0 at the end of the file. */
+  async #readSome(target: Buffer, offset: number): Promise<number> {
+    const ring = target.length <= ringReadBytesMax ? this.#ring : undefined
+    if (ring !== undefined) {
+      const result = await new Promise<number>((resolve) => {
+        if (!ring.read(this.#fd, target, offset, resolve)) resolve(-os.errno.EAGAIN)
+      })
+      if (result >= 0) return result
+      const isForThread = result === -os.errno.EAGAIN || result === -os.errno.EINTR
+      if (!isForThread) throw systemError(-result, 'read', this.#path)
+    }
+    return call((done) => fs.read(this.#fd, target, 0, target.length, offset, done))
   }
 
   async #writeAll(parts: readonly Buffer[], offset: number): Promise<number> {

@@ -10,6 +10,7 @@ import type { Disk } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { loadNative, type Native } from './native.js'
 import { NodeDiskFile } from './node-disk-file.js'
+import { processReadRing, type ReadRing } from './node-disk-read-ring.js'
 import { openRunDelay, type RunDelayMs } from './node-disk-run-delay.js'
 
 const lockName = 'lock'
@@ -29,6 +30,7 @@ export class NodeDisk implements Disk {
   readonly directory: string
   readonly #lock: FileHandle
   readonly #native: Native | undefined
+  readonly #ring: ReadRing | undefined
   readonly #nowMs: () => number
   readonly #runDelayMs: RunDelayMs
 
@@ -36,6 +38,7 @@ export class NodeDisk implements Disk {
     this.directory = directory
     this.#lock = lock
     this.#native = options.native === false ? undefined : loadNative()
+    this.#ring = this.#native === undefined ? undefined : processReadRing()
     this.#nowMs = options.nowMs ?? (() => performance.now())
     systemRunDelayMs ??= openRunDelay()
     this.#runDelayMs = options.runDelayMs ?? systemRunDelayMs
@@ -61,6 +64,7 @@ export class NodeDisk implements Disk {
     return NodeDiskFile.open(path, {
       create: options.create ?? false,
       native: this.#native,
+      ring: this.#ring,
       nowMs: this.#nowMs,
       runDelayMs: this.#runDelayMs,
     })

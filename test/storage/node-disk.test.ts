@@ -31,6 +31,11 @@ function pattern(lengthBytes: number): Buffer {
   return bytes
 }
 
+/** POSIX_FADV_DONTNEED through dd: the pages of a synced file leave the cache. */
+function dropFromMemory(path: string): void {
+  execFileSync('dd', [`of=${path}`, 'oflag=nocache', 'conv=notrunc', 'count=0', 'status=none'])
+}
+
 for (const [place, base] of Object.entries(fileSystems)) {
   for (const native of [true, false]) {
     t.test(`on ${place}, ${native ? 'with' : 'without'} native calls`, async (t) => {
@@ -81,14 +86,32 @@ async function writes(t: Test, disk: NodeDisk, native: boolean): Promise<void> {
   ]
   t.equal(await file.write(parts, 12_345), large.length, 'a large write goes in slices')
   await checkAt(12_345, large)
-  const medium = pattern(200 * 1024)
+  const medium = pattern(2 * MiB)
   const pieces = [medium.subarray(0, 70_000), medium.subarray(70_000)]
-  t.equal(file.writeNow(pieces, 8192), medium.length, 'so does a medium one at once')
+  t.equal(file.writeNow(pieces, 8192), medium.length, 'so does one of 2 MiB at once')
   await checkAt(8192, medium)
   await file.truncate(4100)
   t.equal(await file.sizeBytes(), 4100, 'truncate sets the length')
   await file.sync()
 }
+
+t.test('more reads at once than the ring holds are all done', async (t) => {
+  await using disk = await NodeDisk.open(await directoryFor(t))
+  await using file = await disk.open('many', { create: true })
+  const content = pattern(4 * MiB)
+  await file.write([content], 0)
+  await file.sync()
+  dropFromMemory(join(disk.directory, 'many'))
+  const reads = Array.from({ length: 400 }, (_, index) => {
+    const offset = ((index * 7919) % 1000) * 4096
+    const target = Buffer.alloc(4096 + index)
+    return { offset, target, count: file.read(target, offset) }
+  })
+  for (const { offset, target, count } of reads) {
+    t.equal(await count, target.length)
+    t.ok(target.equals(content.subarray(offset, offset + target.length)))
+  }
+})
 
 async function holes(t: Test, disk: NodeDisk, native: boolean): Promise<void> {
   await using file = await disk.open('holes', { create: true })
@@ -142,10 +165,7 @@ t.test('reading at once tells what is in memory from what is not', async (t) => 
   t.equal(file.readNow(target, 8192), 4096, 'what was just written is in memory')
   t.equal(target[0], 5)
   t.equal(file.readNow(target, MiB), 0, 'nothing is read at the end of the file')
-  // POSIX_FADV_DONTNEED through dd: these pages leave the cache.
-  execFileSync('dd', [`of=${directory}/cold`, 'oflag=nocache', 'conv=notrunc', 'count=0'], {
-    stdio: 'ignore',
-  })
+  dropFromMemory(`${directory}/cold`)
   t.equal(file.readNow(target, 512 * 1024), wouldBlock, 'what left the cache would block')
   t.equal(await file.read(target, 512 * 1024), 4096)
   t.equal(file.writeNow([Buffer.alloc(10)], 512 * 1024 + 5), 10, 'its page can be written in part')
