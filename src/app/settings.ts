@@ -52,7 +52,7 @@ export const settings = {
     type: 'integer',
     min: 0,
     max: 1000,
-    default: 50,
+    default: 100,
     group: 'Service',
     description:
       'microseconds that the server stays awake for the next request where that pays off; 0: never',
