@@ -1,4 +1,5 @@
 // One group on one node: opens the pool, orders what clients and operators ask for, and answers what is the case. The one place where storage and NBD meet.
+import type { Duplex } from 'node:stream'
 import type { Clock, Random } from '../core/clock.js'
 import type { Disk } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
@@ -13,16 +14,21 @@ import type {
   DirtyReport,
   EngineApi,
   EngineEvent,
+  Explanation,
   GroupStatus,
+  Mode,
   OperationResult,
+  ReplicationApi,
+  ReplicationOptions,
   StoreStatus,
 } from './api.js'
 import { Catalog } from './catalog.js'
 import { EventLog } from './event-log.js'
 import { snapshotsOf, storeNamed } from './names.js'
+import { checkRange } from './refusals.js'
+import { Replication } from './replication.js'
 import { type Resolved, resolve } from './resolve.js'
 import { type DataEntry, Sequencer } from './sequencer.js'
-import { checkRange } from './store-export.js'
 
 export type EngineOptions = {
   readonly disk: Disk
@@ -33,6 +39,8 @@ export type EngineOptions = {
   readonly connectionsPerExportMax?: number
   /** Switchable bugs, for the proofs only. */
   readonly mutants?: ReadonlySet<string>
+  /** Without it the node neither connects nor lets anybody connect. */
+  readonly replication?: ReplicationOptions
 }
 
 const connectionsPerExportDefault = 64
@@ -47,24 +55,36 @@ export function initGroup(
   return initPool(disk, options)
 }
 
-export class Engine implements EngineApi {
+export class Engine implements EngineApi, ReplicationApi {
   readonly #options: EngineOptions
   readonly #pool: Pool
   readonly #sequencer: Sequencer
   readonly #events: EventLog
+  readonly #replication: Replication
   /** Answers by requestId, oldest first, so that a retry is not a second operation. */
   readonly #remembered = new Map<string, Promise<OperationResult>>()
   #closing: Promise<void> | undefined
   readonly exports: Catalog
 
-  private constructor(options: EngineOptions, pool: Pool, sequencer: Sequencer, events: EventLog) {
+  private constructor(
+    options: EngineOptions,
+    parts: {
+      readonly pool: Pool
+      readonly sequencer: Sequencer
+      readonly events: EventLog
+      readonly replication: Replication
+    },
+  ) {
+    const { pool, sequencer, events, replication } = parts
     this.#options = options
+    this.#replication = replication
     this.#pool = pool
     this.#sequencer = sequencer
     this.#events = events
     this.exports = new Catalog({
       pool,
       sequencer,
+      port: replication,
       log: options.log.child({ component: 'export' }),
       connectionsPerExportMax: options.connectionsPerExportMax ?? connectionsPerExportDefault,
     })
@@ -74,6 +94,7 @@ export class Engine implements EngineApi {
   static async open(options: EngineOptions): Promise<Engine> {
     const events = new EventLog(options.clock)
     let sequencer: Sequencer | undefined
+    let replication: Replication | undefined
     const pool = await Pool.open({
       disk: options.disk,
       clock: options.clock,
@@ -84,17 +105,21 @@ export class Engine implements EngineApi {
       onEvent: (event) => events.add(event),
     })
     const { state } = pool
+    const apply = (entry: DataEntry): Promise<void> | undefined => applyEntry(pool, entry)
     sequencer = new Sequencer({
       chunkBytes: state.chunkBytes,
       lastSequence: state.sequence,
-      apply: (entry) => applyEntry(pool, entry),
+      apply: (entry) => (replication?.apply ?? apply)(entry),
       missesInFlight: options.mutants?.has('snapshot-misses-inflight') ?? false,
     })
     events.add({
       kind: 'started',
       message: `group ${state.group} is open at sequence ${state.sequence}`,
     })
-    return new Engine(options, pool, sequencer, events)
+    replication = new Replication({ ...options, pool, sequencer, events, apply })
+    const engine = new Engine(options, { pool, sequencer, events, replication })
+    replication.start()
+    return engine
   }
 
   status(): GroupStatus {
@@ -109,7 +134,8 @@ export class Engine implements EngineApi {
       chunkBytes: state.chunkBytes,
       stores: [...state.stores.values()].map((store) => this.#storeStatus(store)),
       pool: { ...usage, sharedBytes: this.#pool.sharedBytes() },
-      peers: [],
+      peers: this.#replication.peers(),
+      ...(state.role === 'secondary' ? { isWhole: state.isWhole } : {}),
       ...(failure === undefined
         ? {}
         : { failure: { message: failure.message, action: failure.action } }),
@@ -134,13 +160,42 @@ export class Engine implements EngineApi {
     return result
   }
 
+  acceptPeer(stream: Duplex, from: string): Promise<void> {
+    return this.#replication.accept(stream, from)
+  }
+
+  connectPeer(options: { readonly explain?: boolean } = {}): Promise<Explanation> {
+    return this.#replication.connectPeer(options)
+  }
+
+  async disconnectPeer(): Promise<void> {
+    this.#replication.disconnectPeer()
+  }
+
+  async setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
+    this.#replication.setPeer(options)
+  }
+
+  waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {
+    return this.#replication.waitFor(condition, timeoutMs)
+  }
+
   dirty(name?: string, cellCount: number = dirtyCellCountDefault): readonly DirtyReport[] {
     const { state } = this.#pool
     const stores =
       name === undefined
         ? [...state.stores.values()].filter((store) => store.volumeId === undefined)
         : [storeNamed(state, name)]
+    const { tracking } = this.#pool
     return stores.map((store) => {
+      if (tracking !== undefined) {
+        return {
+          store: fullName(state, store),
+          sizeBytes: store.sizeBytes,
+          dirtyBytes: tracking.dirtyBytes(store.id),
+          picture: tracking.picture(store.id, cellCount),
+        }
+      }
       const since = this.#newestSnapshotBefore(store)
       const { dirtyBytes, picture } = changedPicture(store, since, {
         chunkBytes: state.chunkBytes,
@@ -187,7 +242,9 @@ export class Engine implements EngineApi {
 
   async #close(): Promise<void> {
     this.#events.add({ kind: 'stopping', message: 'the daemon is stopping' })
+    await this.#replication.stopLink()
     await this.#sequencer.close()
+    this.#replication.leaveNothing()
     await this.#pool.close({ sequence: this.#sequencer.lastSequence })
   }
 
@@ -195,17 +252,11 @@ export class Engine implements EngineApi {
     if (this.#closing !== undefined)
       throw new LockstepError('BUSY', 'the daemon is stopping', 'try again when it has started')
     if (this.#pool.failure !== undefined) throw this.#pool.failure
-    const at = this.#options.clock.wallTime().toISOString()
-    const { sequence, plan } = await this.#sequencer.operate({
-      prepare: () => this.#prepare(request),
-      perform: (assigned, { resolved, prepared }) => {
-        this.#pool.perform(
-          { kind: 'operation', sequence: assigned, at, operation: resolved.operation },
-          prepared,
-        )
-      },
-    })
-    await this.#pool.commit()
+    if (this.#pool.state.role === 'secondary') throw notPrimary()
+    const { sequence, plan } = await this.#replication.operate(
+      () => this.#prepare(request),
+      ({ resolved, prepared }) => ({ operation: resolved.operation, prepared }),
+    )
     const { stores, description } = plan.resolved
     this.#events.add({ kind: 'operation', message: description, sequence, stores })
     this.#options.log.info({ sequence, kind: request.kind, stores }, 'operation performed')
@@ -243,6 +294,14 @@ export class Engine implements EngineApi {
     const earlier = snapshotsOf(state, volume).filter((one) => one !== store && at(one) < at(store))
     return earlier.sort((a, b) => at(b) - at(a) || b.id - a.id)[0]
   }
+}
+
+function notPrimary(): LockstepError {
+  return new LockstepError(
+    'NOT_PRIMARY',
+    'this node is a secondary: its stores change by the stream of its primary only',
+    'run the command on the primary: lockstep status names it',
+  )
 }
 
 /** Changes a store at the entry's place in the order: an operation that the entry waited for may have deleted the store or made it smaller. */

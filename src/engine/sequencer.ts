@@ -5,15 +5,17 @@
 // waits for nothing: it covers what was replied before it arrived. Reads take no part. While an operation waits or is performed, what arrives queues behind it, in order.
 // A write that the pool does at once (the usual case) holds no lease: nothing can come between.
 
+import assert from 'node:assert/strict'
 import { RequestError } from '../../nbd/errors.js'
 import { limits } from '../core/limits.js'
 import type { Sequence } from '../core/units.js'
 import type { Store } from '../storage/group-state.js'
 import type { Lease } from '../storage/range-lock.js'
 
-/** A change of one store's bytes, as an entry of the stream. The receiver may keep `parts` until it settles. */
+/** A change of one store's bytes, or a look at them at a place in the order, as an entry of the stream. The receiver may keep `parts` until it settles. */
 export type DataEntry = {
-  readonly kind: 'write' | 'zero'
+  /** `resend` and `compare` read what is there at their place in the order, for the peer. */
+  readonly kind: 'write' | 'zero' | 'resend' | 'compare'
   readonly store: Store
   readonly offset: number
   readonly lengthBytes: number
@@ -21,10 +23,20 @@ export type DataEntry = {
   readonly parts: readonly Buffer[]
   /** A zeroing that may give space back. */
   readonly mayUnmap: boolean
+  /** Durable before it is acknowledged. */
+  readonly fua?: boolean
+  /** Its place in the order, 0 until it has one. Whoever made the entry reads it when it is applied. */
+  sequence?: number
 }
 
 /** Changes the store; undefined when that is done already. */
 export type Apply = (entry: DataEntry) => Promise<void> | undefined
+
+/** Told of every entry in the step that gives it its sequence, in the order of the sequences. */
+export type Ordered = {
+  data(sequence: Sequence, entry: DataEntry): void
+  flush(sequence: Sequence): void
+}
 
 type Queued = { readonly isOperation: boolean; readonly run: () => void }
 
@@ -37,7 +49,10 @@ export class Sequencer {
   #isGateClosed = false
   #isClosed = false
   #last: number
+  #lastFlush = -1
   readonly #missesInFlight: boolean
+  /** The stream to a peer, when there is one. */
+  ordered: Ordered | undefined
 
   constructor(options: {
     readonly chunkBytes: number
@@ -64,7 +79,12 @@ export class Sequencer {
 
   /** A barrier takes a sequence too: it is an entry of the stream. */
   takeFlush(): Sequence {
-    return ++this.#last as Sequence
+    // Nothing was ordered since the last one: it is that one again. So sequences go up with changes only.
+    if (this.#lastFlush === this.#last) return this.#last as Sequence
+    const sequence = ++this.#last as Sequence
+    this.#lastFlush = sequence
+    this.ordered?.flush(sequence)
+    return sequence
   }
 
   /** Orders and applies an entry. Returns undefined when it is applied already; throws or rejects as the pool does. */
@@ -76,11 +96,14 @@ export class Sequencer {
 
   /**
    * Runs an operation at its place in the order. `prepare` runs when everything before is applied and nothing after has begun; it may refuse.
-   * `perform` is one synchronous step with the operation's sequence; behind it the gate opens.
+   * `perform` is one synchronous step with the operation's sequence; behind it the gate opens, or, with `settle`, when that has resolved.
    */
   operate<Plan>(steps: {
     readonly prepare: () => Promise<Plan>
     readonly perform: (sequence: Sequence, plan: Plan) => void
+    readonly settle?: () => Promise<void>
+    /** A replica performs operations with the sequences they have. */
+    readonly sequence?: Sequence
   }): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     return new Promise((resolve, reject) => {
       this.#queue.push({
@@ -109,12 +132,17 @@ export class Sequencer {
   async #operate<Plan>(steps: {
     readonly prepare: () => Promise<Plan>
     readonly perform: (sequence: Sequence, plan: Plan) => void
+    readonly settle?: () => Promise<void>
+    readonly sequence?: Sequence
   }): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     try {
       const plan = await steps.prepare()
       // No await from here: the sequence, the change of the maps and the opening of the gate are one step.
-      const sequence = ++this.#last as Sequence
+      const sequence = steps.sequence ?? ((this.#last + 1) as Sequence)
+      assert(sequence > this.#last)
+      this.#last = sequence
       steps.perform(sequence, plan)
+      await steps.settle?.()
       return { sequence, plan }
     } finally {
       this.#openGate()
@@ -144,6 +172,8 @@ export class Sequencer {
     // No await in here: arrival order becomes the order of the group.
     const { lock } = entry.store
     const sequence = ++this.#last
+    entry.sequence = sequence
+    this.ordered?.data(sequence as Sequence, entry)
     if (lock.isIdle) {
       const applied = this.#apply(entry)
       if (applied === undefined) return undefined

@@ -1,16 +1,20 @@
 // One store as the NBD library sees it. Turns requests into entries for the sequencer, and the causes of failures into the errno that the wire knows.
-import { AssertionError } from 'node:assert/strict'
+import assert, { AssertionError } from 'node:assert/strict'
 import { RequestError } from '../../nbd/errors.js'
 import type { BlockSizes, Export, Extent } from '../../nbd/export.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import { blockBytes, formatBytes, MiB } from '../core/units.js'
-import { allocatedRuns, changedRuns } from '../storage/extents.js'
-import { fullName, type Store } from '../storage/group-state.js'
+import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'
+import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js'
+import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import type { Sequencer } from './sequencer.js'
+import type { PrimaryStream } from './primary-stream.js'
+import { checkRange, notPrimary } from './refusals.js'
+import type { DataEntry, Sequencer } from './sequencer.js'
 
 export const baseAllocation = 'base:allocation'
+/** Bytes that the peer may not have. */
+export const dirtyContext = 'x-lockstep:dirty'
 export const changedSincePrefix = 'x-lockstep:changed-since:'
 
 const blockSizes: BlockSizes = { minimum: 1, preferred: blockBytes, maximum: 32 * MiB }
@@ -18,8 +22,17 @@ const blockSizes: BlockSizes = { minimum: 1, preferred: blockBytes, maximum: 32 
 const holeAndZero = 3
 const cachePieceBytes = MiB
 
+/** What an export needs to know of the other node. */
+export type ExportPort = {
+  /** A secondary's stores change by the stream only. */
+  readonly isReadOnly: boolean
+  /** Absent while no peer is tracked. */
+  readonly stream: PrimaryStream | undefined
+}
+
 export type ExportOptions = {
   readonly store: Store
+  readonly port: ExportPort
   readonly pool: Pool
   readonly sequencer: Sequencer
   readonly log: Log
@@ -30,7 +43,7 @@ export class StoreExport implements Export {
   readonly #pool: Pool
   readonly #sequencer: Sequencer
   readonly #log: Log
-  readonly isReadOnly = false
+  readonly #port: ExportPort
   readonly blockSizes = blockSizes
   /** Sessions that use it. */
   connectionCount = 0
@@ -38,8 +51,13 @@ export class StoreExport implements Export {
   constructor(options: ExportOptions) {
     this.store = options.store
     this.#pool = options.pool
+    this.#port = options.port
     this.#sequencer = options.sequencer
     this.#log = options.log
+  }
+
+  get isReadOnly(): boolean {
+    return this.#port.isReadOnly || isLocalId(this.store.id)
   }
 
   get name(): string {
@@ -57,6 +75,7 @@ export class StoreExport implements Export {
   metaContexts(): readonly string[] {
     return [
       baseAllocation,
+      ...(this.#pool.tracking === undefined ? [] : [dirtyContext]),
       ...this.#siblings().map((store) => `${changedSincePrefix}${store.name}`),
     ]
   }
@@ -105,7 +124,11 @@ export class StoreExport implements Export {
   }
 
   flush(): Promise<void> | undefined {
-    this.#sequencer.takeFlush()
+    const { stream, isReadOnly } = this.#port
+    // A secondary's order is its primary's: what a reader flushes here is no entry.
+    if (isReadOnly) return this.#explain(this.#pool.commit())
+    const sequence = this.#sequencer.takeFlush()
+    if (stream !== undefined) return this.#explain(this.#flushBoth(stream, sequence))
     if (this.#pool.isClean && this.#pool.failure === undefined) return undefined
     return this.#explain(this.#pool.commit())
   }
@@ -141,6 +164,7 @@ export class StoreExport implements Export {
         flags: run.isSet ? 0 : holeAndZero,
       }))
     }
+    if (request.context === dirtyContext) return this.#dirtyExtents(query)
     const since = this.#siblings().find(
       (store) => `${changedSincePrefix}${store.name}` === request.context,
     )
@@ -152,6 +176,46 @@ export class StoreExport implements Export {
     }))
   }
 
+  #dirtyExtents(query: RunQuery): readonly Extent[] {
+    const { tracking } = this.#pool
+    if (tracking === undefined) throw new RequestError('EINVAL', 'no peer is tracked any more')
+    const end = query.offset + query.lengthBytes
+    const extents: Extent[] = []
+    const add = (until: number, at: number, flags: number): number => {
+      if (until > at) extents.push({ lengthBytes: until - at, flags })
+      return Math.max(at, until)
+    }
+    for (let at = query.offset; at < end && extents.length < query.runCountMax; ) {
+      const run = tracking.nextDirty(this.store.id, at, end - at)
+      at = add(Math.min(end, run?.offset ?? end), at, 0)
+      if (run !== undefined && at < end && extents.length < query.runCountMax)
+        at = add(Math.min(end, run.offset + run.lengthBytes), at, 1)
+    }
+    return extents
+  }
+
+  async #flushBoth(stream: PrimaryStream, sequence: Sequence): Promise<void> {
+    await this.#pool.commit()
+    await stream.replicated(sequence, true)
+  }
+
+  /** A change with a peer to think of: in this order nothing is acknowledged that could be lost with either node (by mode). */
+  async #submitReplicated(stream: PrimaryStream, entry: DataEntry): Promise<void> {
+    stream.clientsUnderWay++
+    try {
+      for (let wait = stream.admit(); wait !== undefined; wait = stream.admit()) await wait
+      const applied = this.#sequencer.submit(entry)
+      if (applied !== undefined) await applied
+      const { sequence, fua } = entry
+      assert(sequence !== undefined)
+      if (fua === true) await this.#pool.commit()
+      const replicated = stream.replicated(sequence as Sequence, fua ?? false)
+      if (replicated !== undefined) await replicated
+    } finally {
+      stream.clientsUnderWay--
+    }
+  }
+
   /** The snapshots that this store can be compared with: its own volume's. */
   #siblings(): readonly Store[] {
     const volumeId = this.store.volumeId ?? this.store.id
@@ -160,8 +224,12 @@ export class StoreExport implements Export {
     )
   }
 
-  #submit(entry: Parameters<Sequencer['submit']>[0], fua: boolean): Promise<void> | undefined {
+  #submit(entry: DataEntry, fua: boolean): Promise<void> | undefined {
     if (this.store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
+    if (this.isReadOnly) throw notPrimary()
+    const { stream } = this.#port
+    if (stream !== undefined)
+      return this.#explain(this.#submitReplicated(stream, { ...entry, fua }))
     if (fua && this.#pool.failure !== undefined) throw this.#requestError(this.#pool.failure)
     try {
       const applied = this.#sequencer.submit(entry)
@@ -193,15 +261,4 @@ export class StoreExport implements Export {
       return new RequestError('EPERM', 'the data file may not be written')
     return new RequestError('EIO', `the data file failed (${errno})`)
   }
-}
-
-/** The session has checked this when the request came; a store may be deleted or become smaller before the request is performed. */
-export function checkRange(
-  store: Store,
-  range: { readonly offset: number; readonly lengthBytes: number },
-  errno: 'EINVAL' | 'ENOSPC',
-): void {
-  if (store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
-  if (range.offset + range.lengthBytes > store.sizeBytes)
-    throw new RequestError(errno, `the store has ${store.sizeBytes} bytes now`)
 }

@@ -25,7 +25,7 @@ export class FrameWriter {
     readonly stream: Duplex
     /** The turn ends: the last chance to queue something for this write. */
     readonly onTurnEnd: () => void
-    /** The system took something after it had not at once. */
+    /** The system took something. */
     readonly onProgress: () => void
   }) {
     this.#stream = options.stream
@@ -36,6 +36,11 @@ export class FrameWriter {
   /** Bytes that the system has taken. */
   get sentBytes(): number {
     return this.#sentBytes
+  }
+
+  /** The same with those of the write under way, as far as the stream tells. */
+  get takenBytes(): number {
+    return this.#sentBytes + Math.max(0, this.#writtenBytes - this.#stream.writableLength)
   }
 
   get unsentBytes(): number {
@@ -64,6 +69,8 @@ export class FrameWriter {
       if (this.#isClosed) return
       this.#onTurnEnd()
       this.flush()
+      // Whoever waits for room waited for this: what is taken at once calls nobody back.
+      if (!this.#isClosed && this.#writtenBytes === 0) this.#onProgress()
     })
   }
 

@@ -1,0 +1,486 @@
+// The primary's link to its peer: connects, greets, brings the peer up to date, sends the stream, and tells why it is in the state that it is in.
+//
+// One connection at a time; every wait ends with it. What a connection needs to know after it is lost is in the outbox and in the tracking, not here.
+import { AssertionError } from 'node:assert'
+import assert from 'node:assert/strict'
+import type { Duplex } from 'node:stream'
+import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
+import type { Clock, Random, Timer } from '../core/clock.js'
+import { LockstepError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import type { Sequence } from '../core/units.js'
+import { Backoff } from '../replication/backoff.js'
+import type { Frame, ReceivedFrame } from '../replication/frames.js'
+import { decide, type LocalKnowledge } from '../replication/greeting.js'
+import { type Decision, type Hello, parseHello } from '../replication/hello.js'
+import { type LinkState, linkSentences, newLinkState } from '../replication/link-state.js'
+import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
+import type { PrimaryStream } from './primary-stream.js'
+
+const connectTimeoutMs = 10_000
+/** Somebody has to decide something: looked at again after this long. */
+const refusedRetryMs = 10_000
+const sendBytesMax = 256 * 1024
+
+/** What the link needs of the node. */
+export type LinkHost = {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly connect: (uri: string) => Promise<Duplex>
+  readonly deadlineMs?: number
+  /** Absent until a peer is tracked. */
+  readonly stream: () => PrimaryStream | undefined
+  readonly hello: () => Hello
+  readonly knowledge: () => LocalKnowledge
+  /** Begins to track this node: performs `reset`. */
+  readonly beginTracking: (peer: Hello) => Promise<void>
+  /** Copies what is dirty until nothing is; resolves at the end, or when the link is lost. */
+  readonly resync: (options: { readonly isPeerWhole: boolean }) => {
+    readonly done: Promise<'done' | 'stopped'>
+    readonly stop: () => void
+  }
+  readonly acknowledged: (durable: Sequence, peer: Hello) => void
+  /** The peer answered: it is further than before. */
+  readonly onAnswer: () => void
+  readonly onResult: (sequence: Sequence, body: object) => void
+  readonly onChange: (link: LinkState, reason: string) => void
+}
+
+export class PeerLink {
+  readonly #host: LinkHost
+  readonly #state = newLinkState((transition) =>
+    this.#host.onChange(transition.to, transition.reason),
+  )
+  readonly #backoff: Backoff
+  #uri: string
+  #isWanted = true
+  #isClosed = false
+  #wakeUp: (() => void) | undefined
+  #session: Session | undefined
+  #running: Promise<void> | undefined
+  #sentBytes = 0
+  #receivedBytes = 0
+  #lastDecision: Decision | undefined
+  #action: string | undefined
+  #waiters: ((decision: Decision | LockstepError) => void)[] = []
+  peer: Hello | undefined
+
+  constructor(host: LinkHost, uri: string) {
+    this.#host = host
+    this.#uri = uri
+    this.#backoff = new Backoff({ random: host.random })
+  }
+
+  get state(): LinkState {
+    return this.#state.state
+  }
+
+  get reason(): string {
+    return `${linkSentences[this.state]} ${capital(this.#state.reason)}.`
+  }
+
+  get action(): string | undefined {
+    return this.#action
+  }
+
+  get uri(): string {
+    return this.#uri
+  }
+
+  get sentBytes(): number {
+    return this.#sentBytes + (this.#session?.connection.sentBytes ?? 0)
+  }
+
+  get receivedBytes(): number {
+    return this.#receivedBytes + (this.#session?.connection.receivedBytes ?? 0)
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  /** Connects now; resolves to what the next greeting decides. */
+  connectNow(): Promise<Decision> {
+    this.#isWanted = true
+    if (this.#session !== undefined && this.#lastDecision !== undefined)
+      return Promise.resolve(this.#lastDecision)
+    const decided = new Promise<Decision>((resolve, reject) => {
+      this.#waiters.push((result) =>
+        result instanceof LockstepError ? reject(result) : resolve(result),
+      )
+    })
+    this.start()
+    this.#wake()
+    return decided
+  }
+
+  disconnect(reason: string): void {
+    this.#isWanted = false
+    this.#session?.connection.bye(reason)
+    if (this.#state.may('offline') && this.#session === undefined) this.#state.go('offline', reason)
+    this.#wake()
+  }
+
+  setUri(uri: string): void {
+    if (uri === this.#uri) return
+    this.#uri = uri
+    this.#session?.connection.bye('the peer has another address now')
+    this.#wake()
+  }
+
+  /** The outbox was folded: what this connection would send next is gone. */
+  overflowed(): void {
+    this.#session?.connection.close('the outbox is full: what the peer lacks is kept as a map')
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#isWanted = false
+    this.#session?.connection.bye('the node is stopping')
+    this.#wake()
+    await this.#running
+  }
+
+  #wake(): void {
+    const wakeUp = this.#wakeUp
+    this.#wakeUp = undefined
+    wakeUp?.()
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isClosed) {
+      if (!this.#isWanted) {
+        await this.#sleep(undefined)
+        continue
+      }
+      await this.#attempt()
+      if (this.#isClosed || !this.#isWanted) continue
+      await this.#sleep(this.state === 'refused' ? refusedRetryMs : this.#backoff.nextDelayMs())
+    }
+    this.#tell(new LockstepError('BUSY', 'the node is stopping', 'try again when it has started'))
+  }
+
+  async #attempt(): Promise<void> {
+    this.#state.go('connecting', `trying ${this.#uri}`)
+    let duplex: Duplex
+    try {
+      duplex = await this.#connect()
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      const message = error instanceof Error ? error.message : String(error)
+      this.#action = `check that the other node runs and listens there: lockstep status`
+      this.#state.go('offline', message)
+      this.#tell(new LockstepError('PEER_UNREACHABLE', `${this.#uri}: ${message}`, this.#action))
+      return
+    }
+    const session = new Session(duplex, this.#host, {
+      go: (state, reason) => this.#go(state, reason),
+      decided: (decision) => this.#decided(decision),
+      reached: () => this.#backoff.reset(),
+    })
+    this.#session = session
+    this.#state.go('greeting', `connected to ${this.#uri}`)
+    const reason = await session.run()
+    this.peer = session.peer ?? this.peer
+    this.#sentBytes += session.connection.sentBytes
+    this.#receivedBytes += session.connection.receivedBytes
+    this.#session = undefined
+    if (this.state !== 'refused') this.#state.go('offline', reason.message)
+    this.#tell(new LockstepError('PEER_UNREACHABLE', reason.message, 'lockstep status'))
+  }
+
+  #go(state: LinkState, reason: string): void {
+    if (state === this.state) this.#state.explain(reason)
+    else this.#state.go(state, reason)
+  }
+
+  #decided(decision: Decision): void {
+    this.#lastDecision = decision
+    this.#action = decision.action
+    this.#tell(decision)
+  }
+
+  #tell(result: Decision | LockstepError): void {
+    const waiters = this.#waiters
+    this.#waiters = []
+    for (const waiter of waiters) waiter(result)
+  }
+
+  /** A connection that comes too late is destroyed. */
+  #connect(): Promise<Duplex> {
+    return new Promise((resolve, reject) => {
+      let isLate = false
+      const timer = this.#host.clock.setTimer(connectTimeoutMs, () => {
+        isLate = true
+        reject(new Error('no connection within 10 s'))
+      })
+      this.#host.connect(this.#uri).then(
+        (duplex) => {
+          timer.cancel()
+          if (isLate || this.#isClosed) duplex.destroy()
+          resolve(duplex)
+        },
+        (error: unknown) => {
+          timer.cancel()
+          reject(error)
+        },
+      )
+    })
+  }
+
+  #sleep(delayMs: number | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      let timer: Timer | undefined
+      const end = (): void => {
+        timer?.cancel()
+        this.#wakeUp = undefined
+        resolve()
+      }
+      this.#wakeUp = end
+      if (delayMs !== undefined) timer = this.#host.clock.setTimer(delayMs, end)
+    })
+  }
+}
+
+type Observer = {
+  readonly go: (state: LinkState, reason: string) => void
+  readonly decided: (decision: Decision) => void
+  readonly reached: () => void
+}
+
+/** Ends a session from inside; the connection's own end is another matter. */
+class SessionOver extends Error {}
+
+/** One connection, from its first frame to its last. */
+class Session {
+  readonly #host: LinkHost
+  readonly #observer: Observer
+  readonly connection: PeerConnection
+  peer: Hello | undefined
+  #awaited:
+    | { readonly kind: Frame['kind']; readonly resolve: (frame: ReceivedFrame) => void }
+    | undefined
+  #isStreaming = false
+  #isPumping = false
+  #resync: { readonly stop: () => void } | undefined
+  /** The newest operation that was sent before the stream. */
+  #replayedSequence = 0
+
+  constructor(duplex: Duplex, host: LinkHost, observer: Observer) {
+    this.#host = host
+    this.#observer = observer
+    this.connection = new PeerConnection({
+      stream: duplex,
+      clock: host.clock,
+      side: 'primary',
+      receive: (frame) => this.#receive(frame),
+      ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
+    })
+  }
+
+  /** Resolves when the connection has ended. */
+  async run(): Promise<CloseReason> {
+    const work = this.#work().catch((error: unknown) => {
+      if (error instanceof AssertionError) throw error
+      if (!(error instanceof SessionOver)) {
+        this.#host.log.warn({ err: error }, 'link failed')
+        this.connection.close(error instanceof Error ? error.message : String(error))
+      }
+    })
+    const reason = await this.connection.closed
+    this.#resync?.stop()
+    const stream = this.#host.stream()
+    stream?.whenSendable(undefined)
+    stream?.wake()
+    if (this.#isStreaming) stream?.lost()
+    this.#isStreaming = false
+    await work
+    return reason
+  }
+
+  async #work(): Promise<void> {
+    const { connection } = this
+    const mine = this.#host.hello()
+    connection.send({ kind: 'hello', body: { ...mine } })
+    const answer = await this.#expect('hello')
+    assert(answer.kind === 'hello')
+    const peer = parseHello(answer.body)
+    this.peer = peer
+    // Decided and begun in one step: what the outbox keeps now it still keeps.
+    const decision = decide(this.#host.hello(), peer, this.#host.knowledge())
+    this.#observer.decided(decision)
+    connection.send({ kind: 'decision', body: { ...decision } })
+    switch (decision.kind) {
+      case 'nothing':
+      case 'resume':
+        await this.#resume(peer, decision)
+        break
+      case 'resync':
+      case 'full':
+        await this.#bringUp(peer, decision)
+        break
+      default:
+        this.#observer.go('refused', decision.reason)
+        connection.bye(decision.reason)
+        return
+    }
+    this.#observer.reached()
+    await this.#copyDirt(decision)
+  }
+
+  async #resume(peer: Hello, decision: Decision): Promise<void> {
+    const stream = this.#host.stream()
+    assert(stream)
+    this.#host.acknowledged(peer.sequence, peer)
+    stream.outbox.rewind(peer.sequence)
+    this.#openStream(stream, peer.sequence)
+    this.#observer.go(
+      this.#isDirty(stream) || !peer.isWhole ? 'resyncing' : 'streaming',
+      decision.reason,
+    )
+    await this.#expect('ready')
+  }
+
+  /** The operations that the peer missed, then the stream from the first entry that is kept. */
+  async #bringUp(peer: Hello, decision: Decision): Promise<void> {
+    await this.#expect('ready')
+    this.#observer.go('replaying', decision.reason)
+    this.#host.stream()?.outbox.fold()
+    if (decision.kind === 'full') await this.#host.beginTracking(peer)
+    const stream = this.#host.stream()
+    assert(stream)
+    const tracking = stream.tracking
+    assert(tracking)
+    if (decision.kind === 'resync') this.#host.acknowledged(peer.sequence, peer)
+    let sent = decision.kind === 'full' ? 0 : peer.sequence
+    for (;;) {
+      const next = tracking.opLog.find((event) => event.sequence > sent)
+      if (next !== undefined) {
+        const { sequence, at, operation } = next
+        this.connection.send({ kind: 'replay', sequence, at, operation })
+        sent = sequence
+        this.#replayedSequence = sequence
+        if (!this.connection.canSend) await this.connection.drained()
+        this.#throwIfClosed()
+        continue
+      }
+      // No await between: nothing is left of the op log, and from the next entry on all are kept.
+      if (tracking.totals.pendingOperations === 0) break
+      await stream.operationLeft()
+      this.#throwIfClosed()
+    }
+    const first = stream.outbox.collect()
+    this.connection.send({ kind: 'stream-from', sequence: first })
+    this.#openStream(stream, (first - 1) as Sequence)
+    this.#observer.go('resyncing', 'the peer has the operations; what differs is copied')
+  }
+
+  #openStream(stream: PrimaryStream, position: Sequence): void {
+    this.#isStreaming = true
+    stream.attached(position)
+    stream.whenSendable(() => this.#schedulePump(stream))
+    this.#schedulePump(stream)
+  }
+
+  async #copyDirt(decision: Decision): Promise<void> {
+    const stream = this.#host.stream()
+    assert(stream)
+    const isPeerWhole =
+      (decision.kind === 'nothing' || decision.kind === 'resume') && (this.peer?.isWhole ?? false)
+    if (isPeerWhole && !this.#isDirty(stream)) return
+    const resync = this.#host.resync({ isPeerWhole })
+    this.#resync = resync
+    this.#throwIfClosed()
+    const end = await resync.done
+    if (end === 'done' && !this.connection.isClosed)
+      this.#observer.go('streaming', 'the peer has everything')
+  }
+
+  #isDirty(stream: PrimaryStream): boolean {
+    return (stream.tracking?.totals.dirtyBytes ?? 0) > 0
+  }
+
+  /** What is ordered in one turn goes together. */
+  #schedulePump(stream: PrimaryStream): void {
+    if (this.#isPumping) return
+    this.#isPumping = true
+    queueMicrotask(() => {
+      this.#isPumping = false
+      this.#pump(stream)
+    })
+  }
+
+  #pump(stream: PrimaryStream): void {
+    const { connection } = this
+    while (this.#isStreaming && !connection.isClosed) {
+      if (!connection.canSend) {
+        this.#isPumping = true
+        void connection.drained().then(() => {
+          this.#isPumping = false
+          this.#pump(stream)
+        })
+        return
+      }
+      const batch = stream.outbox.take(sendBytesMax)
+      if (batch === undefined) return
+      connection.sendBytes(batch.parts, batch.lengthBytes)
+    }
+  }
+
+  #receive(frame: ReceivedFrame): undefined {
+    const awaited = this.#awaited
+    if (awaited?.kind === frame.kind) {
+      this.#awaited = undefined
+      awaited.resolve(frame)
+      return
+    }
+    switch (frame.kind) {
+      case 'answer': {
+        const stream = this.#host.stream()
+        if (this.peer === undefined) throw new ProtocolError('an answer to nothing')
+        if (this.#isStreaming) stream?.progress.answer(frame, stream.outbox.sentSequence)
+        else if (frame.durable > Math.max(this.peer.sequence, this.#replayedSequence))
+          throw new ProtocolError('an answer to what was never sent')
+        this.#host.acknowledged(frame.durable, this.peer)
+        if (this.#isStreaming) stream?.outbox.acknowledge(frame.durable)
+        this.#host.onAnswer()
+        return
+      }
+      case 'compared': {
+        const stream = this.#host.stream()
+        if (!this.#isStreaming || stream === undefined)
+          throw new ProtocolError('an answer to nothing')
+        stream.outbox.compared(frame.sequence, frame.lengthBytes, frame.differing)
+        return
+      }
+      case 'result':
+        this.#host.onResult(frame.sequence, frame.body)
+        return
+      case 'refuse':
+        this.#observer.go('refused', `${frame.message}: ${frame.action}`)
+        this.connection.close(frame.message)
+        return
+      default:
+        throw new ProtocolError(`a ${frame.kind} frame out of place`)
+    }
+  }
+
+  async #expect(kind: Frame['kind']): Promise<ReceivedFrame> {
+    assert(this.#awaited === undefined)
+    const frame = await new Promise<ReceivedFrame | undefined>((resolve) => {
+      this.#awaited = { kind, resolve }
+      void this.connection.closed.then(() => resolve(undefined))
+    })
+    if (frame === undefined) throw new SessionOver()
+    return frame
+  }
+
+  #throwIfClosed(): void {
+    if (this.connection.isClosed) throw new SessionOver()
+  }
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1)
+}

@@ -1,0 +1,350 @@
+// The primary's side of the stream, without a link: every entry that is ordered takes its slot in the outbox in the same step, and when it leaves there, the
+// tracking hears how. Knows when a client's change is complete (by mode), and that the first change without the peer begins a new generation.
+//
+// Invariants: a write touches neither the medium nor the wire before its extents are durably active, and keeps them until it has left the outbox and is done
+// here; a change that the peer will not have is acknowledged only when the generation that says so is durable (decision 7).
+import assert from 'node:assert/strict'
+import type { Clock } from '../core/clock.js'
+import type { Entry, EntryOutcome, OperationEntry } from '../core/entry.js'
+import type { Sequence } from '../core/units.js'
+import { Outbox, type Outcome, type Slot } from '../replication/outbox.js'
+import { PeerProgress } from '../replication/progress.js'
+import type { Pool } from '../storage/pool.js'
+import type { Tracking } from '../storage/tracking.js'
+import type { Mode } from './api.js'
+import { digestsOf } from './digests.js'
+import { checkRange } from './refusals.js'
+import type { DataEntry, Ordered } from './sequencer.js'
+
+/** What a data entry carries from its sequence to its end. */
+type Ticket = {
+  readonly slot: Slot
+  /** Its extents are not active yet. */
+  readonly held: Promise<void> | undefined
+}
+
+type Left = (had: boolean) => void
+
+export type PrimaryStreamOptions = {
+  readonly pool: Pool
+  readonly clock: Clock
+  readonly lastSequence: Sequence
+  readonly mode: Mode
+  readonly congestion: 'fold' | 'stall'
+  readonly outboxBytesMax?: number
+  /** Applies a data entry to the pool. */
+  readonly apply: (entry: DataEntry) => Promise<void> | undefined
+  /** Performs `new-generation` at its place in the order; resolves when it is durable. */
+  readonly beginGeneration: () => Promise<void>
+  readonly onOverflow: () => void
+  readonly mutants: ReadonlySet<string>
+}
+
+export class PrimaryStream implements Ordered {
+  readonly #options: PrimaryStreamOptions
+  readonly #pool: Pool
+  readonly outbox: Outbox
+  readonly progress = new PeerProgress()
+  readonly #tickets = new WeakMap<DataEntry, Ticket>()
+  /** Sequences of resync writes: they hold no extents. */
+  readonly #resends = new Set<number>()
+  /** Entries of a resync, with who wants to know when they leave. */
+  readonly #watched = new WeakMap<DataEntry, Left>()
+  /** Entries that failed here and have not left: they will make blocks dirty. */
+  #failedCount = 0
+  /** Clients' requests that wait for something. */
+  clientsUnderWay = 0
+  #operationLeft: (() => void) | undefined
+  #onSendable: (() => void) | undefined
+  readonly #onLeft = new Map<number, Left>()
+  #detaching: Promise<void> | undefined
+  #attachCount = 0
+  /** The peer may take the changes so far for the newest of this generation: the next one without it needs another. */
+  needsGeneration: boolean
+  mode: Mode
+
+  constructor(options: PrimaryStreamOptions & { readonly needsGeneration: boolean }) {
+    this.#options = options
+    this.#pool = options.pool
+    this.mode = options.mode
+    this.needsGeneration = options.needsGeneration
+    this.outbox = new Outbox({
+      clock: options.clock,
+      lastSequence: options.lastSequence,
+      ...(options.outboxBytesMax === undefined ? {} : { bytesMax: options.outboxBytesMax }),
+      events: {
+        had: (entry, outcome) => this.#left(entry, outcome, true),
+        lacked: (entry, outcome) => this.#left(entry, outcome, false),
+        sendable: () => this.#onSendable?.(),
+        overflow: () => this.#overflow(),
+      },
+    })
+  }
+
+  get tracking(): Tracking | undefined {
+    return this.#pool.tracking
+  }
+
+  /** Called when the outbox has something to send after it had nothing. */
+  whenSendable(callback: (() => void) | undefined): void {
+    this.#onSendable = callback
+  }
+
+  // --- Ordered: in the step that gives the sequence; no await before the slot is taken. ---
+
+  data(sequence: Sequence, entry: DataEntry): void {
+    const { store, offset, lengthBytes, kind } = entry
+    const fua = entry.fua ?? false
+    const range = { sequence, storeId: store.id, offset, lengthBytes }
+    const watcher = this.#watched.get(entry)
+    if (watcher !== undefined) this.#onLeft.set(sequence, watcher)
+    if (kind === 'compare') {
+      const slot = this.outbox.reserve({ kind, ...range, digests: Buffer.alloc(0) })
+      this.#tickets.set(entry, { slot, held: undefined })
+      return
+    }
+    if (kind === 'resend') {
+      this.#resends.add(sequence)
+      const slot = this.outbox.reserve({ kind: 'write', ...range, fua, parts: [] })
+      this.#tickets.set(entry, { slot, held: undefined })
+      return
+    }
+    const slot = this.outbox.reserve(
+      kind === 'write'
+        ? { kind, ...range, fua, parts: entry.parts }
+        : { kind, ...range, fua, mayUnmap: entry.mayUnmap },
+    )
+    // Of a resync: here it is a hole already.
+    if (watcher !== undefined) this.#resends.add(sequence)
+    const held = watcher === undefined ? this.#pool.hold(store.id, offset, lengthBytes) : undefined
+    this.#tickets.set(entry, { slot, held })
+  }
+
+  flush(sequence: Sequence): void {
+    this.outbox.ready(this.outbox.reserve({ kind: 'flush', sequence }))
+  }
+
+  /** An operation took its sequence in this step. The answer is called when its record is durable. */
+  operation(entry: OperationEntry): () => void {
+    const slot = this.outbox.reserve(entry)
+    return () => this.outbox.ready(slot)
+  }
+
+  // --- The change itself. ---
+
+  /** Applies an entry at its place in the order, once its extents are active. */
+  apply(entry: DataEntry): Promise<void> | undefined {
+    const ticket = this.#tickets.get(entry)
+    assert(ticket)
+    if (entry.kind === 'resend' || entry.kind === 'compare') return this.#look(entry, ticket)
+    if (this.#watched.has(entry)) return this.#confirmHole(entry, ticket)
+    if (ticket.held === undefined) return this.#change(entry, ticket)
+    return ticket.held.then(
+      () => this.#change(entry, ticket),
+      (error: unknown) => {
+        this.outbox.cancel(ticket.slot)
+        throw error
+      },
+    )
+  }
+
+  #change(entry: DataEntry, { slot }: Ticket): Promise<void> | undefined {
+    try {
+      checkRange(entry.store, entry, 'ENOSPC')
+    } catch (error) {
+      this.#pool.drop(entry.store.id, entry.offset, entry.lengthBytes)
+      this.outbox.cancel(slot)
+      throw error
+    }
+    this.outbox.ready(slot)
+    const settle = (isFailed: boolean): void => {
+      if (isFailed) this.#failedCount++
+      this.outbox.settle(slot, { isFailed })
+    }
+    let applied: Promise<void> | undefined
+    try {
+      applied = this.#options.apply(entry)
+    } catch (error) {
+      settle(true)
+      throw error
+    }
+    if (applied === undefined) {
+      settle(false)
+      return undefined
+    }
+    return applied.then(
+      () => settle(false),
+      (error: unknown) => {
+        settle(true)
+        throw error
+      },
+    )
+  }
+
+  /** Reads what is there now, under the entry's lease, for the peer. */
+  async #look(entry: DataEntry, { slot }: Ticket): Promise<void> {
+    const { store, offset, lengthBytes } = entry
+    try {
+      checkRange(store, entry, 'EINVAL')
+      const bytes = Buffer.allocUnsafe(lengthBytes)
+      await this.#pool.read(store, offset, bytes)
+      this.outbox.fill(slot, entry.kind === 'compare' ? [digestsOf(bytes)] : [bytes])
+      this.outbox.ready(slot)
+      if (entry.kind === 'resend') this.outbox.settle(slot, { isFailed: false })
+    } catch (error) {
+      this.#resends.delete(slot.sequence)
+      this.outbox.cancel(slot)
+      throw error
+    }
+  }
+
+  /** Zeroes of a resync: only what is a hole at its place in the order. A write that was ordered before it may have filled it. */
+  #confirmHole(entry: DataEntry, { slot }: Ticket): undefined {
+    const { store, offset, lengthBytes } = entry
+    const { chunkBytes } = this.#pool.state
+    const end = Math.ceil((offset + lengthBytes) / chunkBytes)
+    const isHole =
+      !store.isDeleted &&
+      offset + lengthBytes <= store.sizeBytes &&
+      store.map.isHole(Math.floor(offset / chunkBytes), end)
+    if (isHole) {
+      this.outbox.ready(slot)
+      this.outbox.settle(slot, { isFailed: false })
+      return
+    }
+    this.#resends.delete(slot.sequence)
+    this.outbox.cancel(slot)
+  }
+
+  /** Calls back when the entry, which the caller orders next, has left. It belongs to a resync: it changes nothing here. */
+  watch(entry: DataEntry, left: Left): void {
+    this.#watched.set(entry, left)
+  }
+
+  /** True when nothing in the outbox could make blocks dirty when it leaves. */
+  get isCalm(): boolean {
+    return this.#failedCount === 0 && (this.tracking?.totals.pendingOperations ?? 0) === 0
+  }
+
+  /** Resolves when everything that is in the outbox now has left. */
+  async drained(lastSequence: Sequence): Promise<void> {
+    if (this.outbox.entryCount === 0) return
+    await new Promise<void>((resolve) => {
+      const before = this.#onLeft.get(lastSequence)
+      this.#onLeft.set(lastSequence, (had) => {
+        before?.(had)
+        resolve()
+      })
+    })
+  }
+
+  // --- Completion, as clients see it. ---
+
+  /** Before a change is ordered: undefined, or what it has to wait for. */
+  admit(): Promise<void> | undefined {
+    if (this.tracking === undefined) return undefined
+    if (this.needsGeneration && !this.progress.isWaiting) return this.detach()
+    if (this.#options.congestion === 'stall' && this.outbox.isFull) return this.outbox.whenRoom()
+    return undefined
+  }
+
+  /** After a change is applied here: what a client's reply has to wait for. */
+  replicated(sequence: Sequence, isDurable: boolean): Promise<void> | undefined {
+    const isAlone = this.mode === 'async' || !this.progress.isWaiting
+    if (this.#detaching !== undefined && isAlone) return this.#detaching
+    if (this.mode === 'async') return undefined
+    if (this.mode === 'semi-sync') return this.progress.whenReceived(sequence)
+    return isDurable ? this.progress.whenDurable(sequence) : this.progress.whenApplied(sequence)
+  }
+
+  /** The peer follows from here on: whoever changes something waits for it. */
+  attached(durable: Sequence): void {
+    this.progress.begin(durable)
+    this.#attachCount++
+    this.needsGeneration = true
+  }
+
+  /** The link is lost. Whoever waits for the peer goes on as soon as the new generation is durable. */
+  lost(): void {
+    if (!this.progress.isWaiting) return
+    // Nobody can be waiting for what is answered already: then the first change that comes begins the generation.
+    if (this.progress.applied >= this.outbox.sentSequence && this.outbox.entryCount === 0) {
+      this.progress.releaseAll()
+      return
+    }
+    this.detach().catch(() => {})
+  }
+
+  /** Goes on without the peer: a new generation, durable, then everybody who waits. */
+  detach(): Promise<void> {
+    this.#detaching ??= this.#detach().finally(() => {
+      this.#detaching = undefined
+    })
+    return this.#detaching
+  }
+
+  async #detach(): Promise<void> {
+    const attachCount = this.#attachCount
+    try {
+      if (this.needsGeneration) await this.#options.beginGeneration()
+    } finally {
+      // The peer may be back meanwhile: then everybody waits for it again, and the new generation is an entry like others.
+      if (attachCount === this.#attachCount) {
+        this.needsGeneration = false
+        this.progress.releaseAll()
+      }
+    }
+  }
+
+  // --- Leaving. ---
+
+  /** Resolves when an operation has left the outbox, or something else woke the waiter. */
+  operationLeft(): Promise<void> {
+    return new Promise((resolve) => {
+      const before = this.#operationLeft
+      this.#operationLeft = () => {
+        before?.()
+        resolve()
+      }
+    })
+  }
+
+  wake(): void {
+    const waiting = this.#operationLeft
+    this.#operationLeft = undefined
+    waiting?.()
+  }
+
+  #left(entry: Entry, outcome: Outcome, had: boolean): void {
+    const { tracking } = this
+    assert(tracking)
+    // What is unknown begins anew with `reset`, in the step that performs it.
+    const isReset = entry.kind === 'operation' && entry.operation.kind === 'reset'
+    if (isReset) assert.equal(tracking.leftSequence, entry.sequence)
+    else if (had) tracking.had(entry, trackedOutcome(outcome))
+    else tracking.lacked(entry)
+    if (entry.kind === 'write' || entry.kind === 'zero') {
+      if (!this.#resends.delete(entry.sequence))
+        this.#pool.drop(entry.storeId, entry.offset, entry.lengthBytes)
+    }
+    if (outcome.isFailed) this.#failedCount--
+    if (this.#onLeft.size > 0) {
+      const callback = this.#onLeft.get(entry.sequence)
+      this.#onLeft.delete(entry.sequence)
+      callback?.(had)
+    }
+    if (entry.kind === 'operation' || this.outbox.entryCount <= 1) this.wake()
+  }
+
+  #overflow(): void {
+    if (this.#options.congestion === 'stall') return
+    this.outbox.fold()
+    this.#options.onOverflow()
+  }
+}
+
+function trackedOutcome(outcome: Outcome): EntryOutcome {
+  if (outcome.isFailed) return { kind: 'failed' }
+  if (outcome.differing === undefined) return { kind: 'done' }
+  return { kind: 'compared', differing: outcome.differing }
+}

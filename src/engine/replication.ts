@@ -1,0 +1,553 @@
+// The group's other node, from the engine's side: a primary's stream and link, or a secondary's replica, made and kept according to the role.
+//
+// Invariant: from the step in which a peer is tracked, every entry is ordered through the stream; before it there is none, and nothing costs anything.
+import assert from 'node:assert/strict'
+import type { Duplex } from 'node:stream'
+import type { Clock, Random } from '../core/clock.js'
+import { LockstepError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import type { DataOperation, GroupTable, Operation } from '../core/operation.js'
+import type { Generation, Sequence } from '../core/units.js'
+import type { LocalKnowledge } from '../replication/greeting.js'
+import { type Decision, type Hello, helloGenerations, linkVersions } from '../replication/hello.js'
+import type { LinkState } from '../replication/link-state.js'
+import { Resync, type ResyncProgress } from '../replication/resync.js'
+import { isLocalId, presentGeneration } from '../storage/group-state.js'
+import type { Pool, Prepared } from '../storage/pool.js'
+import type { Explanation, Mode, PeerStatus, ReplicationOptions } from './api.js'
+import type { EventLog } from './event-log.js'
+import { PeerLink } from './peer-link.js'
+import { PrimaryStream } from './primary-stream.js'
+import { Replica } from './replica.js'
+import { resyncHost } from './resync-host.js'
+import type { DataEntry, Sequencer } from './sequencer.js'
+
+export type ReplicationParts = {
+  readonly pool: Pool
+  readonly sequencer: Sequencer
+  readonly events: EventLog
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly mutants?: ReadonlySet<string>
+  readonly replication?: ReplicationOptions
+  /** Applies a data entry to the pool. */
+  readonly apply: (entry: DataEntry) => Promise<void> | undefined
+}
+
+export class Replication {
+  readonly #parts: ReplicationParts
+  readonly #pool: Pool
+  readonly #sequencer: Sequencer
+  readonly #log: Log
+  readonly #mutants: ReadonlySet<string>
+  stream: PrimaryStream | undefined
+  #mode: Mode
+  #link: PeerLink | undefined
+  #replica: Replica | undefined
+  #resync: Resync | undefined
+  #progress: (() => ResyncProgress) | undefined
+  #watchers = new Set<() => void>()
+  /** What the sequencer calls for each data entry. */
+  readonly apply: (entry: DataEntry) => Promise<void> | undefined
+
+  constructor(parts: ReplicationParts) {
+    this.#parts = parts
+    this.#pool = parts.pool
+    this.#sequencer = parts.sequencer
+    this.#log = parts.log.child({ component: 'replication' })
+    this.#mutants = parts.mutants ?? new Set()
+    this.#mode = parts.replication?.mode ?? 'sync'
+    this.apply = (entry) => {
+      if (this.stream !== undefined) return this.stream.apply(entry)
+      if (entry.kind !== 'compare') return parts.apply(entry)
+      assert(this.#replica)
+      return this.#replica.compare(entry)
+    }
+  }
+
+  get isReadOnly(): boolean {
+    return this.#pool.state.role === 'secondary'
+  }
+
+  /** Goes on where the last run ended. */
+  start(): void {
+    if (this.isReadOnly) {
+      this.#replica = this.#newReplica()
+      return
+    }
+    const { tracking } = this.#pool
+    if (tracking !== undefined) {
+      this.#beginStream(this.#sequencer.lastSequence, true)
+      // What is ordered until the peer is here can be sent to it in order.
+      if (!tracking.isLost) this.stream?.outbox.collect()
+    }
+    const { peerUri } = this.#parts.replication ?? {}
+    if (peerUri !== undefined) this.#connectTo(peerUri)
+  }
+
+  // --- Operations of the stream. ---
+
+  /** Performs one operation at its place in the order; resolves when it is durable here and, by mode, there. */
+  async operate<Plan>(
+    prepare: () => Promise<Plan>,
+    describe: (plan: Plan) => { readonly operation: Operation; readonly prepared: Prepared },
+  ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
+    for (let wait = this.stream?.admit(); wait !== undefined; wait = this.stream?.admit())
+      await wait
+    return this.#operate(prepare, describe)
+  }
+
+  async #operate<Plan>(
+    prepare: () => Promise<Plan>,
+    describe: (plan: Plan) => { readonly operation: Operation; readonly prepared: Prepared },
+    before?: (sequence: Sequence) => void,
+  ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
+    const at = this.#parts.clock.wallTime().toISOString()
+    let durable: (() => void) | undefined
+    const done = await this.#sequencer.operate({
+      prepare,
+      perform: (sequence, plan) => {
+        before?.(sequence)
+        const { operation, prepared } = describe(plan)
+        this.#pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
+        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
+      },
+    })
+    await this.#pool.commit()
+    durable?.()
+    await this.stream?.replicated(done.sequence, true)
+    return done
+  }
+
+  /** An operation that needs no preparing and waits for nobody. */
+  async #say(operation: Operation, before?: (sequence: Sequence) => void): Promise<void> {
+    await this.#operate(
+      async () => [],
+      (prepared) => ({ operation, prepared }),
+      before,
+    )
+  }
+
+  async #beginGeneration(): Promise<void> {
+    const at = this.#parts.clock.wallTime().toISOString()
+    let durable: (() => void) | undefined
+    await this.#sequencer.operate({
+      prepare: async () => {},
+      perform: (sequence) => {
+        const record = {
+          generation: this.#parts.random.hex(16) as Generation,
+          parent: presentGeneration(this.#pool.state),
+          forkSequence: sequence - 1,
+        }
+        const operation = { kind: 'new-generation', record } as const
+        this.#pool.perform({ kind: 'operation', sequence, at, operation }, [])
+        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
+      },
+    })
+    await this.#pool.commit()
+    durable?.()
+    this.#event('link', 'changes go on without the peer: a new generation began')
+  }
+
+  // --- The primary. ---
+
+  #beginStream(lastSequence: Sequence, needsGeneration: boolean): void {
+    const { clock, replication, apply } = this.#parts
+    this.stream = new PrimaryStream({
+      pool: this.#pool,
+      clock,
+      lastSequence,
+      mode: this.#mode,
+      congestion: replication?.congestion ?? 'fold',
+      ...(replication?.outboxBytesMax === undefined
+        ? {}
+        : { outboxBytesMax: replication.outboxBytesMax }),
+      apply,
+      beginGeneration: () => this.#beginGeneration(),
+      onOverflow: () => {
+        this.#event('link', 'the outbox is full: what the peer lacks is kept as a map')
+        this.#link?.overflowed()
+      },
+      needsGeneration,
+      mutants: this.#mutants,
+    })
+    this.#sequencer.ordered = this.stream
+  }
+
+  #connectTo(uri: string): void {
+    const { clock, random, replication } = this.#parts
+    assert(replication)
+    this.#link = new PeerLink(
+      {
+        clock,
+        random,
+        log: this.#log,
+        connect: replication.connect,
+        ...(replication.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
+        stream: () => this.stream,
+        hello: () => this.#hello(),
+        knowledge: () => this.#knowledge(),
+        beginTracking: (peer) => this.#beginTracking(peer),
+        resync: (options) => this.#startResync(options.isPeerWhole),
+        acknowledged: (durable, peer) => this.#acknowledged(durable, peer),
+        onAnswer: () => {
+          if (this.#watchers.size > 0) this.#look()
+        },
+        onResult: () => {},
+        onChange: (link, reason) => this.#changed(link, reason),
+      },
+      uri,
+    )
+    this.#link.start()
+  }
+
+  /** From the step of `reset` on the peer is tracked, and every entry goes through the stream. */
+  async #beginTracking(peer: Hello): Promise<void> {
+    const { state } = this.#pool
+    const at = this.#parts.clock.wallTime().toISOString()
+    let durable: (() => void) | undefined
+    await this.#sequencer.operate({
+      prepare: async () => {},
+      perform: (sequence) => {
+        const operation = { kind: 'reset', table: this.#table() } as const
+        if (state.peer !== undefined && state.peer.nodeId !== peer.nodeId) this.#pool.endTracking()
+        if (this.#pool.tracking === undefined) this.#pool.beginTracking(peer.nodeId)
+        if (this.stream === undefined) this.#beginStream((sequence - 1) as Sequence, false)
+        this.#pool.perform({ kind: 'operation', sequence, at, operation }, [])
+        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
+      },
+    })
+    await this.#pool.commit()
+    durable?.()
+    this.#event('resync', `node ${peer.node} joins the group ${state.group}`)
+  }
+
+  #table(): GroupTable {
+    const { state } = this.#pool
+    return {
+      group: state.group,
+      generations: state.generations,
+      nextStoreId: state.nextStoreId,
+      stores: [...state.stores.values()]
+        .filter((store) => !isLocalId(store.id))
+        .map(({ id, name, sizeBytes, volumeId, position, createdAt }) => ({
+          id,
+          name,
+          sizeBytes,
+          ...(volumeId === undefined ? {} : { volumeId }),
+          ...(position === undefined ? {} : { position }),
+          createdAt,
+        })),
+    }
+  }
+
+  #startResync(isPeerWhole: boolean) {
+    const { stream } = this
+    assert(stream)
+    const { clock, replication } = this.#parts
+    const resync = new Resync(
+      resyncHost({
+        pool: this.#pool,
+        sequencer: this.#sequencer,
+        stream,
+        clock,
+        operate: (choose) => this.#share(choose),
+        end: () => {
+          if (!isPeerWhole) this.#say({ kind: 'resync-end' }).catch((error) => this.#failed(error))
+        },
+      }),
+      replication?.resyncRateMax === undefined
+        ? {}
+        : { bytesPerSecondMax: replication.resyncRateMax },
+    )
+    this.#resync = resync
+    this.#progress = () => resync.progress
+    this.#event('resync', 'copying what differs')
+    const done = resync.run().then((end) => {
+      this.#resync = undefined
+      this.#progress = undefined
+      this.#event('resync', end === 'done' ? 'the peer has everything' : 'the copying was cut off')
+      return end
+    })
+    return { done, stop: () => resync.stop() }
+  }
+
+  async #share(choose: () => readonly DataOperation[]): Promise<void> {
+    const at = this.#parts.clock.wallTime().toISOString()
+    let durable: (() => void) | undefined
+    await this.#sequencer.operate({
+      prepare: async () => {},
+      perform: (sequence) => {
+        const operations = choose()
+        const [only] = operations
+        const operation: Operation =
+          operations.length === 1 && only !== undefined ? only : { kind: 'batch', operations }
+        this.#pool.perform({ kind: 'operation', sequence, at, operation }, [])
+        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
+      },
+    })
+    await this.#pool.commit()
+    durable?.()
+  }
+
+  #acknowledged(durable: Sequence, peer: Hello): void {
+    const { tracking, state } = this.#pool
+    if (tracking === undefined || tracking.isLost) return
+    const generation =
+      durable <= peer.sequence
+        ? peer.generations.at(-1)?.generation
+        : state.generations.findLast((one) => one.forkSequence < durable)?.generation
+    if (generation !== undefined) tracking.acknowledged({ generation, sequence: durable })
+  }
+
+  #knowledge(): LocalKnowledge {
+    const { tracking, state, usage } = this.#pool
+    const outbox = this.stream?.outbox
+    const totals = tracking?.totals
+    return {
+      ...(state.peer === undefined ? {} : { peerNodeId: state.peer.nodeId }),
+      ...(tracking?.acknowledgedPosition === undefined
+        ? {}
+        : { acknowledged: tracking.acknowledgedPosition }),
+      ...(outbox?.firstSequence === undefined ? {} : { outboxFirst: outbox.firstSequence }),
+      outboxBytes: outbox?.usedBytes ?? 0,
+      isTrackingLost: tracking?.isLost ?? true,
+      dirtyBytes: totals?.dirtyBytes ?? 0,
+      opLogEntries: totals?.opLogEntries ?? 0,
+      allocatedBytes: usage.usedBytes,
+    }
+  }
+
+  // --- Both. ---
+
+  #hello(): Hello {
+    const { state } = this.#pool
+    const isBlank = state.group === ''
+    return {
+      versionMin: linkVersions.min,
+      versionMax: linkVersions.max,
+      nodeId: state.nodeId,
+      node: state.node,
+      group: state.group,
+      role: state.role,
+      isBlank,
+      isWhole: state.isWhole,
+      chunkBytes: state.chunkBytes,
+      generations: isBlank ? [] : helloGenerations(state.generations),
+      sequence: this.isReadOnly
+        ? (this.#pool.durableSequence as Sequence)
+        : this.#sequencer.lastSequence,
+      primaryDurableSequence: 0 as Sequence,
+    }
+  }
+
+  // --- The secondary. ---
+
+  #newReplica(): Replica {
+    const { clock, replication } = this.#parts
+    return new Replica({
+      pool: this.#pool,
+      sequencer: this.#sequencer,
+      clock,
+      log: this.#log,
+      ...(replication?.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
+      hello: () => this.#hello(),
+      performed: (operation, sequence) =>
+        this.#parts.events.add({
+          kind: 'operation',
+          message: `${operation.kind} from the primary`,
+          sequence,
+        }),
+      onChange: (link, reason) => this.#changed(link, reason),
+      mutants: this.#mutants,
+    })
+  }
+
+  async accept(stream: Duplex, from: string): Promise<void> {
+    if (this.#replica === undefined) {
+      // Two primaries, or a node that was told of the wrong peer: said in the greeting's words.
+      stream.destroy()
+      return
+    }
+    // A primary with a connection of its own must not answer for what it applied before this one.
+    await this.#replica.accept(stream, from)
+  }
+
+  // --- Operators. ---
+
+  peers(): readonly PeerStatus[] {
+    if (this.#replica !== undefined) return this.#replicaStatus(this.#replica)
+    const { tracking } = this.#pool
+    const link = this.#link
+    if (link === undefined && tracking === undefined) return []
+    const { stream } = this
+    const totals = tracking?.totals
+    const progress = this.#progress?.()
+    const oldest = stream?.outbox.oldestAtMs
+    const isKept = stream?.outbox.isCollecting ?? false
+    const node = link?.peer?.node
+    const action = link?.action
+    return [
+      {
+        uri: link?.uri ?? '',
+        ...(node === undefined ? {} : { node }),
+        link: link?.state ?? 'offline',
+        reason: link?.reason ?? 'No address of the peer is known.',
+        ...(action === undefined ? {} : { action }),
+        mode: this.#mode,
+        appliedSequence: stream?.progress.applied ?? (0 as Sequence),
+        durableSequence: stream?.progress.durable ?? (0 as Sequence),
+        lagBytes:
+          isKept && (stream?.outbox.entryCount ?? 0) > 0 ? (stream?.outbox.usedBytes ?? 0) : 0,
+        lagSeconds:
+          oldest === undefined ? 0 : Math.max(0, this.#parts.clock.nowMs() - oldest) / 1000,
+        dirtyBytes: totals?.dirtyBytes ?? 0,
+        opLogEntries: totals?.opLogEntries ?? 0,
+        sentBytes: link?.sentBytes ?? 0,
+        receivedBytes: link?.receivedBytes ?? 0,
+        ...(progress === undefined ? {} : { resync: progress }),
+      },
+    ]
+  }
+
+  #replicaStatus(replica: Replica): readonly PeerStatus[] {
+    const node = replica.peer?.node
+    const { action } = replica
+    return [
+      {
+        uri: replica.from,
+        ...(node === undefined ? {} : { node }),
+        link: replica.state,
+        reason: replica.reason,
+        ...(action === undefined || action === '' ? {} : { action }),
+        mode: this.#mode,
+        appliedSequence: this.#sequencer.appliedSequence,
+        durableSequence: this.#pool.durableSequence as Sequence,
+        lagBytes: 0,
+        lagSeconds: 0,
+        dirtyBytes: 0,
+        opLogEntries: 0,
+        sentBytes: replica.sentBytes,
+        receivedBytes: replica.receivedBytes,
+      },
+    ]
+  }
+
+  async connectPeer(options: { readonly explain?: boolean }): Promise<Explanation> {
+    if (this.#link === undefined) throw noPeer()
+    const decision = await this.#link.connectNow()
+    return options.explain === true ? explanationOf(decision) : explanationOf(decision)
+  }
+
+  disconnectPeer(): void {
+    if (this.#link === undefined) throw noPeer()
+    this.#link.disconnect('disconnected by an operator')
+  }
+
+  setPeer(options: { readonly uri?: string; readonly mode?: Mode }): void {
+    if (options.mode !== undefined) {
+      this.#mode = options.mode
+      if (this.stream !== undefined) this.stream.mode = options.mode
+    }
+    if (options.uri === undefined) return
+    if (this.#link !== undefined) this.#link.setUri(options.uri)
+    else if (!this.isReadOnly) this.#connectTo(options.uri)
+  }
+
+  waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {
+    const sequence = this.#sequencer.lastSequence
+    const holds = (): boolean =>
+      condition === 'in-sync'
+        ? this.#isInSync(sequence)
+        : this.isReadOnly && this.#pool.state.isWhole
+    if (condition === 'in-sync' && this.#link === undefined && this.#replica === undefined)
+      return Promise.reject(noPeer())
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (!holds()) return
+        end()
+        resolve()
+      }
+      const timer = this.#parts.clock.setTimer(timeoutMs, () => {
+        end()
+        const [peer] = this.peers()
+        reject(
+          new LockstepError(
+            'TIMED_OUT',
+            `not ${condition} within ${timeoutMs / 1000} s: ${peer?.reason ?? 'no peer'}`,
+            peer?.action ?? 'lockstep status',
+          ),
+        )
+      })
+      const end = (): void => {
+        timer.cancel()
+        this.#watchers.delete(look)
+      }
+      this.#watchers.add(look)
+      look()
+    })
+  }
+
+  /** On a primary: the peer has everything up to a sequence. */
+  #isInSync(sequence: Sequence): boolean {
+    if (this.#replica !== undefined)
+      return this.#replica.state === 'streaming' && this.#pool.state.isWhole
+    const { stream } = this
+    if (this.#link?.state !== 'streaming' || stream === undefined) return false
+    return stream.progress.applied >= sequence && stream.tracking?.totals.dirtyBytes === 0
+  }
+
+  // --- The end. ---
+
+  async stopLink(): Promise<void> {
+    this.#resync?.stop()
+    await this.#link?.close()
+    await this.#replica?.close()
+  }
+
+  /** Everything has been applied: what the peer has not acknowledged is kept as a difference. */
+  leaveNothing(): void {
+    this.stream?.outbox.fold()
+  }
+
+  #changed(link: LinkState, reason: string): void {
+    this.#event('link', `link ${link}: ${reason}`)
+  }
+
+  #look(): void {
+    for (const look of [...this.#watchers]) look()
+  }
+
+  #event(kind: 'link' | 'resync', message: string): void {
+    this.#log.info({}, message)
+    this.#parts.events.add({ kind, message })
+    this.#look()
+  }
+
+  #failed(error: unknown): void {
+    if (!(error instanceof LockstepError)) throw error
+    this.#log.error({ err: error }, 'replication stops')
+  }
+}
+
+function explanationOf(decision: Decision): Explanation {
+  const { rule, kind, direction, operations, bytes, reason, action } = decision
+  return {
+    rule,
+    kind,
+    ...(direction === undefined ? {} : { direction }),
+    operations,
+    bytes,
+    reason,
+    ...(action === undefined ? {} : { action }),
+  }
+}
+
+function noPeer(): LockstepError {
+  return new LockstepError(
+    'INVALID_ARGUMENT',
+    'no peer is configured',
+    'name it: lockstep peer set nbd://HOST:PORT',
+  )
+}
