@@ -24,7 +24,7 @@ import {
 
 export const checkpointName = 'checkpoint'
 export const checkpointTemporaryName = 'checkpoint.tmp'
-export const checkpointVersion = 1
+export const checkpointVersion = 2
 
 const headBytes = 16
 const magic = 0x5043534c // "LSCP"
