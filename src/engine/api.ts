@@ -104,6 +104,20 @@ export type Explanation = {
   readonly action?: string
 }
 
+export type VerifyProgress = {
+  readonly store: string
+  readonly doneBytes: number
+  readonly totalBytes: number
+}
+
+/** What differed between the nodes at one position. `ranges` are the first 1,000, in pieces of 64 KiB. */
+export type VerifyReport = {
+  readonly store: string
+  readonly comparedBytes: number
+  readonly differingBytes: number
+  readonly ranges: readonly { readonly offset: number; readonly lengthBytes: number }[]
+}
+
 export type PoolStatus = {
   /** A block device's capacity; absent for a sparse file. */
   readonly sizeBytes?: number
@@ -172,6 +186,12 @@ export interface ReplicationApi {
   disconnectPeer(): Promise<void>
   /** Another address or mode of the peer; the mode counts from the next write. */
   setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
+  /** Compares one store, or all, with the peer's while writes go on. With `repair` what differs is copied from this node to the peer afterwards. */
+  verify(options?: {
+    readonly store?: string
+    readonly repair?: boolean
+    readonly onProgress?: (progress: VerifyProgress) => void
+  }): Promise<readonly VerifyReport[]>
   /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
 }

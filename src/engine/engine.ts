@@ -7,7 +7,7 @@ import type { Log } from '../core/log.js'
 import type { Operation, OperationRequest } from '../core/operation.js'
 import type { Sequence } from '../core/units.js'
 import { changedPicture } from '../storage/extents.js'
-import { fullName, presentGeneration, type Store } from '../storage/group-state.js'
+import { fullName, isLocalId, presentGeneration, type Store } from '../storage/group-state.js'
 import { type InitOptions, initPool } from '../storage/init-pool.js'
 import { Pool, type Prepared } from '../storage/pool.js'
 import type {
@@ -21,6 +21,8 @@ import type {
   ReplicationApi,
   ReplicationOptions,
   StoreStatus,
+  VerifyProgress,
+  VerifyReport,
 } from './api.js'
 import { Catalog } from './catalog.js'
 import { EventLog } from './event-log.js'
@@ -174,6 +176,31 @@ export class Engine implements EngineApi, ReplicationApi {
 
   async setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
     this.#replication.setPeer(options)
+  }
+
+  async verify(
+    options: {
+      readonly store?: string
+      readonly repair?: boolean
+      readonly onProgress?: (progress: VerifyProgress) => void
+    } = {},
+  ): Promise<readonly VerifyReport[]> {
+    const { state } = this.#pool
+    if (state.role === 'secondary') throw notPrimary()
+    const stores =
+      options.store === undefined ? [...state.stores.values()] : [storeNamed(state, options.store)]
+    const reports: VerifyReport[] = []
+    for (const store of stores.filter((one) => !isLocalId(one.id))) {
+      if (store.isDeleted) continue
+      const named = { id: store.id, name: fullName(state, store) }
+      reports.push(
+        await this.#replication.verify(named, {
+          isRepairing: options.repair ?? false,
+          onProgress: options.onProgress ?? (() => {}),
+        }),
+      )
+    }
+    return reports
   }
 
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {

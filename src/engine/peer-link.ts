@@ -129,6 +129,21 @@ export class PeerLink {
     this.#wake()
   }
 
+  /** Digests of a store that the peer keeps for verify. Rejects with PEER_UNREACHABLE when the connection is lost. */
+  digests(request: {
+    readonly frozenId: number
+    readonly offset: number
+    readonly lengthBytes: number
+  }): Promise<Buffer> {
+    if (this.#session === undefined) return Promise.reject(linkLost())
+    return this.#session.digests(request)
+  }
+
+  /** Something became dirty by itself: copies it, when the peer follows. */
+  lookForDirt(): void {
+    this.#session?.lookForDirt()
+  }
+
   /** The outbox was folded: what this connection would send next is gone. */
   overflowed(): void {
     this.#session?.connection.close('the outbox is full: what the peer lacks is kept as a map')
@@ -261,6 +276,10 @@ class Session {
   #awaited:
     | { readonly kind: Frame['kind']; readonly resolve: (frame: ReceivedFrame) => void }
     | undefined
+  readonly #asked = new Map<number, (digests: Buffer) => void>()
+  #lastRequestId = 0
+  /** The stream is open and the copying that the greeting asked for has begun. */
+  #isInStep = false
   #isStreaming = false
   #isPumping = false
   #resync: { readonly stop: () => void } | undefined
@@ -292,6 +311,7 @@ class Session {
     this.#resync?.stop()
     const stream = this.#host.stream()
     stream?.whenSendable(undefined)
+    stream?.whenDirty(undefined)
     stream?.wake()
     if (this.#isStreaming) stream?.lost()
     this.#isStreaming = false
@@ -326,7 +346,8 @@ class Session {
         return
     }
     this.#observer.reached()
-    await this.#copyDirt(decision)
+    const isWhole = decision.kind === 'nothing' || decision.kind === 'resume'
+    await this.#copyDirt(isWhole && peer.isWhole)
   }
 
   async #resume(peer: Hello, decision: Decision): Promise<void> {
@@ -380,21 +401,34 @@ class Session {
     this.#isStreaming = true
     stream.attached(position)
     stream.whenSendable(() => this.#schedulePump(stream))
+    stream.whenDirty(() => this.lookForDirt())
     this.#schedulePump(stream)
   }
 
-  async #copyDirt(decision: Decision): Promise<void> {
+  /** Something became dirty by itself, a write that failed here or a difference that verify found: copied among the entries that go on. */
+  lookForDirt(): void {
+    const stream = this.#host.stream()
+    if (!this.#isInStep || this.#resync !== undefined || stream === undefined) return
+    if (!this.#isDirty(stream) || this.connection.isClosed) return
+    this.#observer.go('resyncing', 'something differs that the peer had')
+    this.#copyDirt(true).catch((error: unknown) => {
+      if (!(error instanceof SessionOver)) throw error
+    })
+  }
+
+  async #copyDirt(isPeerWhole: boolean): Promise<void> {
     const stream = this.#host.stream()
     assert(stream)
-    const isPeerWhole =
-      (decision.kind === 'nothing' || decision.kind === 'resume') && (this.peer?.isWhole ?? false)
+    this.#isInStep = true
     if (isPeerWhole && !this.#isDirty(stream)) return
     const resync = this.#host.resync({ isPeerWhole })
     this.#resync = resync
     this.#throwIfClosed()
     const end = await resync.done
-    if (end === 'done' && !this.connection.isClosed)
-      this.#observer.go('streaming', 'the peer has everything')
+    this.#resync = undefined
+    if (end !== 'done' || this.connection.isClosed) return
+    this.#observer.go('streaming', 'the peer has everything')
+    this.lookForDirt()
   }
 
   #isDirty(stream: PrimaryStream): boolean {
@@ -454,6 +488,13 @@ class Session {
         stream.outbox.compared(frame.sequence, frame.lengthBytes, frame.differing)
         return
       }
+      case 'digest-answer': {
+        const asked = this.#asked.get(frame.requestId)
+        if (asked === undefined) throw new ProtocolError('an answer to nothing')
+        this.#asked.delete(frame.requestId)
+        asked(frame.digests)
+        return
+      }
       case 'result':
         this.#host.onResult(frame.sequence, frame.body)
         return
@@ -464,6 +505,21 @@ class Session {
       default:
         throw new ProtocolError(`a ${frame.kind} frame out of place`)
     }
+  }
+
+  async digests(request: {
+    readonly frozenId: number
+    readonly offset: number
+    readonly lengthBytes: number
+  }): Promise<Buffer> {
+    const requestId = ++this.#lastRequestId
+    const answer = await new Promise<Buffer | undefined>((resolve) => {
+      this.#asked.set(requestId, resolve)
+      void this.connection.closed.then(() => resolve(undefined))
+      this.connection.send({ kind: 'digest-request', requestId, ...request })
+    })
+    if (answer === undefined) throw linkLost()
+    return answer
   }
 
   async #expect(kind: Frame['kind']): Promise<ReceivedFrame> {
@@ -479,6 +535,14 @@ class Session {
   #throwIfClosed(): void {
     if (this.connection.isClosed) throw new SessionOver()
   }
+}
+
+function linkLost(): LockstepError {
+  return new LockstepError(
+    'PEER_UNREACHABLE',
+    'the link to the peer was lost',
+    'see its state: lockstep status',
+  )
 }
 
 function capital(text: string): string {

@@ -56,6 +56,7 @@ export class PrimaryStream implements Ordered {
   clientsUnderWay = 0
   #operationLeft: (() => void) | undefined
   #onSendable: (() => void) | undefined
+  #onDirty: (() => void) | undefined
   readonly #onLeft = new Map<number, Left>()
   #detaching: Promise<void> | undefined
   #attachCount = 0
@@ -88,6 +89,11 @@ export class PrimaryStream implements Ordered {
   /** Called when the outbox has something to send after it had nothing. */
   whenSendable(callback: (() => void) | undefined): void {
     this.#onSendable = callback
+  }
+
+  /** Called when a change that failed here has left: its blocks are dirty. */
+  whenDirty(callback: (() => void) | undefined): void {
+    this.#onDirty = callback
   }
 
   // --- Ordered: in the step that gives the sequence; no await before the slot is taken. ---
@@ -327,7 +333,11 @@ export class PrimaryStream implements Ordered {
       if (!this.#resends.delete(entry.sequence))
         this.#pool.drop(entry.storeId, entry.offset, entry.lengthBytes)
     }
-    if (outcome.isFailed) this.#failedCount--
+    if (outcome.isFailed) {
+      this.#failedCount--
+      // Not in this step: it belongs to the outbox.
+      queueMicrotask(() => this.#onDirty?.())
+    }
     if (this.#onLeft.size > 0) {
       const callback = this.#onLeft.get(entry.sequence)
       this.#onLeft.delete(entry.sequence)

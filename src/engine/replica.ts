@@ -13,7 +13,7 @@ import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
 import { MiB, type Sequence } from '../core/units.js'
-import type { ReceivedFrame } from '../replication/frames.js'
+import type { DigestRequestFrame, ReceivedFrame } from '../replication/frames.js'
 import { decide, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
 import { type LinkState, linkSentences, newLinkState } from '../replication/link-state.js'
@@ -21,6 +21,7 @@ import { PeerConnection } from '../replication/peer-connection.js'
 import type { Pool, Prepared } from '../storage/pool.js'
 import { BeforeResync } from './before-resync.js'
 import { differingPieces, digestsOf } from './digests.js'
+import type { FrozenStores } from './frozen.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 
 /** Received and not applied: beyond this nothing more is read. */
@@ -37,6 +38,7 @@ export type ReplicaHost = {
   readonly log: Log
   readonly deadlineMs?: number
   readonly hello: () => Hello
+  readonly frozen: FrozenStores
   /** An operation took effect: catalog and events follow. */
   readonly performed: (operation: Operation, sequence: Sequence) => void
   readonly onChange: (link: LinkState, reason: string) => void
@@ -202,9 +204,25 @@ class Intake {
       case 'stream-from':
         if (this.#phase !== 'replay') throw outOfPlace(frame)
         return this.#guard(this.#streamFrom(frame.sequence))
+      case 'digest-request':
+        if (this.#phase !== 'stream') throw outOfPlace(frame)
+        return this.#guard(this.#digest(frame))
       default:
         throw outOfPlace(frame)
     }
+  }
+
+  /** For verify: digests of a store that was kept at an earlier entry. */
+  async #digest(request: DigestRequestFrame): Promise<void> {
+    const { requestId, frozenId, offset, lengthBytes } = request
+    const store = this.#host.frozen.find(frozenId)
+    let digests: Buffer = Buffer.alloc(0)
+    if (store !== undefined && offset + lengthBytes <= store.sizeBytes) {
+      const bytes = Buffer.allocUnsafe(lengthBytes)
+      await this.#host.pool.read(store, offset, bytes)
+      digests = digestsOf(bytes)
+    }
+    this.connection.send({ kind: 'digest-answer', requestId, digests })
   }
 
   async #greet(peer: Hello): Promise<void> {
@@ -379,8 +397,10 @@ class Intake {
     checkStores(pool, operation)
     await sequencer.operate<Prepared>({
       prepare: () => pool.prepare(operation),
-      perform: (_, prepared) =>
-        pool.perform({ kind: 'operation', sequence, at, operation }, prepared),
+      perform: (_, prepared) => {
+        pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
+        this.#host.frozen.performed(operation)
+      },
       ...(mutants.has('operation-without-barrier') ? {} : { settle: () => pool.commit() }),
       sequence,
     })

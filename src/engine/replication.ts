@@ -7,20 +7,32 @@ import type { Clock, Random } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { DataOperation, GroupTable, Operation } from '../core/operation.js'
-import type { Generation, Sequence } from '../core/units.js'
+import type { Generation, Sequence, StoreId } from '../core/units.js'
 import type { LocalKnowledge } from '../replication/greeting.js'
 import { type Decision, type Hello, helloGenerations, linkVersions } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
 import { Resync, type ResyncProgress } from '../replication/resync.js'
 import { isLocalId, presentGeneration } from '../storage/group-state.js'
 import type { Pool, Prepared } from '../storage/pool.js'
-import type { Explanation, Mode, PeerStatus, ReplicationOptions } from './api.js'
+import type {
+  Explanation,
+  Mode,
+  PeerStatus,
+  ReplicationOptions,
+  VerifyProgress,
+  VerifyReport,
+} from './api.js'
 import type { EventLog } from './event-log.js'
+import { FrozenStores } from './frozen.js'
 import { PeerLink } from './peer-link.js'
 import { PrimaryStream } from './primary-stream.js'
 import { Replica } from './replica.js'
 import { resyncHost } from './resync-host.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
+import { verifyStore } from './verify.js'
+
+/** A resync under way may take longer: then verify says so, and is begun again. */
+const verifyWaitMs = 30_000
 
 export type ReplicationParts = {
   readonly pool: Pool
@@ -45,9 +57,11 @@ export class Replication {
   #mode: Mode
   #link: PeerLink | undefined
   #replica: Replica | undefined
+  readonly #frozen: FrozenStores
   #resync: Resync | undefined
   #progress: (() => ResyncProgress) | undefined
   #watchers = new Set<() => void>()
+  #isVerifying = false
   /** What the sequencer calls for each data entry. */
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
 
@@ -58,6 +72,7 @@ export class Replication {
     this.#log = parts.log.child({ component: 'replication' })
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
+    this.#frozen = new FrozenStores(parts.pool)
     this.apply = (entry) => {
       if (this.stream !== undefined) return this.stream.apply(entry)
       if (entry.kind !== 'compare') return parts.apply(entry)
@@ -72,6 +87,7 @@ export class Replication {
 
   /** Goes on where the last run ended. */
   start(): void {
+    this.#frozen.clear()
     if (this.isReadOnly) {
       this.#replica = this.#newReplica()
       return
@@ -111,6 +127,7 @@ export class Replication {
         before?.(sequence)
         const { operation, prepared } = describe(plan)
         this.#pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
+        this.#frozen.performed(operation)
         durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
       },
     })
@@ -353,6 +370,7 @@ export class Replication {
       log: this.#log,
       ...(replication?.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
       hello: () => this.#hello(),
+      frozen: this.#frozen,
       performed: (operation, sequence) =>
         this.#parts.events.add({
           kind: 'operation',
@@ -453,6 +471,38 @@ export class Replication {
     if (options.uri === undefined) return
     if (this.#link !== undefined) this.#link.setUri(options.uri)
     else if (!this.isReadOnly) this.#connectTo(options.uri)
+  }
+
+  /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT. */
+  async verify(
+    store: { readonly id: StoreId; readonly name: string },
+    options: {
+      readonly isRepairing: boolean
+      readonly onProgress: (progress: VerifyProgress) => void
+    },
+  ): Promise<VerifyReport> {
+    const link = this.#link
+    if (link === undefined) throw noPeer()
+    if (this.#isVerifying)
+      throw new LockstepError('BUSY', 'a verify is under way', 'wait until it has ended')
+    this.#isVerifying = true
+    try {
+      return await verifyStore(
+        {
+          pool: this.#pool,
+          frozen: this.#frozen,
+          inSync: () => this.waitFor('in-sync', verifyWaitMs),
+          say: (operation) => this.#say(operation),
+          digests: (request) => link.digests(request),
+          onProgress: options.onProgress,
+        },
+        store,
+        options,
+      )
+    } finally {
+      this.#isVerifying = false
+      link.lookForDirt()
+    }
   }
 
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {

@@ -1,0 +1,53 @@
+// Stores as they were at one position of the stream, kept under a number on both nodes so that verify can read them in peace: snapshots of this node's own.
+// They last until `thaw` or the next start.
+import type { Operation } from '../core/operation.js'
+import type { StoreId } from '../core/units.js'
+import { isLocalId, type Store, storeOf } from '../storage/group-state.js'
+import type { Pool } from '../storage/pool.js'
+
+const namePrefix = 'frozen.'
+
+export class FrozenStores {
+  readonly #pool: Pool
+  readonly #frozen = new Map<number, StoreId>()
+
+  constructor(pool: Pool) {
+    this.#pool = pool
+  }
+
+  /** In the step that performs an operation of the stream. */
+  performed(operation: Operation): void {
+    if (operation.kind === 'freeze') this.#freeze(operation.frozenId, operation.storeId)
+    else if (operation.kind === 'thaw') this.#thaw(operation.frozenId)
+  }
+
+  find(frozenId: number): Store | undefined {
+    const id = this.#frozen.get(frozenId)
+    return id === undefined ? undefined : this.#pool.state.stores.get(id)
+  }
+
+  /** What an earlier run left. */
+  clear(): void {
+    for (const store of [...this.#pool.state.stores.values()]) {
+      if (isLocalId(store.id) && store.name.startsWith(namePrefix))
+        this.#pool.performLocal({ kind: 'delete', storeId: store.id })
+    }
+    this.#frozen.clear()
+  }
+
+  #freeze(frozenId: number, sourceId: StoreId): void {
+    this.#thaw(frozenId)
+    const source = storeOf(this.#pool.state, sourceId)
+    const storeId = this.#pool.nextLocalId as StoreId
+    const name = `${namePrefix}${frozenId}.${source.id}`
+    this.#pool.performLocal({ kind: 'create-snapshots', snapshots: [{ storeId, sourceId, name }] })
+    this.#frozen.set(frozenId, storeId)
+  }
+
+  #thaw(frozenId: number): void {
+    const storeId = this.#frozen.get(frozenId)
+    this.#frozen.delete(frozenId)
+    if (storeId !== undefined && this.#pool.state.stores.has(storeId))
+      this.#pool.performLocal({ kind: 'delete', storeId })
+  }
+}
