@@ -9,12 +9,14 @@ export class Heartbeat {
   readonly #pingAfterMs: number
   readonly #silenceTimeoutMs: number
   readonly #stallTimeoutMs: number
+  readonly #takenBytes: () => number
   readonly #ping: () => void
   readonly #expired: (kind: 'silent' | 'stalled', message: string) => void
   #receivedAtMs = 0
   #sentAtMs = 0
   /** Since when the system took nothing; undefined when nothing waits. */
   #blockedAtMs: number | undefined
+  #seenBytes = 0
   #isHeld = false
   #isClosed = false
   #timer: Timer | undefined
@@ -24,6 +26,8 @@ export class Heartbeat {
     readonly pingAfterMs: number
     readonly silenceTimeoutMs: number
     readonly stallTimeoutMs: number
+    /** Grows with whatever the system takes. */
+    readonly takenBytes: () => number
     /** Nothing was sent for `pingAfterMs`. */
     readonly ping: () => void
     readonly expired: (kind: 'silent' | 'stalled', message: string) => void
@@ -32,6 +36,7 @@ export class Heartbeat {
     this.#pingAfterMs = options.pingAfterMs
     this.#silenceTimeoutMs = options.silenceTimeoutMs
     this.#stallTimeoutMs = options.stallTimeoutMs
+    this.#takenBytes = options.takenBytes
     this.#ping = options.ping
     this.#expired = options.expired
   }
@@ -109,8 +114,10 @@ export class Heartbeat {
   #overdue(): 'silent' | 'stalled' | undefined {
     const nowMs = this.#clock.nowMs()
     if (!this.#isHeld && nowMs - this.#receivedAtMs >= this.#silenceTimeoutMs) return 'silent'
-    const blockedAtMs = this.#blockedAtMs
-    if (blockedAtMs !== undefined && nowMs - blockedAtMs >= this.#stallTimeoutMs) return 'stalled'
-    return undefined
+    if (this.#blockedAtMs === undefined) return undefined
+    const takenBytes = this.#takenBytes()
+    if (takenBytes !== this.#seenBytes) this.#blockedAtMs = nowMs
+    this.#seenBytes = takenBytes
+    return nowMs - this.#blockedAtMs >= this.#stallTimeoutMs ? 'stalled' : undefined
   }
 }

@@ -23,7 +23,7 @@ export interface OutboxEvents {
   had(entry: Entry, outcome: Outcome): void
   /** The peer may lack the entry. */
   lacked(entry: Entry, outcome: Outcome): void
-  /** `take` has something again, after it had nothing. */
+  /** `take` has something again, after it had come to an end. */
   sendable(): void
   /** The bound is exceeded by the entry being reserved. Called once until there is room again. May call `fold`; `reserve` then answers a slot that is folded. */
   overflow(): void

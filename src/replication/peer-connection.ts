@@ -32,6 +32,8 @@ export type CloseReason = {
   readonly message: string
 }
 
+const wasCut: CloseReason = { kind: 'lost', message: 'the connection was cut' }
+
 export type PeerConnectionOptions = {
   /** Owned from now on: destroyed at the end. */
   readonly stream: Duplex
@@ -60,6 +62,7 @@ export class PeerConnection {
   readonly #heartbeat: Heartbeat
   #receivedBytes = 0
   #isHeld = false
+  #hasEnded = false
   /** Why we said bye. */
   #leaving: string | undefined
   #reason: CloseReason | undefined
@@ -92,6 +95,7 @@ export class PeerConnection {
       pingAfterMs: linkLimits.pingAfterMs,
       silenceTimeoutMs: options.silenceTimeoutMs ?? linkLimits.silenceTimeoutMs,
       stallTimeoutMs: options.stallTimeoutMs ?? linkLimits.stallTimeoutMs,
+      takenBytes: () => this.#writer.takenBytes,
       ping: () => this.#ping(),
       expired: (kind, message) => this.#end({ kind, message }),
     })
@@ -193,13 +197,17 @@ export class PeerConnection {
     stream.on('error', (error) =>
       this.#end({ kind: 'lost', message: `the connection failed (${errnoNameOf(error)})` }),
     )
-    stream.on('close', () => this.#end({ kind: 'lost', message: 'the connection was cut' }))
+    stream.on('close', () => {
+      // After a clean end the receiver still gets what came before it.
+      if (!this.#hasEnded || !this.#isHeld) this.#end(wasCut)
+    })
     stream.on('end', () => this.#onEnd())
     // Whoever makes a connection has it in hand before the first frame comes.
     queueMicrotask(() => {
       if (this.#reason !== undefined) return
       if (stream.destroyed) {
-        this.#end({ kind: 'lost', message: 'the connection was cut' })
+        // The reason may still be on its way, and 'close' may have come before we listened.
+        this.#clock.defer(() => this.#end(wasCut))
         return
       }
       this.#heartbeat.start()
@@ -222,6 +230,8 @@ export class PeerConnection {
   }
 
   #onEnd(): void {
+    this.#hasEnded = true
+    if (this.#isHeld && this.#leaving === undefined) return
     const where = this.#reader.isInsideFrame ? ' within a frame' : ''
     this.#end({ kind: 'lost', message: `the peer closed the connection${where}` })
   }
@@ -274,7 +284,9 @@ export class PeerConnection {
     this.#isHeld = false
     this.#heartbeat.unhold()
     this.#deliver()
-    if (this.#reason === undefined && !this.#isHeld) this.#stream.resume()
+    if (this.#reason !== undefined || this.#isHeld) return
+    if (this.#hasEnded) this.#onEnd()
+    else this.#stream.resume()
   }
 
   /** Ends the connection. What is no fault of the peer goes on its way. */

@@ -2,9 +2,10 @@
 // found. A finding prints the command that repeats it. Targets of further parsers are added to the list here.
 import { parseArgs } from 'node:util'
 import { nbdFuzzTargets } from '../nbd/fuzz-targets.js'
+import { frameFuzzTargets } from '../replication/fuzz-targets.js'
 import { FuzzFinding, fuzz } from './fuzz.js'
 
-const targets = [...nbdFuzzTargets]
+const targets = [...nbdFuzzTargets, ...frameFuzzTargets]
 const roundsAtATime = 500
 
 const { values } = parseArgs({
