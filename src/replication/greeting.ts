@@ -210,17 +210,16 @@ function onTheLine(pair: Pair, histories: Histories): Decision {
   if (local.peerNodeId === undefined) return full(pair, 'untracked')
   if (local.isTrackingLost) return full(pair, 'tracking-lost')
   if (isBeyond) return move('resync', 'beyond-crash', beyondReason(pair, fromSequence))
-  if (isInStep) {
-    const isDone = secondary.isWhole && local.dirtyBytes === 0
-    return move(isDone ? 'nothing' : 'resume', 'in-step', inStepReason(pair))
-  }
-  if (isKept(pair, histories))
+  if (!isKept(pair, histories))
+    return move(
+      'resync',
+      'by-map',
+      `node ${secondary.node} is at ${fromSequence}, and what it may lack is known by map only`,
+    )
+  if (!isInStep)
     return move('resume', 'in-outbox', `the outbox has all that node ${secondary.node} lacks`)
-  return move(
-    'resync',
-    'by-map',
-    `node ${secondary.node} is at ${fromSequence}, and what follows is known by map only`,
-  )
+  const isDone = secondary.isWhole && local.dirtyBytes === 0
+  return move(isDone ? 'nothing' : 'resume', 'in-step', inStepReason(pair))
 }
 
 /** Every entry behind the secondary's position is in the outbox, those that tell of new generations too. */

@@ -182,7 +182,7 @@ t.test('every meeting of a primary and a secondary has an answer, and none endan
         if (!movesData(decision)) continue
         assert.equal(decision.direction, 'to-peer')
         holds(local.peerNodeId !== 'c')
-        if (decision.kind === 'resume' && decision.operations > 0)
+        if (decision.kind === 'resume' || decision.kind === 'nothing')
           holds((local.outboxFirst ?? Infinity) <= secondary.sequence + 1)
         if (decision.kind === 'nothing') holds(local.dirtyBytes === 0 && decision.operations === 0)
         if (local.isTrackingLost || local.peerNodeId === undefined) holds(decision.kind === 'full')
@@ -291,7 +291,7 @@ t.test('the bytes and operations that --explain shows are those of the way it go
   t.match(decide(plain, blank, knowledge), { rule: 'blank', operations: 1, bytes: 1 << 20 })
   t.equal(
     explain(resync),
-    'resync: node beta is at 5, and what follows is known by map only.\nrule: by-map\ngoes over: to the peer: 2 operations, 8.1 KiB',
+    'resync: node beta is at 5, and what it may lack is known by map only.\nrule: by-map\ngoes over: to the peer: 2 operations, 8.1 KiB',
   )
   t.match(explain(decide(plain, { ...replica, group: 'h' }, knowledge)), /\naction: .*peer set/)
   t.match(explain(decide(replica, plain)), /goes over: from the peer$|nothing/)
@@ -305,6 +305,15 @@ t.test('a replica that stopped in a resync goes on with it, in step or not', (t)
     reason: /resync that was begun goes on/,
   })
   t.match(decide({ ...plain, sequence: sequence(7) }, unfinished, knowledge), { kind: 'resume' })
+  t.end()
+})
+
+t.test('what was folded does not go by the outbox, not even to a peer that has it', (t) => {
+  const { outboxFirst: _, ...folded } = knowledge
+  t.match(decide(plain, replica, folded), { kind: 'resync', fromSequence: 5 })
+  t.match(decide(plain, replica, { ...folded, outboxFirst: sequence(6), dirtyBytes: 0 }), {
+    ...{ kind: 'nothing', operations: 0 },
+  })
   t.end()
 })
 
