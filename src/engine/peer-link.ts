@@ -64,7 +64,7 @@ export class PeerLink {
   #lastDecision: Decision | undefined
   #action: string | undefined
   #waiters: ((decision: Decision | LockstepError) => void)[] = []
-  peer: Hello | undefined
+  #peer: Hello | undefined
 
   constructor(host: LinkHost, uri: string) {
     this.#host = host
@@ -82,6 +82,11 @@ export class PeerLink {
 
   get action(): string | undefined {
     return this.#action
+  }
+
+  /** The node that was met last. */
+  get peer(): Hello | undefined {
+    return this.#session?.peer ?? this.#peer
   }
 
   get uri(): string {
@@ -197,7 +202,7 @@ export class PeerLink {
     this.#session = session
     this.#state.go('greeting', `connected to ${this.#uri}`)
     const reason = await session.run()
-    this.peer = session.peer ?? this.peer
+    this.#peer = session.peer ?? this.#peer
     this.#sentBytes += session.connection.sentBytes
     this.#receivedBytes += session.connection.receivedBytes
     this.#session = undefined

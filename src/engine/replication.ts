@@ -117,14 +117,12 @@ export class Replication {
   async #operate<Plan>(
     prepare: () => Promise<Plan>,
     describe: (plan: Plan) => { readonly operation: Operation; readonly prepared: Prepared },
-    before?: (sequence: Sequence) => void,
   ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     const at = this.#parts.clock.wallTime().toISOString()
     let durable: (() => void) | undefined
     const done = await this.#sequencer.operate({
       prepare,
       perform: (sequence, plan) => {
-        before?.(sequence)
         const { operation, prepared } = describe(plan)
         this.#pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
         this.#frozen.performed(operation)
@@ -138,12 +136,12 @@ export class Replication {
   }
 
   /** An operation that needs no preparing and waits for nobody. */
-  async #say(operation: Operation, before?: (sequence: Sequence) => void): Promise<void> {
-    await this.#operate(
+  async #say(operation: Operation): Promise<Sequence> {
+    const { sequence } = await this.#operate(
       async () => [],
       (prepared) => ({ operation, prepared }),
-      before,
     )
+    return sequence
   }
 
   async #beginGeneration(): Promise<void> {
@@ -263,6 +261,7 @@ export class Replication {
     const { stream } = this
     assert(stream)
     const { clock, replication } = this.#parts
+    let ended: Promise<unknown> = Promise.resolve()
     const resync = new Resync(
       resyncHost({
         pool: this.#pool,
@@ -271,7 +270,7 @@ export class Replication {
         clock,
         operate: (choose) => this.#share(choose),
         end: () => {
-          if (!isPeerWhole) this.#say({ kind: 'resync-end' }).catch((error) => this.#failed(error))
+          if (!isPeerWhole) ended = this.#endResync(stream)
         },
       }),
       replication?.resyncRateMax === undefined
@@ -281,13 +280,25 @@ export class Replication {
     this.#resync = resync
     this.#progress = () => resync.progress
     this.#event('resync', 'copying what differs')
-    const done = resync.run().then((end) => {
+    const done = resync.run().then(async (end) => {
+      await ended
       this.#resync = undefined
       this.#progress = undefined
       this.#event('resync', end === 'done' ? 'the peer has everything' : 'the copying was cut off')
       return end
     })
     return { done, stop: () => resync.stop() }
+  }
+
+  /** Resolves when the peer is whole, durably, or nobody waits for it any more. */
+  async #endResync(stream: PrimaryStream): Promise<void> {
+    try {
+      const sequence = await this.#say({ kind: 'resync-end' })
+      await stream.progress.whenDurable(sequence)
+    } catch (error) {
+      if (!(error instanceof LockstepError)) throw error
+      this.#log.error({ err: error }, 'the end of a resync could not be made durable')
+    }
   }
 
   async #share(choose: () => readonly DataOperation[]): Promise<void> {
@@ -492,7 +503,7 @@ export class Replication {
           pool: this.#pool,
           frozen: this.#frozen,
           inSync: () => this.waitFor('in-sync', verifyWaitMs),
-          say: (operation) => this.#say(operation),
+          say: async (operation) => void (await this.#say(operation)),
           digests: (request) => link.digests(request),
           onProgress: options.onProgress,
         },
@@ -573,11 +584,6 @@ export class Replication {
     this.#log.info({}, message)
     this.#parts.events.add({ kind, message })
     this.#look()
-  }
-
-  #failed(error: unknown): void {
-    if (!(error instanceof LockstepError)) throw error
-    this.#log.error({ err: error }, 'replication stops')
   }
 }
 
