@@ -171,9 +171,6 @@ t.test(
     t.equal(frames.length, 1)
     const [frame] = frames
     t.ok(frame?.kind === 'write' && frame.parts.length <= linkLimits.smallPartCountMax + 1)
-    t.comment(
-      `heap ${heapUsed - before.heapUsed}, external ${external - before.external} more bytes`,
-    )
     connection.close('enough')
   },
 )
