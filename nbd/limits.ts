@@ -46,6 +46,9 @@ export const defaultLimits = {
   arenaReadBytesMax: 32 * KiB,
   /** Free buffers that are kept for the next reply instead of given back to the system. */
   pooledBytesMax: 16 * MiB,
+  /** Large replies leave when they are this much together, not at the end of the turn: they are still in the processor's cache, and the client
+   *  takes them while the next ones are read. */
+  replyBatchBytes: 512 * KiB,
   /** Given to the socket at a time: what a client must take within `unreadTimeoutMs`. */
   socketWriteBytesMax: 1 * MiB,
   /** proto.md, NBD_CMD_BLOCK_STATUS: at most 2^20; this makes a reply of 128 KiB. */

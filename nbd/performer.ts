@@ -258,6 +258,7 @@ export class Performer {
     }
     if (waits.length === 0) {
       this.#writer.send(slot, end)
+      if (this.#writer.unsentBytes >= this.#limits.replyBatchBytes) this.#writer.flush()
       return
     }
     this.#track(allOf(waits), {
