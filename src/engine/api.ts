@@ -186,12 +186,15 @@ export interface ReplicationApi {
   disconnectPeer(): Promise<void>
   /** Another address or mode of the peer; the mode counts from the next write. */
   setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
+  /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */
+  waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
+}
+
+export interface VerifyApi {
   /** Compares one store, or all, with the peer's while writes go on. With `repair` what differs is copied from this node to the peer afterwards. */
   verify(options?: {
     readonly store?: string
     readonly repair?: boolean
     readonly onProgress?: (progress: VerifyProgress) => void
   }): Promise<readonly VerifyReport[]>
-  /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */
-  waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
 }

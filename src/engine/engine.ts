@@ -21,6 +21,7 @@ import type {
   ReplicationApi,
   ReplicationOptions,
   StoreStatus,
+  VerifyApi,
   VerifyProgress,
   VerifyReport,
 } from './api.js'
@@ -57,7 +58,7 @@ export function initGroup(
   return initPool(disk, options)
 }
 
-export class Engine implements EngineApi, ReplicationApi {
+export class Engine implements EngineApi, ReplicationApi, VerifyApi {
   readonly #options: EngineOptions
   readonly #pool: Pool
   readonly #sequencer: Sequencer
