@@ -41,6 +41,8 @@ export type LinkHost = {
     readonly stop: () => void
   }
   readonly acknowledged: (durable: Sequence, peer: Hello) => void
+  /** Switchable bug: what the peer has applied counts as durable there. */
+  readonly clearsAtApplied: boolean
   /** The peer answered: it is further than before. */
   readonly onAnswer: () => void
   readonly onResult: (sequence: Sequence, body: object) => void
@@ -63,7 +65,9 @@ export class PeerLink {
   #receivedBytes = 0
   #lastDecision: Decision | undefined
   #action: string | undefined
-  #waiters: ((decision: Decision | LockstepError) => void)[] = []
+  #waiters: Waiter[] = []
+  /** Ends the attempt to connect that is under way. */
+  #giveUp: ((reason: string) => void) | undefined
   #peer: Hello | undefined
 
   constructor(host: LinkHost, uri: string) {
@@ -105,15 +109,17 @@ export class PeerLink {
     this.#running ??= this.#run()
   }
 
-  /** Connects now; resolves to what the next greeting decides. */
-  connectNow(): Promise<Decision> {
-    this.#isWanted = true
+  /** Connects now; resolves to what the next greeting decides, or to what the present one decided. With `isOnlyAsking` nothing comes of it. */
+  connectNow(options: { readonly isOnlyAsking: boolean }): Promise<Decision> {
+    const { isOnlyAsking } = options
+    if (this.#isClosed) return Promise.reject(stopping())
+    if (!isOnlyAsking) this.#isWanted = true
     if (this.#session !== undefined && this.#lastDecision !== undefined)
       return Promise.resolve(this.#lastDecision)
     const decided = new Promise<Decision>((resolve, reject) => {
-      this.#waiters.push((result) =>
-        result instanceof LockstepError ? reject(result) : resolve(result),
-      )
+      const settle = (result: Decision | LockstepError): void =>
+        result instanceof LockstepError ? reject(result) : resolve(result)
+      this.#waiters.push({ isOnlyAsking, settle })
     })
     this.start()
     this.#wake()
@@ -122,8 +128,11 @@ export class PeerLink {
 
   disconnect(reason: string): void {
     this.#isWanted = false
+    this.#lastDecision = undefined
     this.#session?.connection.bye(reason)
-    if (this.#state.may('offline') && this.#session === undefined) this.#state.go('offline', reason)
+    if (this.#giveUp !== undefined) this.#giveUp(reason)
+    else if (this.#state.may('offline') && this.#session === undefined)
+      this.#state.go('offline', reason)
     this.#wake()
   }
 
@@ -131,6 +140,7 @@ export class PeerLink {
     if (uri === this.#uri) return
     this.#uri = uri
     this.#session?.connection.bye('the peer has another address now')
+    this.#giveUp?.('the peer has another address now')
     this.#wake()
   }
 
@@ -158,6 +168,7 @@ export class PeerLink {
     this.#isClosed = true
     this.#isWanted = false
     this.#session?.connection.bye('the node is stopping')
+    this.#giveUp?.('the node is stopping')
     this.#wake()
     await this.#running
   }
@@ -170,18 +181,19 @@ export class PeerLink {
 
   async #run(): Promise<void> {
     while (!this.#isClosed) {
-      if (!this.#isWanted) {
+      if (!this.#isWanted && this.#waiters.length === 0) {
         await this.#sleep(undefined)
         continue
       }
       await this.#attempt()
-      if (this.#isClosed || !this.#isWanted) continue
+      if (this.#isClosed || !this.#isWanted || this.#waiters.length > 0) continue
       await this.#sleep(this.state === 'refused' ? refusedRetryMs : this.#backoff.nextDelayMs())
     }
-    this.#tell(new LockstepError('BUSY', 'the node is stopping', 'try again when it has started'))
+    this.#tell(stopping())
   }
 
   async #attempt(): Promise<void> {
+    this.#lastDecision = undefined
     this.#state.go('connecting', `trying ${this.#uri}`)
     let duplex: Duplex
     try {
@@ -189,14 +201,18 @@ export class PeerLink {
     } catch (error) {
       if (error instanceof AssertionError) throw error
       const message = error instanceof Error ? error.message : String(error)
-      this.#action = `check that the other node runs and listens there: lockstep status`
+      const action = 'check that the other node runs and listens there: lockstep status'
+      this.#action = this.#isWanted ? action : undefined
       this.#state.go('offline', message)
-      this.#tell(new LockstepError('PEER_UNREACHABLE', `${this.#uri}: ${message}`, this.#action))
+      this.#tell(new LockstepError('PEER_UNREACHABLE', `${this.#uri}: ${message}`, action))
       return
     }
     const session = new Session(duplex, this.#host, {
       go: (state, reason) => this.#go(state, reason),
       decided: (decision) => this.#decided(decision),
+      refused: (action) => {
+        this.#action = action
+      },
       reached: () => this.#backoff.reset(),
     })
     this.#session = session
@@ -206,8 +222,10 @@ export class PeerLink {
     this.#sentBytes += session.connection.sentBytes
     this.#receivedBytes += session.connection.receivedBytes
     this.#session = undefined
-    if (this.state !== 'refused') this.#state.go('offline', reason.message)
-    this.#tell(new LockstepError('PEER_UNREACHABLE', reason.message, 'lockstep status'))
+    if (this.state !== 'refused' || !this.#isWanted) this.#state.go('offline', reason.message)
+    // Who asked behind the decision is answered by the next one.
+    if (!session.hasDecided)
+      this.#tell(new LockstepError('PEER_UNREACHABLE', reason.message, 'lockstep status'))
   }
 
   #go(state: LinkState, reason: string): void {
@@ -215,34 +233,52 @@ export class PeerLink {
     else this.#state.go(state, reason)
   }
 
-  #decided(decision: Decision): void {
-    this.#lastDecision = decision
+  /** False when somebody only asked: then nothing comes of it. */
+  #decided(decision: Decision): boolean {
+    const isOnlyAsked =
+      this.#waiters.length > 0 && this.#waiters.every((waiter) => waiter.isOnlyAsking)
+    if (!isOnlyAsked) this.#lastDecision = decision
     this.#action = decision.action
     this.#tell(decision)
+    return !isOnlyAsked && this.#isWanted
   }
 
   #tell(result: Decision | LockstepError): void {
     const waiters = this.#waiters
     this.#waiters = []
-    for (const waiter of waiters) waiter(result)
+    for (const { settle } of waiters) settle(result)
   }
 
   /** A connection that comes too late is destroyed. */
   #connect(): Promise<Duplex> {
     return new Promise((resolve, reject) => {
-      let isLate = false
-      const timer = this.#host.clock.setTimer(connectTimeoutMs, () => {
-        isLate = true
-        reject(new Error('no connection within 10 s'))
-      })
+      let isOver = false
+      const end = (): void => {
+        isOver = true
+        timer.cancel()
+        this.#giveUp = undefined
+      }
+      const giveUp = (reason: string): void => {
+        end()
+        reject(new Error(reason))
+      }
+      const timer = this.#host.clock.setTimer(connectTimeoutMs, () =>
+        giveUp('no connection within 10 s'),
+      )
+      this.#giveUp = giveUp
       this.#host.connect(this.#uri).then(
         (duplex) => {
-          timer.cancel()
-          if (isLate || this.#isClosed) duplex.destroy()
+          if (isOver) {
+            duplex.on('error', () => {})
+            duplex.destroy()
+            return
+          }
+          end()
           resolve(duplex)
         },
         (error: unknown) => {
-          timer.cancel()
+          if (isOver) return
+          end()
           reject(error)
         },
       )
@@ -263,9 +299,16 @@ export class PeerLink {
   }
 }
 
+type Waiter = {
+  readonly isOnlyAsking: boolean
+  readonly settle: (result: Decision | LockstepError) => void
+}
+
 type Observer = {
   readonly go: (state: LinkState, reason: string) => void
-  readonly decided: (decision: Decision) => void
+  /** Whether to do what was decided. */
+  readonly decided: (decision: Decision) => boolean
+  readonly refused: (action: string) => void
   readonly reached: () => void
 }
 
@@ -278,6 +321,7 @@ class Session {
   readonly #observer: Observer
   readonly connection: PeerConnection
   peer: Hello | undefined
+  hasDecided = false
   #awaited:
     | { readonly kind: Frame['kind']; readonly resolve: (frame: ReceivedFrame) => void }
     | undefined
@@ -334,7 +378,11 @@ class Session {
     this.peer = peer
     // Decided and begun in one step: what the outbox keeps now it still keeps.
     const decision = decide(this.#host.hello(), peer, this.#host.knowledge())
-    this.#observer.decided(decision)
+    this.hasDecided = true
+    if (!this.#observer.decided(decision)) {
+      connection.bye('somebody asked what would be done, no more')
+      return
+    }
     connection.send({ kind: 'decision', body: { ...decision } })
     switch (decision.kind) {
       case 'nothing':
@@ -359,6 +407,8 @@ class Session {
     const stream = this.#host.stream()
     assert(stream)
     this.#host.acknowledged(peer.sequence, peer)
+    // Nothing was ordered since the last connection folded what it kept, and the peer has all of it.
+    if (!stream.outbox.isCollecting) stream.outbox.collect()
     stream.outbox.rewind(peer.sequence)
     this.#openStream(stream, peer.sequence)
     this.#observer.go(
@@ -384,8 +434,10 @@ class Session {
       const next = tracking.opLog.find((event) => event.sequence > sent)
       if (next !== undefined) {
         const { sequence, at, operation } = next
-        this.connection.send({ kind: 'replay', sequence, at, operation })
         sent = sequence
+        // The end of an earlier resync: this one has its own.
+        if (operation.kind === 'resync-end') continue
+        this.connection.send({ kind: 'replay', sequence, at, operation })
         this.#replayedSequence = sequence
         if (!this.connection.canSend) await this.connection.drained()
         this.#throwIfClosed()
@@ -396,6 +448,7 @@ class Session {
       await stream.operationLeft()
       this.#throwIfClosed()
     }
+    if (this.#endIfLost(stream)) throw new SessionOver()
     const first = stream.outbox.collect()
     this.connection.send({ kind: 'stream-from', sequence: first })
     this.#openStream(stream, (first - 1) as Sequence)
@@ -414,6 +467,7 @@ class Session {
   lookForDirt(): void {
     const stream = this.#host.stream()
     if (!this.#isInStep || this.#resync !== undefined || stream === undefined) return
+    if (this.#endIfLost(stream)) return
     if (!this.#isDirty(stream) || this.connection.isClosed) return
     this.#observer.go('resyncing', 'something differs that the peer had')
     this.#copyDirt(true).catch((error: unknown) => {
@@ -431,9 +485,16 @@ class Session {
     this.#throwIfClosed()
     const end = await resync.done
     this.#resync = undefined
-    if (end !== 'done' || this.connection.isClosed) return
+    if (end !== 'done' || this.connection.isClosed || this.#endIfLost(stream)) return
     this.#observer.go('streaming', 'the peer has everything')
     this.lookForDirt()
+  }
+
+  /** Nothing dirty is known any more, which is not that nothing is: the peer needs everything. */
+  #endIfLost(stream: PrimaryStream): boolean {
+    if (stream.tracking?.isLost !== true) return false
+    this.connection.close('more has changed than could be noted: the peer needs everything')
+    return true
   }
 
   #isDirty(stream: PrimaryStream): boolean {
@@ -482,7 +543,8 @@ class Session {
         else if (frame.durable > Math.max(this.peer.sequence, this.#replayedSequence))
           throw new ProtocolError('an answer to what was never sent')
         this.#host.acknowledged(frame.durable, this.peer)
-        if (this.#isStreaming) stream?.outbox.acknowledge(frame.durable)
+        if (this.#isStreaming)
+          stream?.outbox.acknowledge(this.#host.clearsAtApplied ? frame.applied : frame.durable)
         this.#host.onAnswer()
         return
       }
@@ -504,7 +566,8 @@ class Session {
         this.#host.onResult(frame.sequence, frame.body)
         return
       case 'refuse':
-        this.#observer.go('refused', `${frame.message}: ${frame.action}`)
+        this.#observer.refused(frame.action)
+        this.#observer.go('refused', frame.message)
         this.connection.close(frame.message)
         return
       default:
@@ -540,6 +603,10 @@ class Session {
   #throwIfClosed(): void {
     if (this.connection.isClosed) throw new SessionOver()
   }
+}
+
+function stopping(): LockstepError {
+  return new LockstepError('BUSY', 'the node is stopping', 'try again when it has started')
 }
 
 function linkLost(): LockstepError {

@@ -260,6 +260,7 @@ export class PrimaryStream implements Ordered {
     if (this.#detaching !== undefined && isAlone) return this.#detaching
     if (this.mode === 'async') return undefined
     if (this.mode === 'semi-sync') return this.progress.whenReceived(sequence)
+    if (this.#options.mutants.has('flush-at-applied')) return this.progress.whenApplied(sequence)
     return isDurable ? this.progress.whenDurable(sequence) : this.progress.whenApplied(sequence)
   }
 
@@ -291,6 +292,7 @@ export class PrimaryStream implements Ordered {
 
   async #detach(): Promise<void> {
     const attachCount = this.#attachCount
+    if (this.#options.mutants.has('generation-after-data')) this.progress.releaseAll()
     try {
       if (this.needsGeneration) await this.#options.beginGeneration()
     } finally {

@@ -60,6 +60,7 @@ export class Replica {
 
   constructor(host: ReplicaHost) {
     this.#host = host
+    host.sequencer.stopsAtFailure = true
     this.beforeResync = new BeforeResync(host.pool)
   }
 
@@ -104,6 +105,8 @@ export class Replica {
       stream.destroy()
       return
     }
+    // What could not be applied before comes again, with all that follows.
+    this.#host.sequencer.rewind()
     this.from = from
     if (this.state === 'refused') this.#state.go('greeting', `connection from ${from}`)
     else this.#go('greeting', `connection from ${from}`)
@@ -230,6 +233,12 @@ class Intake {
     this.#peer = peer
     this.#observer.met(peer)
     // What was applied on an earlier connection is made durable first: the position that is told is both.
+    if (this.#host.mutants.has('resume-from-applied')) {
+      this.#mine = { ...this.#host.hello(), sequence: sequencer.lastSequence }
+      this.#phase = 'decision'
+      this.connection.send({ kind: 'hello', body: { ...this.#mine } })
+      return
+    }
     await pool.commit()
     if (pool.durableSequence !== sequencer.lastSequence)
       throw new ProtocolError('the journal has no room for the position; a checkpoint makes some')

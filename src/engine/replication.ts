@@ -22,6 +22,7 @@ import type {
   VerifyProgress,
   VerifyReport,
 } from './api.js'
+import { Doorkeeper } from './doorkeeper.js'
 import type { EventLog } from './event-log.js'
 import { FrozenStores } from './frozen.js'
 import { PeerLink } from './peer-link.js'
@@ -47,6 +48,9 @@ export type ReplicationParts = {
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
 }
 
+/** By the time of its place in the order nothing was shared any more: no operation. */
+class NothingShared extends Error {}
+
 export class Replication {
   readonly #parts: ReplicationParts
   readonly #pool: Pool
@@ -62,6 +66,8 @@ export class Replication {
   #progress: (() => ResyncProgress) | undefined
   #watchers = new Set<() => void>()
   #isVerifying = false
+  #isStopping = false
+  readonly #doorkeeper: Doorkeeper
   /** What the sequencer calls for each data entry. */
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
 
@@ -73,6 +79,12 @@ export class Replication {
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
     this.#frozen = new FrozenStores(parts.pool)
+    this.#doorkeeper = new Doorkeeper({
+      clock: parts.clock,
+      hello: () => this.#hello(),
+      knowledge: () => this.#knowledge(),
+      onRefused: (reason) => this.#event('link', reason),
+    })
     this.apply = (entry) => {
       if (this.stream !== undefined) return this.stream.apply(entry)
       if (entry.kind !== 'compare') return parts.apply(entry)
@@ -127,9 +139,11 @@ export class Replication {
         this.#pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
         this.#frozen.performed(operation)
         durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
+        if (this.#mutants.has('operation-before-durable')) durable?.()
       },
     })
     await this.#pool.commit()
+    if (this.#mutants.has('operation-before-durable')) durable = undefined
     durable?.()
     await this.stream?.replicated(done.sequence, true)
     return done
@@ -206,6 +220,7 @@ export class Replication {
         beginTracking: (peer) => this.#beginTracking(peer),
         resync: (options) => this.#startResync(options.isPeerWhole),
         acknowledged: (durable, peer) => this.#acknowledged(durable, peer),
+        clearsAtApplied: this.#mutants.has('clear-at-applied'),
         onAnswer: () => {
           if (this.#watchers.size > 0) this.#look()
         },
@@ -223,7 +238,7 @@ export class Replication {
     const at = this.#parts.clock.wallTime().toISOString()
     let durable: (() => void) | undefined
     await this.#sequencer.operate({
-      prepare: async () => {},
+      prepare: () => this.#emptyOutbox(),
       perform: (sequence) => {
         const operation = { kind: 'reset', table: this.#table() } as const
         if (state.peer !== undefined && state.peer.nodeId !== peer.nodeId) this.#pool.endTracking()
@@ -236,6 +251,14 @@ export class Replication {
     await this.#pool.commit()
     durable?.()
     this.#event('resync', `node ${peer.node} joins the group ${state.group}`)
+  }
+
+  /** Resolves when the operations that were performed last are durable, and so have left. Nothing is kept for the peer, and nothing is ordered meanwhile. */
+  async #emptyOutbox(): Promise<void> {
+    while ((this.stream?.outbox.entryCount ?? 0) > 0) {
+      await this.#pool.commit()
+      await new Promise<void>((resolve) => this.#parts.clock.defer(resolve))
+    }
   }
 
   #table(): GroupTable {
@@ -270,7 +293,8 @@ export class Replication {
         clock,
         operate: (choose) => this.#share(choose),
         end: () => {
-          if (!isPeerWhole) ended = this.#endResync(stream)
+          // Nothing known to be dirty is not nothing dirty: the link sees that too, and ends.
+          if (!isPeerWhole && stream.tracking?.isLost === false) ended = this.#endResync(stream)
         },
       }),
       replication?.resyncRateMax === undefined
@@ -304,10 +328,14 @@ export class Replication {
   async #share(choose: () => readonly DataOperation[]): Promise<void> {
     const at = this.#parts.clock.wallTime().toISOString()
     let durable: (() => void) | undefined
-    await this.#sequencer.operate({
-      prepare: async () => {},
-      perform: (sequence) => {
+    const done = this.#sequencer.operate({
+      // Without one there is no operation: a batch of none is none.
+      prepare: async () => {
         const operations = choose()
+        if (operations.length === 0) throw new NothingShared()
+        return operations
+      },
+      perform: (sequence, operations) => {
         const [only] = operations
         const operation: Operation =
           operations.length === 1 && only !== undefined ? only : { kind: 'batch', operations }
@@ -315,6 +343,12 @@ export class Replication {
         durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
       },
     })
+    try {
+      await done
+    } catch (error) {
+      if (error instanceof NothingShared) return
+      throw error
+    }
     await this.#pool.commit()
     durable?.()
   }
@@ -394,9 +428,12 @@ export class Replication {
   }
 
   async accept(stream: Duplex, from: string): Promise<void> {
-    if (this.#replica === undefined) {
-      // Two primaries, or a node that was told of the wrong peer: said in the greeting's words.
+    if (this.#isStopping) {
       stream.destroy()
+      return
+    }
+    if (this.#replica === undefined) {
+      await this.#doorkeeper.accept(stream, from)
       return
     }
     // A primary with a connection of its own must not answer for what it applied before this one.
@@ -409,7 +446,16 @@ export class Replication {
     if (this.#replica !== undefined) return this.#replicaStatus(this.#replica)
     const { tracking } = this.#pool
     const link = this.#link
+    const { refused } = this.#doorkeeper
+    // While this node's own link does something it is the news.
+    const isIdle = link === undefined || link.state === 'offline' || link.state === 'connecting'
+    if (refused !== undefined && isIdle) return [{ ...this.#linkStatus(link), ...refused }]
     if (link === undefined && tracking === undefined) return []
+    return [this.#linkStatus(link)]
+  }
+
+  #linkStatus(link: PeerLink | undefined): PeerStatus {
+    const { tracking } = this.#pool
     const { stream } = this
     const totals = tracking?.totals
     const progress = this.#progress?.()
@@ -417,27 +463,24 @@ export class Replication {
     const isKept = stream?.outbox.isCollecting ?? false
     const node = link?.peer?.node
     const action = link?.action
-    return [
-      {
-        uri: link?.uri ?? '',
-        ...(node === undefined ? {} : { node }),
-        link: link?.state ?? 'offline',
-        reason: link?.reason ?? 'No address of the peer is known.',
-        ...(action === undefined ? {} : { action }),
-        mode: this.#mode,
-        appliedSequence: stream?.progress.applied ?? (0 as Sequence),
-        durableSequence: stream?.progress.durable ?? (0 as Sequence),
-        lagBytes:
-          isKept && (stream?.outbox.entryCount ?? 0) > 0 ? (stream?.outbox.usedBytes ?? 0) : 0,
-        lagSeconds:
-          oldest === undefined ? 0 : Math.max(0, this.#parts.clock.nowMs() - oldest) / 1000,
-        dirtyBytes: totals?.dirtyBytes ?? 0,
-        opLogEntries: totals?.opLogEntries ?? 0,
-        sentBytes: link?.sentBytes ?? 0,
-        receivedBytes: link?.receivedBytes ?? 0,
-        ...(progress === undefined ? {} : { resync: progress }),
-      },
-    ]
+    return {
+      uri: link?.uri ?? '',
+      ...(node === undefined ? {} : { node }),
+      link: link?.state ?? 'offline',
+      reason: link?.reason ?? 'No address of the peer is known.',
+      ...(action === undefined ? {} : { action }),
+      mode: this.#mode,
+      appliedSequence: stream?.progress.applied ?? (0 as Sequence),
+      durableSequence: stream?.progress.durable ?? (0 as Sequence),
+      lagBytes:
+        isKept && (stream?.outbox.entryCount ?? 0) > 0 ? (stream?.outbox.usedBytes ?? 0) : 0,
+      lagSeconds: oldest === undefined ? 0 : Math.max(0, this.#parts.clock.nowMs() - oldest) / 1000,
+      dirtyBytes: totals?.dirtyBytes ?? 0,
+      opLogEntries: totals?.opLogEntries ?? 0,
+      sentBytes: link?.sentBytes ?? 0,
+      receivedBytes: link?.receivedBytes ?? 0,
+      ...(progress === undefined ? {} : { resync: progress }),
+    }
   }
 
   #replicaStatus(replica: Replica): readonly PeerStatus[] {
@@ -465,8 +508,7 @@ export class Replication {
 
   async connectPeer(options: { readonly explain?: boolean }): Promise<Explanation> {
     if (this.#link === undefined) throw noPeer()
-    const decision = await this.#link.connectNow()
-    return options.explain === true ? explanationOf(decision) : explanationOf(decision)
+    return explanationOf(await this.#link.connectNow({ isOnlyAsking: options.explain === true }))
   }
 
   disconnectPeer(): void {
@@ -562,7 +604,9 @@ export class Replication {
   // --- The end. ---
 
   async stopLink(): Promise<void> {
+    this.#isStopping = true
     this.#resync?.stop()
+    this.#doorkeeper.close()
     await this.#link?.close()
     await this.#replica?.close()
   }
