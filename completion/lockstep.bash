@@ -5,26 +5,29 @@ _lockstep() {
   COMPREPLY=()
   case "$prev" in
     --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")); return ;;
-    --range|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
+    --range|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--peer|--outbox-bytes|--peer-deadline|--resync-rate|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
     --for) COMPREPLY=($(compgen -W "ready in-sync promotable" -- "$cur")); return ;;
-    --data|--config) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    --mode) COMPREPLY=($(compgen -W "sync semi-sync async" -- "$cur")); return ;;
+    --data|--config|--peer-secret-file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     --log-level) COMPREPLY=($(compgen -W "fatal error warn info debug trace silent" -- "$cur")); return ;;
+    --congestion) COMPREPLY=($(compgen -W "fold stall" -- "$cur")); return ;;
   esac
   for ((index = 1; index < COMP_CWORD; index++)); do
     word="${COMP_WORDS[index]}"
     case "$word" in
-      --dir|--range|--for|--timeout|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
+      --dir|--range|--for|--timeout|--mode|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--peer|--congestion|--outbox-bytes|--peer-deadline|--resync-rate|--peer-secret-file|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
       -*) continue ;;
     esac
     case "$command" in
       "") command="$word" ;;
-      volume|snapshot) command="$command $word" ;;
+      volume|peer|snapshot) command="$command $word" ;;
       *) count=$((count + 1)) ;;
     esac
   done
   case "$command" in
-    "") COMPREPLY=($(compgen -W "volume snapshot sync batch status dirty events wait init serve config doctor completion --help --version" -- "$cur")); return ;;
+    "") COMPREPLY=($(compgen -W "volume peer snapshot sync batch status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
     volume) COMPREPLY=($(compgen -W "create list delete rename resize --help" -- "$cur")); return ;;
+    peer) COMPREPLY=($(compgen -W "list connect disconnect set --help" -- "$cur")); return ;;
     snapshot) COMPREPLY=($(compgen -W "create list delete rename restore refresh --help" -- "$cur")); return ;;
     "volume create") options="--dir --json --help -h" ;;
     "volume list") options="--dir --json --help -h" ;;
@@ -43,8 +46,13 @@ _lockstep() {
     "dirty") options="--dir --json --help -h" ;;
     "events") options="--dir --json --help -h --follow -f" ;;
     "wait") options="--dir --json --help -h --for --timeout" ;;
-    "init") options="--dir --json --help -h --node --chunk-size --data --journal-size --yes -y" ;;
-    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
+    "peer list") options="--dir --json --help -h" ;;
+    "peer connect") options="--dir --json --help -h --explain" ;;
+    "peer disconnect") options="--dir --json --help -h" ;;
+    "peer set") options="--dir --json --help -h --mode" ;;
+    "verify") options="--dir --json --help -h --repair --yes -y" ;;
+    "init") options="--dir --json --help -h --secondary --node --chunk-size --data --journal-size --yes -y" ;;
+    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --peer --mode --congestion --outbox-bytes --peer-deadline --resync-rate --peer-secret-file --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
     "config") options="--dir --json --help -h --config" ;;
     "doctor") options="--dir --json --help -h" ;;
     "completion") options="--dir --json --help -h" ;;

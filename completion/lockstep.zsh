@@ -54,6 +54,45 @@ _lockstep_volume() {
         '2:the new size: ' ;;
   esac
 }
+_lockstep_peer() {
+  local -a subcommands=(
+    'list:shows the other node, the link to it, and what it lacks'
+    'connect:connects now, and says what the two nodes decided'
+    'disconnect:ends the link until peer connect; changes are kept in mind for the peer'
+    'set:gives the peer another address or mode, until the daemon starts again'
+  )
+  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  shift words; (( CURRENT-- ))
+  case "$words[1]" in
+    list)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    connect)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--explain[only says what would be done\: rule, direction, operations and bytes]' ;;
+    disconnect)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    set)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--mode[sync, semi-sync or async\: from the next write on]:mode:(sync semi-sync async)' \
+        '1::where the other node listens: ' ;;
+  esac
+}
 _lockstep_snapshot() {
   local -a subcommands=(
     'create:keeps what one store or several hold now, all at one position'
@@ -122,13 +161,15 @@ _lockstep_snapshot() {
 _lockstep() {
   local -a subcommands=(
     'volume:creates, lists, deletes, renames and resizes volumes'
+    'peer:shows, connects, disconnects and sets the other node'
     'snapshot:creates, lists, deletes, renames, restores and refreshes snapshots'
     'sync:makes a store, or a range of it, what another one is'
     'batch:performs a set of operations at one position\: all or none'
     'status:shows the state of the node, its stores and its pool'
-    'dirty:shows how much of a store changed since its newest snapshot, and where'
+    'dirty:shows what the peer may lack, or what changed since a snapshot, and where'
     'events:shows what happened lately'
     'wait:waits until the node is in a state'
+    'verify:compares stores with those of the peer, while writes go on'
     'init:makes a new, empty node in a directory'
     'serve:runs the daemon in the foreground'
     'config:shows the settings in force and where each is from'
@@ -149,6 +190,7 @@ _lockstep() {
   shift words; (( CURRENT-- ))
   case "$words[1]" in
     volume) _lockstep_volume ;;
+    peer) _lockstep_peer ;;
     snapshot) _lockstep_snapshot ;;
     sync)
       _arguments -s \
@@ -202,12 +244,23 @@ _lockstep() {
         '-h[shows this help]' \
         '--for[ready, in-sync, promotable]:state:(ready in-sync promotable)' \
         '--timeout[seconds (60)]:s: ' ;;
+    verify)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--repair[what differs is copied from this node to the peer]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' \
+        '1::one store; else all: ' ;;
     init)
       _arguments -s \
         '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
         '--json[prints one JSON document, failures included]' \
         '--help[shows this help]' \
         '-h[shows this help]' \
+        '--secondary[a replica\: blank until a primary connects, whose group it then follows]' \
         '--node[the node'\''s name (this machine'\''s name)]:name: ' \
         '--chunk-size[unit of space and of sharing, 4K to 1M (64K)]:size: ' \
         '--data[where the data goes (DIR/data)]:file-or-device:_files' \
@@ -223,10 +276,17 @@ _lockstep() {
         '-h[shows this help]' \
         '--config[instead of DIR/lockstep.toml]:file:_files' \
         '*--listen[where clients connect\: nbd\://HOST\:PORT or nbd+unix\:///?socket=PATH; repeatable (nbd\://127.0.0.1\:10809)]:uri: ' \
-        '--log-level[the least important messages to be logged (info)]:level:(fatal error warn info debug trace silent)' \
+        '--log-level[the least important messages to be logged (info)]:word:(fatal error warn info debug trace silent)' \
         '--insecure[allows a listener that other machines reach without TLS]' \
         '--threads[threads for disk reads and writes that have to wait for the disk (32)]:n: ' \
         '--poll-us[microseconds that the server stays awake for the next request where that pays off; 0\: never (100)]:n: ' \
+        '--peer[where the other node listens; the primary connects to it]:uri: ' \
+        '--mode[a write is answered when the peer has applied it, has received it, or at once (sync)]:word:(sync semi-sync async)' \
+        '--congestion[what a full outbox does\: fold, into a map of what the peer lacks; or stall, so that writers wait (fold)]:word:(fold stall)' \
+        '--outbox-bytes[changes kept in memory for a peer that is slow, or away for a moment (268435456)]:size: ' \
+        '--peer-deadline[seconds without a sign of life after which the peer is taken for gone (5)]:s: ' \
+        '--resync-rate[bytes a second that a resync may use; 0\: as many as there are (0)]:size: ' \
+        '--peer-secret-file[a file with the secret that both nodes prove to know, for nodes on two machines]:file:_files' \
         '--connections[NBD connections in all (256)]:n: ' \
         '--connections-per-export[NBD connections to one store (64)]:n: ' \
         '--handshakes[connections that have not chosen a store yet (16)]:n: ' \

@@ -148,6 +148,10 @@ function readValue(
       if (list.length === 0) throw wrong('a list of at least one')
       return list
     }
+    case 'text': {
+      if (typeof given !== 'string') throw wrong('one word')
+      return given.trim()
+    }
     case 'choice': {
       const found = setting.choices.find((choice) => choice === given)
       if (found === undefined) throw wrong(`one of ${setting.choices.join(', ')}`)
@@ -176,6 +180,7 @@ function readNumber(type: 'integer' | 'size' | 'seconds', given: unknown): numbe
 export function formatSetting(setting: Setting, value: SettingReport['value']): string {
   if (setting.type === 'size' && typeof value === 'number') return formatBytes(value)
   if (setting.type === 'seconds') return `${value} s`
+  if (setting.type === 'text' && value === '') return 'none'
   return Array.isArray(value) ? value.join(' ') : String(value)
 }
 

@@ -18,11 +18,13 @@ import {
   type Listener,
   listen,
   parseListenUri,
+  parsePeerUri,
   passedSockets,
 } from './listen.js'
 import { createLogger } from './logger.js'
 import { nbdHooks } from './nbd-hooks.js'
 import { notifySystemd } from './notify.js'
+import { preparePeering } from './peering.js'
 import { enlargeSendBuffer } from './send-buffer.js'
 import type { Config } from './settings.js'
 import { handleProcessEnd, type ProcessEnd } from './shutdown.js'
@@ -112,6 +114,7 @@ class RunningDaemon implements Daemon {
   }): Promise<RunningDaemon> {
     const { directory, config, log, end } = options
     await makePrivate(directory, log)
+    const peering = await preparePeering(config.values)
     const disk = await NodeDisk.open(directory)
     const engine = await Engine.open({
       disk,
@@ -119,14 +122,17 @@ class RunningDaemon implements Daemon {
       clock: systemClock,
       random: systemRandom,
       connectionsPerExportMax: config.values['connections-per-export'],
+      replication: peering.replication,
     }).catch(async (error: unknown) => {
       await disk.close()
       throw explained(error, directory)
     })
+    const nbdLog = log.child({ component: 'nbd' })
     const nbd = new NbdServer({
       exports: engine.exports,
       limits: nbdLimits(config.values),
-      hooks: nbdHooks({ log: log.child({ component: 'nbd' }), die: end.die, clock: systemClock }),
+      hooks: nbdHooks({ log: nbdLog, die: end.die, clock: systemClock }),
+      privateOptions: peering.privateOptions(engine, nbdLog),
     })
     const daemon = new RunningDaemon({ engine, disk, nbd, reports: config.reports })
     try {
@@ -179,6 +185,10 @@ class RunningDaemon implements Daemon {
     } catch {
       return undefined
     }
+  }
+
+  checkPeerUri(uri: string): void {
+    parsePeerUri(uri)
   }
 
   doctor() {

@@ -12,6 +12,8 @@ export type InitRequest = {
   readonly directory: string
   /** Take a data file that is not empty; its content is lost. */
   readonly overwrite: boolean
+  /** Blank: it joins the group of the first primary that connects. */
+  readonly isSecondary?: boolean
   readonly node?: string
   readonly chunkBytes?: number
   readonly journalBytes?: number
@@ -26,8 +28,9 @@ const ownNames = /^(data|checkpoint(\.tmp)?|journal-[01]|lock|lockstep\.toml|con
 /** Rejects with a LockstepError that says what to do. */
 export async function initDirectory(
   request: InitRequest,
-): Promise<{ node: string; directory: string }> {
+): Promise<{ node: string; directory: string; role: 'primary' | 'secondary' }> {
   const { directory } = request
+  const role = request.isSecondary === true ? 'secondary' : 'primary'
   const node = checkNodeName(request.node ?? defaultNodeName())
   await makeDirectory(directory)
   await using disk = await NodeDisk.open(directory).catch((error: unknown) => {
@@ -39,6 +42,7 @@ export async function initDirectory(
     random: systemRandom,
     clock: systemClock,
     overwrite: request.overwrite,
+    role,
     ...(request.chunkBytes === undefined ? {} : { chunkBytes: request.chunkBytes }),
     ...(request.journalBytes === undefined ? {} : { journalBytes: request.journalBytes }),
     ...(request.data === undefined ? {} : { dataName: request.data }),
@@ -46,7 +50,7 @@ export async function initDirectory(
     if (!(error instanceof AssertionError)) await removeMade(disk, before)
     throw explained(error, directory)
   })
-  return { node, directory }
+  return { node, directory, role }
 }
 
 /** What a failed init began goes, so that it takes no room and stands in nobody's way; what was there before stays. */

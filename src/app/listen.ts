@@ -28,10 +28,27 @@ loopback.addAddress('::1', 'ipv6')
 const examples =
   'nbd://127.0.0.1:10809, nbd://[::1]:10809 or nbd+unix:///?socket=/run/lockstep.sock'
 
+type NamedAddress = Exclude<ListenAddress, { readonly kind: 'passed' }>
+
 /** Throws LockstepError INVALID_CONFIG. */
-export function parseListenUri(uri: string): ListenAddress {
+export function parseListenUri(uri: string): NamedAddress {
+  return parseUri(uri, 'listen on')
+}
+
+/** Where the other node listens. Throws LockstepError INVALID_CONFIG. */
+export function parsePeerUri(uri: string): NamedAddress {
+  const address = parseUri(uri, 'connect to')
+  if (address.kind === 'unix' || address.port !== 0) return address
+  throw new LockstepError(
+    'INVALID_CONFIG',
+    `cannot connect to ${uri}: it names no port`,
+    'give the port that lockstep status shows on the other node',
+  )
+}
+
+function parseUri(uri: string, purpose: 'listen on' | 'connect to'): NamedAddress {
   const wrong = (reason: string) =>
-    new LockstepError('INVALID_CONFIG', `cannot listen on ${uri}: ${reason}`, `use ${examples}`)
+    new LockstepError('INVALID_CONFIG', `cannot ${purpose} ${uri}: ${reason}`, `use ${examples}`)
   let url: URL
   try {
     url = new URL(uri)
@@ -48,7 +65,7 @@ export function parseListenUri(uri: string): ListenAddress {
   }
   if (url.protocol !== 'nbd:') throw wrong('it is not an nbd: or nbd+unix: URI')
   if (url.hostname === '') throw wrong('it names no host')
-  if (!['', '/'].includes(url.pathname)) throw wrong('a listener offers all stores: name none')
+  if (!['', '/'].includes(url.pathname)) throw wrong('all stores are meant: name none')
   if (url.search !== '' || url.hash !== '' || url.username !== '')
     throw wrong('it has more than HOST:PORT')
   const port = url.port === '' ? portDefault : Number(url.port)

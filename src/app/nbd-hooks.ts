@@ -34,7 +34,8 @@ export function nbdHooks(options: {
   }
 }
 
-class LineLimit {
+/** Warnings of one kind, of which only so many are written in a period. */
+export class LineLimit {
   readonly #log: Log
   readonly #clock: Clock
   #periodStartMs = 0

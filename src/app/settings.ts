@@ -6,6 +6,8 @@ import { KiB, MiB } from '../core/units.js'
 export type Setting =
   | (Described & { readonly type: 'list'; readonly default: readonly string[] })
   | (Described & { readonly type: 'flag'; readonly default: boolean })
+  /** One word; empty means none. */
+  | (Described & { readonly type: 'text'; readonly default: string; readonly placeholder: string })
   | (Described & {
       readonly type: 'choice'
       readonly choices: readonly string[]
@@ -18,7 +20,10 @@ export type Setting =
       readonly default: number
     })
 
-type Described = { readonly description: string; readonly group: 'Service' | 'Limits' }
+type Described = {
+  readonly description: string
+  readonly group: 'Service' | 'Replication' | 'Limits'
+}
 
 export const settings = {
   listen: {
@@ -56,6 +61,59 @@ export const settings = {
     group: 'Service',
     description:
       'microseconds that the server stays awake for the next request where that pays off; 0: never',
+  },
+  peer: {
+    type: 'text',
+    default: '',
+    placeholder: 'URI',
+    group: 'Replication',
+    description: 'where the other node listens; the primary connects to it',
+  },
+  mode: {
+    type: 'choice',
+    choices: ['sync', 'semi-sync', 'async'],
+    default: 'sync',
+    group: 'Replication',
+    description: 'a write is answered when the peer has applied it, has received it, or at once',
+  },
+  congestion: {
+    type: 'choice',
+    choices: ['fold', 'stall'],
+    default: 'fold',
+    group: 'Replication',
+    description:
+      'what a full outbox does: fold, into a map of what the peer lacks; or stall, so that writers wait',
+  },
+  'outbox-bytes': {
+    type: 'size',
+    min: 64 * MiB,
+    max: 16 * 1024 * MiB,
+    default: 256 * MiB,
+    group: 'Replication',
+    description: 'changes kept in memory for a peer that is slow, or away for a moment',
+  },
+  'peer-deadline': {
+    type: 'seconds',
+    min: 2,
+    max: 600,
+    default: 5,
+    group: 'Replication',
+    description: 'seconds without a sign of life after which the peer is taken for gone',
+  },
+  'resync-rate': {
+    type: 'size',
+    min: 0,
+    max: 1024 * 1024 * MiB,
+    default: 0,
+    group: 'Replication',
+    description: 'bytes a second that a resync may use; 0: as many as there are',
+  },
+  'peer-secret-file': {
+    type: 'text',
+    default: '',
+    placeholder: 'FILE',
+    group: 'Replication',
+    description: 'a file with the secret that both nodes prove to know, for nodes on two machines',
   },
   connections: {
     type: 'integer',
@@ -176,7 +234,7 @@ type ValueOf<S> = S extends { type: 'list' }
   ? readonly string[]
   : S extends { type: 'flag' }
     ? boolean
-    : S extends { type: 'choice' }
+    : S extends { type: 'text' | 'choice' }
       ? string
       : number
 export type Config = { readonly [K in SettingKey]: ValueOf<(typeof settings)[K]> }

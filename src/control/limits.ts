@@ -22,6 +22,11 @@ export const controlLimits = {
   requestIdBytesMax: 128,
   /** Names are checked by the engine; this only bounds what reaches it: two parts of 255 bytes and the sign between. */
   nameBytesMax: 512,
+  /** A host's name has 253 bytes, a socket's path 107. */
+  uriBytesMax: 512,
+  /** Long enough for a resync over night; whoever waits longer asks again. */
+  waitTimeoutMsMax: 24 * 60 * 60 * 1000,
+  waitTimeoutMsDefault: 60_000,
   /** Stores named in one request. */
   storeCountMax: 4096,
   /** Arrays and objects inside each other in one request; a batch with a range has 5. */

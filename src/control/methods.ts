@@ -7,6 +7,8 @@ import type { EngineEvent } from '../engine/api.js'
 import type { Daemon, DaemonStatus } from './api.js'
 import { RpcCode, RpcError, type RpcRequest } from './json-rpc.js'
 import { controlLimits } from './limits.js'
+import { type Call, type Fields, type Method, method } from './method.js'
+import { peerMethods } from './peer-methods.js'
 import {
   type Check,
   FieldError,
@@ -20,24 +22,6 @@ import {
   quote,
   text,
 } from './schema.js'
-
-/** What a handler may use: the daemon, and the connection that the request came from. */
-export type Call = {
-  readonly daemon: Daemon
-  notify(method: string, params: unknown): void
-  /** Runs `ended` once, when the connection ends. */
-  onEnd(ended: () => void): void
-}
-
-export type Method = {
-  readonly name: string
-  readonly summary: string
-  /** Parameters of a call that works, for errors and documents. */
-  readonly example: object
-  run(params: unknown, call: Call): unknown
-}
-
-type Fields = Parameters<typeof object>[0]
 
 const name = text({ bytesMax: controlLimits.nameBytesMax })
 const sizeBytes = integer({ min: 0, max: limits.storeSizeBytesMax })
@@ -190,22 +174,6 @@ const batchElement: Check<Single> = (value, field) => {
 /** The operations of a batch document, as `lockstep batch` reads it from a file too. Throws FieldError. */
 export const batchOperations = listOf(batchElement, { countMax: limits.batchOperationCountMax })
 
-function method<F extends Fields>(spec: {
-  readonly name: string
-  readonly summary: string
-  readonly example?: object
-  readonly fields: F
-  readonly run: (params: ObjectOf<NoInfer<F>>, call: Call) => unknown
-}): Method {
-  const check = object(spec.fields)
-  return {
-    name: spec.name,
-    summary: spec.summary,
-    example: spec.example ?? {},
-    run: (params, call) => spec.run(check(params, ''), call),
-  }
-}
-
 function performing(entry: OperationMethod): Method {
   return {
     name: entry.kind,
@@ -301,6 +269,7 @@ const all: readonly Method[] = [
     fields: { follow: optionalFlag },
     run: events,
   }),
+  ...peerMethods,
   method({
     name: 'config',
     summary: 'The settings in force, and where each is from.',

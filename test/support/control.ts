@@ -2,6 +2,7 @@
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { parsePeerUri } from '../../src/app/listen.js'
 import type { Daemon } from '../../src/control/api.js'
 import { type ControlLimits, ControlServer } from '../../src/control/server.js'
 import { silentLog } from '../../src/core/log.js'
@@ -31,6 +32,7 @@ export async function startControl(
     engine,
     version: '0.0.0',
     listeners: () => ['nbd://127.0.0.1:1'],
+    checkPeerUri: (uri) => void parsePeerUri(uri),
     fileSystem: async () => ({ sizeBytes: 2 ** 40, freeBytes: 2 ** 39 }),
     settings: () => [{ key: 'log-level', value: 'info', origin: 'default' }],
     doctor: async () => [{ name: 'double', result: 'ok', message: 'all is well' }],

@@ -7,15 +7,21 @@ import type {
   DirtyReport,
   EngineApi,
   EngineEvent,
+  Explanation,
   GroupStatus,
+  Mode,
   OperationResult,
+  PeerStatus,
+  ReplicationApi,
   StoreStatus,
+  VerifyProgress,
+  VerifyReport,
 } from '../../src/engine/api.js'
 
 const generation = '0123456789abcdef0123456789abcdef' as Generation
 const createdAt = '2024-01-01T00:00:00.000Z'
 
-export class EngineDouble implements EngineApi {
+export class EngineDouble implements EngineApi, ReplicationApi {
   readonly asked: OperationRequest[] = []
   readonly stores = new Map<string, StoreStatus>()
   readonly #answers = new Map<string, OperationResult>()
@@ -23,6 +29,24 @@ export class EngineDouble implements EngineApi {
   readonly #events: EngineEvent[] = []
   #sequence = 0
   failure: GroupStatus['failure']
+  role: GroupStatus['role'] = 'primary'
+  isWhole: boolean | undefined
+  peers: PeerStatus[] = []
+  /** Differences are to the peer, not to a snapshot. */
+  hasTracking = false
+  /** What was asked of the link, in words. */
+  readonly peerCalls: string[] = []
+  explanation: Explanation | LockstepError = {
+    rule: 'same position',
+    kind: 'nothing',
+    operations: 0,
+    bytes: 0,
+    reason: 'both nodes are at the same position',
+  }
+  /** What `verify` finds. */
+  differing: VerifyReport['ranges'] = []
+  /** Awaited by `waitFor`: a test holds it back, or makes it fail. */
+  condition: () => Promise<void> = async () => {}
   /** Awaited by every operation: a test holds it back to look at what is under way. */
   gate: Promise<void> = Promise.resolve()
 
@@ -44,7 +68,8 @@ export class EngineDouble implements EngineApi {
     return {
       node: 'double',
       group: 'fedcba98765432100123456789abcdef',
-      role: 'primary',
+      role: this.role,
+      ...(this.isWhole === undefined ? {} : { isWhole: this.isWhole }),
       generation,
       sequence: this.#sequence as Sequence,
       durableSequence: this.#sequence as Sequence,
@@ -56,7 +81,7 @@ export class EngineDouble implements EngineApi {
         journalBytes: 1048576,
         journalUsedBytes: 4096,
       },
-      peers: [],
+      peers: this.peers,
       connections: 0,
       ...(this.failure === undefined ? {} : { failure: this.failure }),
     }
@@ -90,7 +115,7 @@ export class EngineDouble implements EngineApi {
     return chosen.map(({ name, sizeBytes }) => ({
       store: name,
       sizeBytes,
-      since: 'monday',
+      ...(this.hasTracking ? {} : { since: 'monday' }),
       dirtyBytes: 65536,
       picture: Array.from({ length: cellCount }, (_, cell) => (cell === 0 ? 1 : 0)),
     }))
@@ -111,6 +136,48 @@ export class EngineDouble implements EngineApi {
   }
 
   async close(): Promise<void> {}
+
+  async acceptPeer(): Promise<void> {}
+
+  async connectPeer(options: { readonly explain?: boolean } = {}): Promise<Explanation> {
+    this.peerCalls.push(`connect explain=${options.explain}`)
+    if (this.explanation instanceof LockstepError) throw this.explanation
+    return this.explanation
+  }
+
+  async disconnectPeer(): Promise<void> {
+    this.peerCalls.push('disconnect')
+  }
+
+  async setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
+    this.peerCalls.push(`set ${JSON.stringify(options)}`)
+  }
+
+  async verify(
+    options: {
+      readonly store?: string
+      readonly repair?: boolean
+      readonly onProgress?: (progress: VerifyProgress) => void
+    } = {},
+  ): Promise<readonly VerifyReport[]> {
+    const { store = 'vol0', repair } = options
+    this.peerCalls.push(`verify ${store} repair=${repair}`)
+    for (const doneBytes of [65536, 131072])
+      options.onProgress?.({ store, doneBytes, totalBytes: 131072 })
+    return [
+      {
+        store,
+        comparedBytes: 131072,
+        differingBytes: this.differing.length * 65536,
+        ranges: this.differing,
+      },
+    ]
+  }
+
+  async waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {
+    this.peerCalls.push(`wait ${condition} ${timeoutMs}`)
+    await this.condition()
+  }
 
   #existing(name: string): StoreStatus {
     const store = this.stores.get(name)

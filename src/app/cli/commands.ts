@@ -2,20 +2,27 @@
 import type { Command } from './command.js'
 import { copyCommands } from './copy.js'
 import { nodeCommands } from './node.js'
+import { peerCommands } from './peer.js'
 import { snapshotCommands } from './snapshot.js'
 import { statusCommands } from './status.js'
+import { verifyCommands } from './verify.js'
 import { volumeCommands } from './volume.js'
+import { waitCommands } from './wait.js'
 
 export const commands: readonly Command[] = [
   ...volumeCommands,
   ...snapshotCommands,
   ...copyCommands,
   ...statusCommands,
+  ...waitCommands,
+  ...peerCommands,
+  ...verifyCommands,
   ...nodeCommands,
 ]
 
 /** First words that stand for several commands. */
 export const groups: Readonly<Record<string, string>> = {
   volume: 'creates, lists, deletes, renames and resizes volumes',
+  peer: 'shows, connects, disconnects and sets the other node',
   snapshot: 'creates, lists, deletes, renames, restores and refreshes snapshots',
 }

@@ -2,35 +2,13 @@
 import type { DaemonStatus, DoctorCheck, SettingReport } from '../../control/api.js'
 import { formatBytes, MiB } from '../../core/units.js'
 import type { DirtyReport, EngineEvent, StoreStatus } from '../../engine/api.js'
+import { peerComplaints, peerSection } from './peer-text.js'
+import { type Complaint, type Paint, percent, table } from './table.js'
 
 /** A full pool stops writers; from here on somebody should know. */
 const poolFullFraction = 0.95
 /** With less free on the file system of the data directory, writes are about to fail: ext4's own last reserve is of this order. */
 const freeBytesLow = 64 * MiB
-
-export type Paint = (style: 'bold' | 'dim' | 'red' | 'green' | 'yellow', text: string) => string
-
-/** Rows in columns as wide as their widest cell; numbers (sizes) to the right. */
-export function table(
-  rows: readonly (readonly string[])[],
-  rightColumns: readonly number[],
-): string {
-  const columnCount = Math.max(0, ...rows.map((row) => row.length))
-  const widths = Array.from({ length: columnCount }, (_, column) =>
-    Math.max(...rows.map((row) => (row[column] ?? '').length)),
-  )
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => {
-          const width = widths[column] ?? 0
-          return rightColumns.includes(column) ? cell.padStart(width) : cell.padEnd(width)
-        })
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
-}
 
 /** Empty when there are none. */
 export function storeTable(stores: readonly StoreStatus[]): string {
@@ -44,8 +22,6 @@ export function storeTable(stores: readonly StoreStatus[]): string {
   ])
   return table([['NAME', 'SIZE', 'ALLOCATED', 'SEQUENCE', 'CREATED'], ...rows], [1, 2, 3])
 }
-
-export type Complaint = { readonly status: string; readonly action: string }
 
 /** What is unhealthy, the worst first. */
 export function complaintsOf(status: DaemonStatus): readonly Complaint[] {
@@ -68,7 +44,7 @@ export function complaintsOf(status: DaemonStatus): readonly Complaint[] {
         'delete snapshots: lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT; or make the file system larger',
     })
   }
-  return complaints
+  return [...complaints, ...peerComplaints(status)]
 }
 
 /** In the shape of zpool's status. */
@@ -81,7 +57,7 @@ export function statusText(status: DaemonStatus, paint: Paint): string {
   const head: readonly (readonly [string, string])[] = [
     ['node', `${paint('bold', status.node)} (${status.role})`],
     ['state', state],
-    ['group', status.group],
+    ['group', status.group === '' ? 'none yet: it joins that of its primary' : status.group],
     ['position', positionText(status)],
     [
       'pool',
@@ -95,7 +71,12 @@ export function statusText(status: DaemonStatus, paint: Paint): string {
     ['clients', String(status.connections)],
   ]
   const lines = head.map(([name, value]) => `${name.padStart(9)}: ${value}`)
-  lines.push('', storeTable(status.stores) || 'no volumes yet: lockstep volume create vol0 1G')
+  const none =
+    status.role === 'primary'
+      ? 'no volumes yet: lockstep volume create vol0 1G'
+      : 'no volumes yet: they come from the primary'
+  lines.push('', storeTable(status.stores) || none)
+  lines.push(...peerSection(status))
   return [...lines, ...complaints.flatMap((complaint) => complaintLines(complaint, paint))].join(
     '\n',
   )
@@ -119,10 +100,6 @@ function positionText(status: DaemonStatus): string {
   return `sequence ${sequence} (${durable}), generation ${generation.slice(0, 8)}`
 }
 
-function percent(part: number, whole: number): string {
-  return `${whole === 0 ? 0 : Math.floor((part / whole) * 100)} %`
-}
-
 const blocks = ' ▁▂▃▄▅▆▇█'
 
 /** One character a cell, from empty to full. A cell with any difference is never empty. */
@@ -133,16 +110,21 @@ export function picture(cells: readonly number[]): string {
     .join('')
 }
 
-export function dirtyText(reports: readonly DirtyReport[]): string {
+/** With a peer the difference is to it; without one, to the newest snapshot. */
+export function dirtyText(reports: readonly DirtyReport[], hasPeer = false): string {
   if (reports.length === 0) return 'no volumes'
   return reports
     .map((report) => {
-      const since = report.since === undefined ? 'ever (it has no snapshot)' : report.since
       const part = percent(report.dirtyBytes, report.sizeBytes)
-      const head = `${report.store}: ${formatBytes(report.dirtyBytes)} of ${formatBytes(report.sizeBytes)} (${part}) changed since ${since}`
+      const head = `${report.store}: ${formatBytes(report.dirtyBytes)} of ${formatBytes(report.sizeBytes)} (${part}) ${differenceOf(report, hasPeer)}`
       return `${head}\n  [${picture(report.picture)}]`
     })
     .join('\n')
+}
+
+function differenceOf({ since }: DirtyReport, hasPeer: boolean): string {
+  if (since !== undefined) return `changed since ${since}`
+  return hasPeer ? 'may differ on the peer' : 'changed since ever (it has no snapshot)'
 }
 
 export function eventLine(event: EngineEvent): string {

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import type { DoctorCheck, SettingReport } from '../../control/api.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
 import { type Setting, settingKeys, settings } from '../settings.js'
-import type { Command, Context, Option } from './command.js'
+import type { Command, Completion, Context, Option } from './command.js'
 import { doctorText, settingsText } from './format.js'
 import { ask } from './query.js'
 import { UsageError } from './usage-error.js'
@@ -31,21 +31,27 @@ const configOption = {
 
 /** The options of `serve`, from the table of settings. */
 function settingOptions(): Readonly<Record<string, Option>> {
-  const placeholders = { list: 'URI', integer: 'N', size: 'SIZE', seconds: 'S', choice: 'LEVEL' }
+  const placeholders = { list: 'URI', integer: 'N', size: 'SIZE', seconds: 'S', choice: 'WORD' }
   return Object.fromEntries(
     settingKeys.map((key): [string, Option] => {
       const setting: Setting = settings[key]
       const initial = Array.isArray(setting.default) ? setting.default.join(' ') : setting.default
-      const description = `${setting.description} (${initial})`
+      const description =
+        initial === '' ? setting.description : `${setting.description} (${initial})`
       if (setting.type === 'flag') {
         return [key, { type: 'flag', group: setting.group, description: setting.description }]
       }
       const type = setting.type === 'list' ? 'list' : 'text'
-      const placeholder = placeholders[setting.type]
-      const completion = setting.type === 'choice' ? setting.choices : 'none'
+      const placeholder = setting.type === 'text' ? setting.placeholder : placeholders[setting.type]
+      const completion = completionOf(setting)
       return [key, { type, group: setting.group, placeholder, description, completion }]
     }),
   )
+}
+
+function completionOf(setting: Setting): Completion {
+  if (setting.type === 'choice') return setting.choices
+  return setting.type === 'text' && setting.placeholder === 'FILE' ? 'file' : 'none'
 }
 
 export const nodeCommands: readonly Command[] = [
@@ -54,6 +60,10 @@ export const nodeCommands: readonly Command[] = [
     summary: 'makes a new, empty node in a directory',
     positionals: [directoryPositional],
     options: {
+      secondary: {
+        type: 'flag',
+        description: 'a replica: blank until a primary connects, whose group it then follows',
+      },
       node: {
         type: 'text',
         placeholder: 'NAME',
@@ -83,6 +93,7 @@ export const nodeCommands: readonly Command[] = [
     examples: [
       ['lockstep init ./data', 'a node with a sparse data file'],
       ['lockstep init ./data --data /dev/sdb', 'the data on a device of its own'],
+      ['lockstep init ./replica --secondary', 'then: lockstep serve ./data --peer nbd://HOST:PORT'],
     ],
     run: init,
   },
@@ -94,6 +105,7 @@ export const nodeCommands: readonly Command[] = [
     examples: [
       ['lockstep serve ./data', 'on nbd://127.0.0.1:10809'],
       ['lockstep serve ./data --listen "nbd+unix:///?socket=/run/lockstep.sock"', ''],
+      ['lockstep serve ./data --peer nbd://127.0.0.1:10810', 'with a replica that listens there'],
     ],
     handlesSignals: true,
     async run(context) {
@@ -157,13 +169,15 @@ async function init(context: Context): Promise<ExitCode> {
   const made = await initDirectory({
     directory,
     overwrite: context.arguments.isSet('yes'),
+    isSecondary: context.arguments.isSet('secondary'),
     ...(node === undefined ? {} : { node }),
     ...(chunkBytes === undefined ? {} : { chunkBytes }),
     ...(journalBytes === undefined ? {} : { journalBytes }),
     ...(data === undefined ? {} : { data: resolve(data) }),
   })
   const next = `start it with: lockstep serve ${directory}`
-  context.output.result(made, `made the node ${made.node} in ${directory}\n${next}`)
+  const kind = made.role === 'secondary' ? 'replica' : 'node'
+  context.output.result(made, `made the ${kind} ${made.node} in ${directory}\n${next}`)
   return ExitCode.DONE
 }
 

@@ -1,4 +1,4 @@
-// The commands that look and change nothing: status, dirty, events, wait.
+// The commands that look and change nothing: status, dirty, events.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { DaemonStatus } from '../../control/api.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
@@ -6,17 +6,10 @@ import type { DirtyReport, EngineEvent } from '../../engine/api.js'
 import type { Command, Context } from './command.js'
 import { complaintsOf, dirtyText, eventLine, statusText, unhealthyText } from './format.js'
 import { ask, askStatus } from './query.js'
-import { UsageError } from './usage-error.js'
-import { readSeconds } from './values.js'
 
 const watchEveryMs = 1_000
-const waitEveryMs = 200
-const waitSecondsDefault = 60
 /** The picture is as wide as the terminal, but not wider than this. */
 const cellCountMax = 120
-
-const conditions = ['ready', 'in-sync', 'promotable'] as const
-type Condition = (typeof conditions)[number]
 
 export const statusCommands: readonly Command[] = [
   {
@@ -31,7 +24,7 @@ export const statusCommands: readonly Command[] = [
   },
   {
     name: 'dirty',
-    summary: 'shows how much of a store changed since its newest snapshot, and where',
+    summary: 'shows what the peer may lack, or what changed since a snapshot, and where',
     positionals: [{ name: 'store', description: 'one store; else every volume', isOptional: true }],
     examples: [['lockstep dirty vol0', 'with a picture from the first byte to the last']],
     async run(context) {
@@ -39,7 +32,8 @@ export const statusCommands: readonly Command[] = [
       const cells = Math.max(16, Math.min(cellCountMax, context.output.columns - 4))
       const params = store === undefined ? { cells } : { store, cells }
       const result = (await ask(context, 'dirty', params)) as { stores: readonly DirtyReport[] }
-      context.output.result(result, dirtyText(result.stores))
+      const { peers } = await askStatus(context)
+      context.output.result(result, dirtyText(result.stores, peers.length > 0))
       return ExitCode.DONE
     },
   },
@@ -49,26 +43,6 @@ export const statusCommands: readonly Command[] = [
     options: { follow: { type: 'flag', short: 'f', description: 'goes on until Ctrl-C' } },
     examples: [['lockstep events --follow --json', 'a JSON document a line']],
     run: showEvents,
-  },
-  {
-    name: 'wait',
-    summary: 'waits until the node is in a state',
-    options: {
-      for: {
-        type: 'text',
-        placeholder: 'STATE',
-        description: `${conditions.join(', ')}`,
-        completion: conditions,
-      },
-      timeout: {
-        type: 'text',
-        placeholder: 'S',
-        description: `seconds (${waitSecondsDefault})`,
-        completion: 'none',
-      },
-    },
-    examples: [['lockstep wait --for ready --timeout 30', 'after starting the daemon in a script']],
-    run: waitFor,
   },
 ]
 
@@ -110,46 +84,4 @@ async function showEvents(context: Context): Promise<ExitCode> {
   events.forEach(show)
   await client.closed
   throw new LockstepError('UNREACHABLE', 'the daemon closed the connection', 'lockstep status')
-}
-
-async function waitFor(context: Context): Promise<ExitCode> {
-  const word = context.arguments.maybeText('for')
-  const condition = conditions.find((known) => known === word)
-  if (condition === undefined) {
-    const said = word === undefined ? 'wait needs --for' : `wait cannot wait for "${word}"`
-    throw new UsageError(said, `lockstep wait --for ${conditions.join('|')}`)
-  }
-  const timeoutText = context.arguments.maybeText('timeout') ?? String(waitSecondsDefault)
-  const seconds = readSeconds(timeoutText, 'the timeout')
-  const deadline = performance.now() + seconds * 1000
-  for (;;) {
-    const lack = await lackOf(context, condition)
-    if (lack === undefined) {
-      context.output.result({ condition, isReached: true }, `${condition}`)
-      return ExitCode.DONE
-    }
-    if (performance.now() >= deadline) {
-      const message = `not ${condition} within ${seconds} s: ${lack}`
-      throw new LockstepError('TIMED_OUT', message, 'lockstep status')
-    }
-    await delay(waitEveryMs)
-  }
-}
-
-/** What is missing for `condition`, in a few words; undefined when it holds. */
-async function lackOf(context: Context, condition: Condition): Promise<string | undefined> {
-  let status: DaemonStatus
-  try {
-    status = await askStatus(context)
-  } catch (error) {
-    if (error instanceof LockstepError && error.code === 'UNREACHABLE') return error.message
-    throw error
-  }
-  if (status.failure !== undefined) return status.failure.message
-  if (condition === 'ready') return undefined
-  throw new LockstepError(
-    'INVALID_ARGUMENT',
-    `${status.node} has no peer, so it cannot become ${condition}`,
-    'lockstep wait --for ready',
-  )
 }

@@ -7,9 +7,9 @@ import {
   picture,
   statusText,
   storeTable,
-  table,
   unhealthyText,
 } from '../../../src/app/cli/format.js'
+import { table } from '../../../src/app/cli/table.js'
 import type { DaemonStatus } from '../../../src/control/api.js'
 import { EngineDouble } from '../../support/engine-double.js'
 

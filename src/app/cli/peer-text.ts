@@ -1,0 +1,133 @@
+// What is known of the other node, as text for people: a line for the peer, why the link is as it is, how far a resync is, and what to type when
+// something should be done. Pure: values in, text out.
+import type { DaemonStatus } from '../../control/api.js'
+import { formatBytes } from '../../core/units.js'
+import type { Explanation, PeerStatus } from '../../engine/api.js'
+import { type Complaint, percent, table } from './table.js'
+
+const barCells = 24
+
+/** Lines behind the stores of a status; none without a peer. */
+export function peerSection(status: DaemonStatus): readonly string[] {
+  const { peers } = status
+  if (peers.length === 0) return []
+  return ['', peerTable(status), ...peers.flatMap(detailLines)]
+}
+
+/** The peers with why they are as they are: for `peer list`. */
+export function peerListText(peers: readonly PeerStatus[], role: DaemonStatus['role']): string {
+  if (peers.length === 0) return 'no peer: lockstep peer set nbd://HOST:PORT'
+  return [peerTable({ peers, role }), ...peers.flatMap(detailLines)].join('\n')
+}
+
+function peerTable(status: Pick<DaemonStatus, 'peers' | 'role'>): string {
+  // What a secondary lacks only its primary knows.
+  const isPrimary = status.role === 'primary'
+  const rows = status.peers.map((peer) => [
+    peer.node ?? '-',
+    peer.link,
+    isPrimary ? peer.mode : '-',
+    isPrimary ? `${formatBytes(peer.lagBytes)}, ${peer.lagSeconds.toFixed(1)} s` : '-',
+    isPrimary ? lackText(peer) : '-',
+    peer.uri === '' ? '-' : peer.uri,
+  ])
+  const last = isPrimary ? 'ADDRESS' : 'FROM'
+  return table([['PEER', 'LINK', 'MODE', 'LAG', 'LACKS', last], ...rows], [])
+}
+
+function lackText({ dirtyBytes, opLogEntries }: PeerStatus): string {
+  const operations = opLogEntries === 0 ? '' : `, ${counted(opLogEntries, 'operation')}`
+  return `${formatBytes(dirtyBytes)}${operations}`
+}
+
+function detailLines(peer: PeerStatus): readonly string[] {
+  const lines = [`     link: ${peer.reason}`]
+  if (peer.resync !== undefined) lines.push(`   resync: ${resyncText(peer.resync)}`)
+  return lines
+}
+
+export function resyncText(resync: NonNullable<PeerStatus['resync']>): string {
+  const { doneBytes, totalBytes, bytesPerSecond, secondsLeft } = resync
+  const part = totalBytes === 0 ? 1 : Math.min(1, doneBytes / totalBytes)
+  const bar = '#'.repeat(Math.floor(part * barCells)).padEnd(barCells, '.')
+  const amounts = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
+  const rate = `${formatBytes(Math.round(bytesPerSecond))}/s`
+  return `[${bar}] ${percent(doneBytes, totalBytes)}, ${amounts}, ${rate}, ${timeText(secondsLeft)} left`
+}
+
+function timeText(seconds: number): string {
+  if (!Number.isFinite(seconds)) return 'unknown time'
+  if (seconds < 120) return `${Math.ceil(seconds)} s`
+  if (seconds < 7200) return `${Math.ceil(seconds / 60)} min`
+  return `${(seconds / 3600).toFixed(1)} h`
+}
+
+/** What is not as it should be between the nodes. */
+export function peerComplaints(status: DaemonStatus): readonly Complaint[] {
+  const complaints = status.peers.flatMap((peer) => complaintOf(peer, status.role) ?? [])
+  if (status.isWhole !== false || status.group === '') return complaints
+  return [
+    ...complaints,
+    {
+      status: 'this replica is not whole: what its primary sends it is unfinished',
+      action: 'lockstep wait --for in-sync --timeout 3600',
+    },
+  ]
+}
+
+function complaintOf(peer: PeerStatus, role: DaemonStatus['role']): Complaint | undefined {
+  const name = peer.node ?? 'the peer'
+  switch (peer.link) {
+    case 'streaming':
+      return undefined
+    case 'replaying':
+    case 'resyncing':
+      // A secondary says so by itself: it is not whole.
+      if (role === 'secondary') return undefined
+      return {
+        status: `${name} does not have everything yet; it is being brought up to date`,
+        action: 'lockstep wait --for in-sync --timeout 3600',
+      }
+    case 'refused':
+      return { status: peer.reason, action: peer.action ?? 'lockstep peer connect --explain' }
+    default:
+      return { status: notConnected(peer, role), action: peer.action ?? remedyOf(peer, role) }
+  }
+}
+
+function notConnected(peer: PeerStatus, role: DaemonStatus['role']): string {
+  if (role === 'primary') return `changes do not reach ${peer.node ?? 'the peer'}: ${peer.reason}`
+  return peer.node === undefined
+    ? 'no primary has connected to this replica since it was started'
+    : `the primary ${peer.node} is not connected: what this replica holds may be old`
+}
+
+function remedyOf(peer: PeerStatus, role: DaemonStatus['role']): string {
+  if (role === 'secondary') {
+    return 'on the primary: lockstep status; it needs --peer with an address that this node listens on'
+  }
+  return peer.uri === '' ? 'lockstep peer set nbd://HOST:PORT' : 'lockstep peer connect'
+}
+
+/** What the greeting decided: for `peer connect`. */
+export function explanationText(explanation: Explanation): string {
+  const { rule, kind, direction, operations, bytes, reason, action } = explanation
+  const ways = new Map([
+    ['to-peer', 'from this node to the peer'],
+    ['from-peer', 'from the peer to this node'],
+  ])
+  const way = direction === undefined ? 'nothing' : (ways.get(direction) ?? direction)
+  const lines = [
+    `${kind}: ${reason}`,
+    `       rule: ${rule}`,
+    `  direction: ${way}`,
+    `       move: at most ${formatBytes(bytes)} of data and ${counted(operations, kind === 'resume' ? 'entry' : 'operation')}`,
+  ]
+  if (action !== undefined) lines.push(`     action: ${action}`)
+  return lines.join('\n')
+}
+
+function counted(count: number, word: string): string {
+  if (count === 1) return `1 ${word}`
+  return `${count} ${word === 'entry' ? 'entries' : `${word}s`}`
+}

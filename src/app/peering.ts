@@ -1,0 +1,54 @@
+// Replication as the settings want it: what the engine needs of the world to reach the other node, and the options by which the other node reaches this one.
+import { resolve } from 'node:path'
+import type { PrivateOption } from '../../nbd/index.js'
+import type { Log } from '../core/log.js'
+import type { EngineApi, Mode, ReplicationApi, ReplicationOptions } from '../engine/api.js'
+import { parsePeerUri } from './listen.js'
+import { LineLimit } from './nbd-hooks.js'
+import { peerConnector } from './peer-connector.js'
+import { peerOptions } from './peer-option.js'
+import { readPeerSecret } from './peer-secret.js'
+import type { Config } from './settings.js'
+import { systemClock, systemRandom } from './system.js'
+
+export type Peering = {
+  readonly replication: ReplicationOptions
+  /** For the NBD server: how a primary gets through to this engine. */
+  privateOptions(engine: EngineApi & ReplicationApi, log: Log): readonly PrivateOption[]
+}
+
+const modes: readonly Mode[] = ['sync', 'semi-sync', 'async']
+
+/** Reads the secret and checks the peer's address. Rejects with INVALID_CONFIG. */
+export async function preparePeering(values: Config): Promise<Peering> {
+  const { peer, congestion, 'resync-rate': resyncRateMax } = values
+  if (peer !== '') parsePeerUri(peer)
+  const secretFile = values['peer-secret-file']
+  const secret = await readPeerSecret(secretFile === '' ? '' : resolve(secretFile))
+  const credentials = { random: systemRandom, ...(secret === undefined ? {} : { secret }) }
+  return {
+    replication: {
+      connect: peerConnector(credentials),
+      ...(peer === '' ? {} : { peerUri: peer }),
+      mode: modes.find((mode) => mode === values.mode) ?? 'sync',
+      outboxBytesMax: values['outbox-bytes'],
+      congestion: congestion === 'stall' ? 'stall' : 'fold',
+      deadlineMs: values['peer-deadline'] * 1000,
+      ...(resyncRateMax === 0 ? {} : { resyncRateMax }),
+    },
+    privateOptions: (engine, log) =>
+      peerOptions({
+        ...credentials,
+        engine,
+        refusal: () => refusalOf(engine),
+        log: new LineLimit({ log, clock: systemClock }),
+      }),
+  }
+}
+
+/** Why no peer may connect now. */
+function refusalOf(engine: EngineApi): string | undefined {
+  return engine.status().role === 'primary'
+    ? 'this node is a primary itself; only a secondary takes the changes of another node'
+    : undefined
+}
