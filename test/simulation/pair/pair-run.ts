@@ -260,6 +260,14 @@ class PairRun {
     this.#watch(work)
   }
 
+  async #connect(engine: PairEngine): Promise<void> {
+    try {
+      await engine.connectPeer()
+    } catch (error) {
+      if (!(error instanceof LockstepError)) throw error
+    }
+  }
+
   async #operated(engine: PairEngine, what: string): Promise<void> {
     if (what === 'disconnect') await engine.disconnectPeer()
     else if (what === 'connect') await engine.connectPeer()
@@ -372,9 +380,7 @@ class PairRun {
       if (a.engine && !isAsked) {
         isAsked = true
         // The administrator may have disconnected the peer.
-        await a.engine.connectPeer().catch((error: unknown) => {
-          if (!(error instanceof LockstepError)) throw error
-        })
+        this.#watch(this.#connect(a.engine))
       }
       if (this.#underWay.size === 0 && this.#isSettled(a)) return
       if (this.#underWay.size === 0 && a.engine && isInSync(a.engine)) await this.#quiet(a, b)
