@@ -30,6 +30,8 @@ export const limits = {
   pendingMapChangesMax: 256 * KiB,
   /** Map changes of unflushed writes are committed after this long at the latest, so that the space they freed returns. */
   commitIntervalMs: 5000,
+  /** A sentence or two for the people on the other side; the link allows as much. */
+  markMessageBytesMax: 4 * KiB,
   /** Entries that change no map, after which a commit journals the position by itself: a start after a crash jumps ahead by far more, so that no sequence is used twice. */
   positionStep: 1024 * KiB,
   /** By how much sequences jump after an unclean stop of a primary with a peer: more than can be ordered between two journaled positions. */

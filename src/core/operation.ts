@@ -113,3 +113,13 @@ export type OperationRequest =
       readonly kind: 'batch'
       readonly operations: readonly Exclude<OperationRequest, { kind: 'batch' }>[]
     }
+
+export type MarkRequest = {
+  readonly name: string
+  /** For people, and for the hook. */
+  readonly message?: string
+  /** One of those that the secondary allows. */
+  readonly hook?: string
+  /** The secondary keeps every volume as it is at the mark. */
+  readonly snapshot?: string
+}

@@ -1,7 +1,7 @@
 // What the engine offers to the control socket and the daemon, as types: status, operations, differences, events, exports.
 import type { Duplex } from 'node:stream'
 import type { ExportList } from '../../nbd/export.js'
-import type { OperationRequest } from '../core/operation.js'
+import type { MarkRequest, OperationRequest } from '../core/operation.js'
 import type { Generation, Position, Sequence } from '../core/units.js'
 
 export type StoreStatus = {
@@ -91,6 +91,8 @@ export type ReplicationOptions = {
   readonly deadlineMs?: number
   /** Bytes a second that a resync may use. */
   readonly resyncRateMax?: number
+  /** Runs the hooks of marks, on a secondary. */
+  readonly runHook?: RunHook
 }
 
 /** What a greeting would decide, for `peer connect --explain`. */
@@ -103,6 +105,25 @@ export type Explanation = {
   readonly reason: string
   readonly action?: string
 }
+
+/** What the peer did at a mark. */
+export type MarkResult = {
+  readonly name: string
+  /** Snapshots of its own that it took there. */
+  readonly snapshots: readonly string[]
+  readonly hook?: { readonly exitCode: number; readonly output: string }
+  /** Why something of it was not done, one sentence. */
+  readonly problem?: string
+}
+
+/** Runs an allow-listed program; rejects when the hook is not allowed, cannot be started, or takes too long. */
+export type RunHook = (request: {
+  readonly hook: string
+  readonly name: string
+  readonly message?: string
+  readonly generation: Generation
+  readonly sequence: Sequence
+}) => Promise<{ readonly exitCode: number; readonly output: string }>
 
 export type VerifyProgress = {
   readonly store: string
@@ -188,6 +209,13 @@ export interface ReplicationApi {
   setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
   /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
+}
+
+export interface MarkApi {
+  /** Orders a marker: it takes effect on the peer at its position. */
+  mark(request: MarkRequest): Promise<OperationResult>
+  /** What the peer did at a mark. Rejects with TIMED_OUT. */
+  markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult>
 }
 
 export interface VerifyApi {

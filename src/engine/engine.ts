@@ -4,18 +4,20 @@ import type { Clock, Random } from '../core/clock.js'
 import type { Disk } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import type { Operation, OperationRequest } from '../core/operation.js'
+import type { MarkRequest, OperationRequest } from '../core/operation.js'
 import type { Sequence } from '../core/units.js'
 import { changedPicture } from '../storage/extents.js'
 import { fullName, isLocalId, presentGeneration, type Store } from '../storage/group-state.js'
 import { type InitOptions, initPool } from '../storage/init-pool.js'
-import { Pool, type Prepared } from '../storage/pool.js'
+import { Pool } from '../storage/pool.js'
 import type {
   DirtyReport,
   EngineApi,
   EngineEvent,
   Explanation,
   GroupStatus,
+  MarkApi,
+  MarkResult,
   Mode,
   OperationResult,
   ReplicationApi,
@@ -30,7 +32,7 @@ import { EventLog } from './event-log.js'
 import { snapshotsOf, storeNamed } from './names.js'
 import { checkRange } from './refusals.js'
 import { Replication } from './replication.js'
-import { type Resolved, resolve } from './resolve.js'
+import { type Resolved, resolve, resolveMark } from './resolve.js'
 import { type DataEntry, Sequencer } from './sequencer.js'
 
 export type EngineOptions = {
@@ -58,7 +60,7 @@ export function initGroup(
   return initPool(disk, options)
 }
 
-export class Engine implements EngineApi, ReplicationApi, VerifyApi {
+export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   readonly #options: EngineOptions
   readonly #pool: Pool
   readonly #sequencer: Sequencer
@@ -179,6 +181,14 @@ export class Engine implements EngineApi, ReplicationApi, VerifyApi {
     this.#replication.setPeer(options)
   }
 
+  mark(request: MarkRequest): Promise<OperationResult> {
+    return this.#operate(() => resolveMark(request))
+  }
+
+  markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
+    return this.#replication.markResults.wait(sequence, timeoutMs)
+  }
+
   async verify(
     options: {
       readonly store?: string
@@ -277,27 +287,30 @@ export class Engine implements EngineApi, ReplicationApi, VerifyApi {
   }
 
   async #perform(request: OperationRequest): Promise<OperationResult> {
+    return this.#operate(() =>
+      resolve(this.#pool.state, request, {
+        connectionCount: (store) => this.exports.connectionsOf(store),
+      }),
+    )
+  }
+
+  /** Performs what `resolveNow` says when everything before it took effect. */
+  async #operate(resolveNow: () => Resolved): Promise<OperationResult> {
     if (this.#closing !== undefined)
       throw new LockstepError('BUSY', 'the daemon is stopping', 'try again when it has started')
     if (this.#pool.failure !== undefined) throw this.#pool.failure
     if (this.#pool.state.role === 'secondary') throw notPrimary()
     const { sequence, plan } = await this.#replication.operate(
-      () => this.#prepare(request),
+      async () => {
+        const resolved = resolveNow()
+        return { resolved, prepared: await this.#pool.prepare(resolved.operation) }
+      },
       ({ resolved, prepared }) => ({ operation: resolved.operation, prepared }),
     )
-    const { stores, description } = plan.resolved
+    const { operation, stores, description } = plan.resolved
     this.#events.add({ kind: 'operation', message: description, sequence, stores })
-    this.#options.log.info({ sequence, kind: request.kind, stores }, 'operation performed')
+    this.#options.log.info({ sequence, kind: operation.kind, stores }, 'operation performed')
     return { position: { generation: presentGeneration(this.#pool.state), sequence }, stores }
-  }
-
-  async #prepare(
-    request: OperationRequest,
-  ): Promise<{ readonly resolved: Resolved; readonly prepared: Prepared }> {
-    const resolved = resolve(this.#pool.state, request, {
-      connectionCount: (store) => this.exports.connectionsOf(store),
-    })
-    return { resolved, prepared: await this.#pool.prepare(resolved.operation as Operation) }
   }
 
   #storeStatus(store: Store): StoreStatus {

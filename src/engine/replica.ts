@@ -18,10 +18,13 @@ import { decide, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
 import { type LinkState, linkSentences, newLinkState } from '../replication/link-state.js'
 import { PeerConnection } from '../replication/peer-connection.js'
+import { presentGeneration } from '../storage/group-state.js'
 import type { Pool, Prepared } from '../storage/pool.js'
+import type { MarkResult } from './api.js'
 import { BeforeResync } from './before-resync.js'
 import { differingPieces, digestsOf } from './digests.js'
 import type { FrozenStores } from './frozen.js'
+import type { MarkHandler } from './marks.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 
 /** Received and not applied: beyond this nothing more is read. */
@@ -39,6 +42,7 @@ export type ReplicaHost = {
   readonly deadlineMs?: number
   readonly hello: () => Hello
   readonly frozen: FrozenStores
+  readonly marks: MarkHandler
   /** An operation took effect: catalog and events follow. */
   readonly performed: (operation: Operation, sequence: Sequence) => void
   readonly onChange: (link: LinkState, reason: string) => void
@@ -404,11 +408,15 @@ class Intake {
     if (sequence <= sequencer.lastSequence)
       throw new ProtocolError(`operation ${sequence} was performed here already`)
     checkStores(pool, operation)
+    let taken: readonly string[] | undefined
     await sequencer.operate<Prepared>({
       prepare: () => pool.prepare(operation),
       perform: (_, prepared) => {
         pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
         this.#host.frozen.performed(operation)
+        // A mark that is replayed after the fact has no position of its own any more.
+        if (operation.kind === 'mark' && this.#phase === 'stream')
+          taken = this.#host.marks.snapshot(operation)
       },
       ...(mutants.has('operation-without-barrier') ? {} : { settle: () => pool.commit() }),
       sequence,
@@ -418,8 +426,28 @@ class Intake {
       this.#observer.go('streaming', 'this node has everything')
     }
     performed(operation, sequence)
+    if (operation.kind === 'mark') this.#tellMark(operation, sequence, taken)
     if (sequence > this.received) this.received = sequence
     this.#answer()
+  }
+
+  /** The hook runs beside the stream: its result goes back when it is there. */
+  #tellMark(
+    mark: Extract<Operation, { kind: 'mark' }>,
+    sequence: Sequence,
+    taken: readonly string[] | undefined,
+  ): void {
+    const send = (body: MarkResult): void => {
+      if (!this.#isStopped) this.connection.send({ kind: 'result', sequence, body: { ...body } })
+    }
+    if (taken === undefined) {
+      const problem = 'the secondary was away at this position: no snapshot, and no hook'
+      send({ name: mark.name, snapshots: [], problem })
+      return
+    }
+    const { marks, pool } = this.#host
+    const generation = presentGeneration(pool.state)
+    void marks.finish(mark, { generation, sequence, taken }).then(send)
   }
 
   #left(lengthBytes: number): void {

@@ -25,6 +25,7 @@ import type {
 import { Doorkeeper } from './doorkeeper.js'
 import type { EventLog } from './event-log.js'
 import { FrozenStores } from './frozen.js'
+import { MarkHandler, MarkResults } from './marks.js'
 import { PeerLink } from './peer-link.js'
 import { PrimaryStream } from './primary-stream.js'
 import { Replica } from './replica.js'
@@ -62,6 +63,7 @@ export class Replication {
   #link: PeerLink | undefined
   #replica: Replica | undefined
   readonly #frozen: FrozenStores
+  readonly markResults: MarkResults
   #resync: Resync | undefined
   #progress: (() => ResyncProgress) | undefined
   #watchers = new Set<() => void>()
@@ -79,6 +81,7 @@ export class Replication {
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
     this.#frozen = new FrozenStores(parts.pool)
+    this.markResults = new MarkResults(parts.clock, this.#log)
     this.#doorkeeper = new Doorkeeper({
       clock: parts.clock,
       hello: () => this.#hello(),
@@ -224,7 +227,7 @@ export class Replication {
         onAnswer: () => {
           if (this.#watchers.size > 0) this.#look()
         },
-        onResult: () => {},
+        onResult: (sequence, body) => this.markResults.came(sequence, body),
         onChange: (link, reason) => this.#changed(link, reason),
       },
       uri,
@@ -416,6 +419,7 @@ export class Replication {
       ...(replication?.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
       hello: () => this.#hello(),
       frozen: this.#frozen,
+      marks: new MarkHandler(this.#pool, replication?.runHook),
       performed: (operation, sequence) =>
         this.#parts.events.add({
           kind: 'operation',

@@ -2,7 +2,7 @@
 // Pure: looks at the state at the operation's place in the order, so a name that an earlier operation took is taken.
 import { LockstepError, unreachable } from '../core/errors.js'
 import { limits } from '../core/limits.js'
-import type { DataOperation, Operation, OperationRequest } from '../core/operation.js'
+import type { DataOperation, MarkRequest, Operation, OperationRequest } from '../core/operation.js'
 import { type ByteRange, formatBytes, type StoreId } from '../core/units.js'
 import { fullName, type GroupState, type Store, storeOf } from '../storage/group-state.js'
 import { checkBatch } from './batch.js'
@@ -138,6 +138,25 @@ function resolveOne(
     default:
       return unreachable(request)
   }
+}
+
+/** Throws INVALID_NAME or INVALID_ARGUMENT. */
+export function resolveMark(request: MarkRequest): Resolved {
+  const { name, message, hook, snapshot } = request
+  if (message !== undefined && Buffer.byteLength(message) > limits.markMessageBytesMax)
+    throw new LockstepError(
+      'INVALID_ARGUMENT',
+      `a message has at most ${limits.markMessageBytesMax} bytes`,
+      'write it to a store, and mark its position',
+    )
+  const operation = {
+    kind: 'mark',
+    name: checkNamePart(name),
+    ...(message === undefined ? {} : { message }),
+    ...(hook === undefined ? {} : { hook: checkNamePart(hook) }),
+    ...(snapshot === undefined ? {} : { snapshot: checkNamePart(snapshot) }),
+  } as const
+  return { operation, stores: [], description: `mark ${name}` }
 }
 
 function resolveDelete(state: GroupState, store: Store, context: ResolveContext): Resolved {
