@@ -84,7 +84,9 @@ export class ActiveExtents {
   /** Takes a reference on each extent of the range; undefined when all are durably active. A rejection (ENOSPC, FAILED_STOP) takes none. */
   hold(storeId: StoreId, offset: number, lengthBytes: number): Promise<void> | undefined {
     const extent = Math.floor(offset / extentBytes)
-    if (offset + lengthBytes <= (extent + 1) * extentBytes) {
+    // Nobody overtakes those who wait: entries leave the outbox in order, and one behind would keep the extent that one before it waits for.
+    const mayTake = this.#waiting.length === 0
+    if (mayTake && offset + lengthBytes <= (extent + 1) * extentBytes) {
       const item = this.#set.get(storeId, extent)
       if (item?.state === 'active') {
         this.#refer(item)
@@ -93,7 +95,7 @@ export class ActiveExtents {
       }
     }
     const run = { first: extent, end: Math.ceil((offset + lengthBytes) / extentBytes) }
-    if (this.#takeActive(storeId, run)) return undefined
+    if (mayTake && this.#takeActive(storeId, run)) return undefined
     return new Promise((resolve, reject) => {
       this.#waiting.push({ storeId, run, resolve, reject })
       this.#pump()

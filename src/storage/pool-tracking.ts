@@ -28,6 +28,9 @@ export class PoolTracking {
       readonly committer: Committer
       readonly reclaim: () => Promise<void>
       readonly onActiveFull: () => void
+      readonly activeLimits:
+        | { readonly itemsMax: number; readonly itemsPerEviction: number }
+        | undefined
       readonly mutants: ReadonlySet<string>
       readonly leftSequence: number
     },
@@ -52,6 +55,7 @@ export class PoolTracking {
         mayEnd: () => this.tracking.isLossRecorded,
       },
       onFull: options.onActiveFull,
+      ...options.activeLimits,
       skipsActivation: options.mutants.has('skip-activate-sync'),
     })
     this.tracking.goLive(this.#recorder(), options.leftSequence)

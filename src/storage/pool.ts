@@ -57,6 +57,8 @@ export type PoolOptions = {
   }) => void
   /** Writers wait, and only entries that leave the outbox make room for what they write: every extent that may be active is. */
   readonly onActiveFull?: () => void
+  /** Other bounds of the active set than those of limits.ts: for tests. */
+  readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
 }
 
 /** The record of a start, with a generation in it. */
@@ -87,6 +89,7 @@ export class Pool {
   /** `close` writes the last checkpoint by itself. */
   #isClosing = false
   readonly #onActiveFull: () => void
+  readonly #activeLimits: PoolOptions['activeLimits']
   readonly #mutants: ReadonlySet<string>
   #peer: PoolTracking | undefined
   readonly state: GroupState
@@ -102,6 +105,7 @@ export class Pool {
     const mutants = options.mutants ?? new Set<string>()
     this.state = state
     this.#mutants = mutants
+    this.#activeLimits = options.activeLimits
     this.#onActiveFull = options.onActiveFull ?? (() => {})
     this.#disk = options.disk
     this.#data = data
@@ -434,6 +438,7 @@ export class Pool {
       committer: this.#committer,
       reclaim: () => this.#io.reclaim(),
       onActiveFull: this.#onActiveFull,
+      activeLimits: this.#activeLimits,
       mutants: this.#mutants,
       leftSequence: this.state.sequence,
     })

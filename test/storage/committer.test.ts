@@ -298,3 +298,61 @@ t.test('what room was promised beside a batch on its way fits behind it, rounded
   t.ok(bench.committer.records.lengthBytes <= bench.journal.payloadBytesMax)
   await bench.committer.commit()
 })
+
+t.test('activations are a batch of their own, without a sync of the data', async (t) => {
+  const bench = await Bench.make()
+  bench.committer.dataWritten()
+  bench.committer.records.set(1, 0, 1)
+  bench.appliedSequence = 7
+  bench.committer.activations.active(1, 0, 1)
+  const first = bench.committer.activate()
+  bench.committer.activations.active(1, 1, 2)
+  t.equal(bench.committer.activate(), first, 'those of one turn share it')
+  await first
+  t.strictSame(bench.calls, ['journal write 0+4096', 'journal sync'])
+  t.strictSame(bench.taken, [], 'no checkpoint begins with it')
+  t.equal(bench.committer.durableSequence, 0, 'nothing else is durable by it')
+  t.ok(bench.committer.records.lengthBytes > 0, 'the records wait for their sync')
+  await bench.committer.commit()
+  t.strictSame(bench.calls.slice(2), ['data sync', 'journal write 4096+4096', 'journal sync'])
+  t.equal(bench.committer.durableSequence, 7)
+})
+
+t.test('a commit that waits takes activations along', async (t) => {
+  const bench = await Bench.make()
+  bench.change()
+  const commit = bench.committer.commit()
+  bench.committer.activations.active(1, 0, 1)
+  t.equal(bench.committer.activate(), commit)
+  await commit
+  t.equal(bench.journal.lastNumber, 1)
+  t.equal(bench.committer.activations.lengthBytes, 0)
+})
+
+t.test('activations that would fill the journal begin a checkpoint', async (t) => {
+  const bench = await Bench.make(16 * 4096)
+  while (!bench.journal.wantsCheckpoint) await bench.journal.append(Buffer.alloc(16), 0)
+  bench.committer.activations.active(1, 0, 1)
+  await bench.committer.activate()
+  t.equal(bench.taken.length, 1)
+})
+
+t.test('an activation that fails is the same failure for good', async (t) => {
+  const bench = await Bench.make()
+  bench.journalFile.before = (call) =>
+    call === 'sync' ? Promise.reject(new Error('medium')) : undefined
+  bench.committer.activations.active(1, 0, 1)
+  t.match(await failureOf(bench.committer.activate()), { code: 'FAILED_STOP', message: /medium/ })
+  bench.journalFile.before = () => undefined
+  t.match(await failureOf(bench.committer.activate()), { code: 'FAILED_STOP' })
+  t.match(await failureOf(bench.committer.commit()), { code: 'FAILED_STOP' })
+  t.equal(bench.failures.length, 1)
+})
+
+t.test('room counts activations as a batch of their own', async (t) => {
+  const bench = await Bench.make(16 * 4096)
+  const all = 16 * 4096 - 44
+  bench.committer.activations.active(1, 0, 1)
+  t.ok(bench.committer.hasRoom(all - 16 - batchExtraBytesMax, 0))
+  t.notOk(bench.committer.hasRoom(all - 15 - batchExtraBytesMax, 0))
+})
