@@ -154,9 +154,6 @@ const rows: readonly FrameRow[] = [
 export const frameTable: ReadonlyMap<number, FrameRow> = new Map(rows.map((one) => [one.type, one]))
 assert.equal(frameTable.size, Object.keys(FrameType).length)
 
-/** The longest payload of all. */
-export const payloadBytesMax = Math.max(...rows.map((one) => one.payloadBytesMax))
-
 const scratch = Buffer.alloc(headBytes)
 const scratchChecked = scratch.subarray(0, checkedBytes)
 

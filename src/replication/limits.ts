@@ -58,5 +58,3 @@ export const linkLimits = {
   /** The last: somebody who repaired the line does not wait long. */
   reconnectMaxMs: 10_000,
 } as const
-
-export type LinkLimits = { readonly [K in keyof typeof linkLimits]: number }
