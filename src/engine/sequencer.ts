@@ -38,7 +38,11 @@ export type Ordered = {
   flush(sequence: Sequence): void
 }
 
-type Queued = { readonly isOperation: boolean; readonly run: () => void }
+type Queued = {
+  readonly isOperation: boolean
+  readonly run: () => void
+  readonly refuse: (error: RequestError) => void
+}
 
 export class Sequencer {
   readonly #chunkBytes: number
@@ -51,6 +55,10 @@ export class Sequencer {
   #last: number
   #lastFlush = -1
   readonly #missesInFlight: boolean
+  /** Sequences of entries that failed while `stopsAtFailure`: they stay under way. */
+  readonly #failed = new Set<number>()
+  /** On a replica an entry that failed is not applied: nothing behind it takes effect as an operation, and no position covers it, until `rewind`. */
+  stopsAtFailure = false
   /** The stream to a peer, when there is one. */
   ordered: Ordered | undefined
 
@@ -90,6 +98,7 @@ export class Sequencer {
   /** Orders and applies an entry. Returns undefined when it is applied already; throws or rejects as the pool does. */
   submit(entry: DataEntry): Promise<void> | undefined {
     if (this.#isClosed) throw new RequestError('ESHUTDOWN', 'the server is stopping')
+    if (this.#failed.size > 0) throw behindFailure()
     if (this.#isGateClosed || this.#queue.length > 0) return this.#enqueue(entry)
     return this.#start(entry)
   }
@@ -105,26 +114,40 @@ export class Sequencer {
     /** A replica performs operations with the sequences they have. */
     readonly sequence?: Sequence
   }): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
+    if (this.#failed.size > 0) return Promise.reject(behindFailure())
     return new Promise((resolve, reject) => {
       this.#queue.push({
         isOperation: true,
         run: () => void this.#operate(steps).then(resolve, reject),
+        refuse: reject,
       })
       this.#pump()
     })
+  }
+
+  /** Goes back to before the first entry that failed: it and what follows comes again. Nothing else may be under way. */
+  rewind(): void {
+    assert.equal(this.#underWay.size, this.#failed.size)
+    if (this.#failed.size === 0) return
+    this.#last = this.appliedSequence
+    this.#underWay.clear()
+    this.#failed.clear()
   }
 
   /** Takes no more entries, and resolves when everything submitted before is applied or refused. */
   close(): Promise<void> {
     this.#isClosed = true
     return new Promise((resolve) => {
-      this.#queue.push({
+      const last: Queued = {
         isOperation: true,
         run: () => {
+          if (this.#failed.size > 0) this.rewind()
           this.#openGate()
           resolve()
         },
-      })
+        refuse: () => this.#queue.push(last),
+      }
+      this.#queue.push(last)
       this.#pump()
     })
   }
@@ -161,7 +184,8 @@ export class Sequencer {
       head !== undefined && !this.#isGateClosed;
       head = this.#queue[0]
     ) {
-      if (head.isOperation && this.#underWay.size > 0 && !this.#missesInFlight) return
+      const isBusy = this.#underWay.size > this.#failed.size
+      if (head.isOperation && isBusy && !this.#missesInFlight) return
       this.#queue.shift()
       if (head.isOperation) this.#isGateClosed = true
       head.run()
@@ -175,14 +199,14 @@ export class Sequencer {
     entry.sequence = sequence
     this.ordered?.data(sequence as Sequence, entry)
     if (lock.isIdle) {
-      const applied = this.#apply(entry)
+      const applied = this.#applyNow(sequence, entry)
       if (applied === undefined) return undefined
       return this.#finish(sequence, entry, lock.take(this.#from(entry), this.#end(entry)), applied)
     }
     const from = this.#from(entry)
     const end = this.#end(entry)
     if (lock.isFree(from, end)) {
-      const applied = this.#apply(entry)
+      const applied = this.#applyNow(sequence, entry)
       return applied === undefined
         ? undefined
         : this.#finish(sequence, entry, lock.take(from, end), applied)
@@ -193,6 +217,23 @@ export class Sequencer {
         this.#finish(sequence, entry, lease, this.#applyAsync(entry)).then(resolve, reject)
       })
     })
+  }
+
+  #applyNow(sequence: number, entry: DataEntry): Promise<void> | undefined {
+    try {
+      return this.#apply(entry)
+    } catch (error) {
+      this.#stopAt(sequence)
+      throw error
+    }
+  }
+
+  /** What is queued behind a failure on a replica would take effect without it. */
+  #stopAt(sequence: number): void {
+    if (!this.stopsAtFailure) return
+    this.#underWay.add(sequence)
+    this.#failed.add(sequence)
+    for (const { refuse } of this.#queue.splice(0)) refuse(behindFailure())
   }
 
   async #applyAsync(entry: DataEntry): Promise<void> {
@@ -208,8 +249,11 @@ export class Sequencer {
     this.#underWay.add(sequence)
     try {
       await applied
+    } catch (error) {
+      this.#stopAt(sequence)
+      throw error
     } finally {
-      this.#underWay.delete(sequence)
+      if (!this.#failed.has(sequence)) this.#underWay.delete(sequence)
       entry.store.lock.release(lease)
       this.#pump()
     }
@@ -228,7 +272,7 @@ export class Sequencer {
           reject(error)
         }
       }
-      this.#queue.push({ isOperation: false, run })
+      this.#queue.push({ isOperation: false, run, refuse: reject })
     })
   }
 
@@ -240,4 +284,8 @@ export class Sequencer {
   #end(entry: DataEntry): number {
     return Math.ceil((entry.offset + entry.lengthBytes) / this.#chunkBytes) * this.#chunkBytes
   }
+}
+
+function behindFailure(): RequestError {
+  return new RequestError('EIO', 'an entry before this one could not be applied')
 }

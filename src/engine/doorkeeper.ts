@@ -1,0 +1,86 @@
+// What a primary answers to whoever connects to it as a primary: who it is, and why nothing comes of it. So both nodes say the same in `status`.
+//
+// Invariant: nothing here changes any state of the group; one visitor at a time, and none stays for long.
+import type { Duplex } from 'node:stream'
+import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
+import type { Clock } from '../core/clock.js'
+import type { ReceivedFrame } from '../replication/frames.js'
+import { decide, type LocalKnowledge, movesData } from '../replication/greeting.js'
+import { type Hello, parseHello } from '../replication/hello.js'
+import { linkSentences } from '../replication/link-state.js'
+import { PeerConnection } from '../replication/peer-connection.js'
+import type { PeerStatus } from './api.js'
+
+/** A greeting takes two turns of the line. */
+const visitTimeoutMs = 10_000
+
+export type DoorkeeperHost = {
+  readonly clock: Clock
+  readonly hello: () => Hello
+  readonly knowledge: () => LocalKnowledge
+  readonly onRefused: (reason: string) => void
+}
+
+type Refused = Pick<PeerStatus, 'uri' | 'node' | 'link' | 'reason' | 'action'>
+
+export class Doorkeeper {
+  readonly #host: DoorkeeperHost
+  #visit: PeerConnection | undefined
+  /** The last visitor, as `status` shows it. */
+  refused: Refused | undefined
+
+  constructor(host: DoorkeeperHost) {
+    this.#host = host
+  }
+
+  /** Resolves when the connection has ended. */
+  async accept(stream: Duplex, from: string): Promise<void> {
+    const { clock } = this.#host
+    this.#visit?.close('a newer connection took its place')
+    const visit: PeerConnection = new PeerConnection({
+      stream,
+      clock,
+      side: 'secondary',
+      receive: (frame) => this.#receive(visit, frame, from),
+    })
+    this.#visit = visit
+    const timer = clock.setTimer(visitTimeoutMs, () => visit.close('the greeting took too long'))
+    await visit.closed
+    timer.cancel()
+    if (this.#visit === visit) this.#visit = undefined
+  }
+
+  close(): void {
+    this.#visit?.close('the node is stopping')
+  }
+
+  #receive(visit: PeerConnection, frame: ReceivedFrame, from: string): undefined {
+    if (frame.kind === 'decision') {
+      visit.bye('this node is a primary')
+      return
+    }
+    if (frame.kind !== 'hello') throw new ProtocolError(`a ${frame.kind} frame out of place`)
+    const theirs = parseHello(frame.body)
+    const mine = this.#host.hello()
+    visit.send({ kind: 'hello', body: { ...mine } })
+    const decision = decide(mine, theirs, this.#host.knowledge())
+    const isFit = movesData(decision)
+    const reason = isFit ? `node ${theirs.node} is a secondary and connects` : decision.reason
+    const action = isFit
+      ? 'only a primary connects: lockstep status on both nodes'
+      : (decision.action ?? 'lockstep status')
+    const sentence = `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`
+    this.refused = {
+      uri: from,
+      node: theirs.node,
+      link: 'refused',
+      reason: `${linkSentences.refused} ${sentence}`,
+      action,
+    }
+    this.#host.onRefused(`connection from ${from} refused: ${reason}`)
+    if (isFit) {
+      visit.send({ kind: 'refuse', code: 'CONFLICT', message: reason, action })
+      visit.bye(reason)
+    }
+  }
+}
