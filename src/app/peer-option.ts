@@ -23,8 +23,6 @@ import {
 
 export type PeerOptionParts = {
   readonly engine: Pick<ReplicationApi, 'acceptPeer'>
-  /** Why this node takes no peer's connection now, for the caller to read; undefined when it does. */
-  readonly refusal: () => string | undefined
   readonly secret?: Buffer
   readonly random: Random
   readonly log: Pick<Log, 'warn'>
@@ -87,8 +85,6 @@ class PeerListener {
     if (secret !== undefined && !isProof(context.body, 'caller', secret, nonces)) {
       return this.#refuse(context, 'the secret is another one: peer-secret-file must be the same')
     }
-    const refusal = this.#refusalOf(context)
-    if (refusal !== undefined) return this.#refuse(context, refusal)
     const proof = secret === undefined ? noProof : proofOf('listener', secret, nonces)
     await context.reply(OptionReply.ACK, proof)
     const { stream, received } = context.takeOver()
@@ -98,9 +94,7 @@ class PeerListener {
   }
 
   #refusalOf(context: PrivateOptionContext): string | undefined {
-    const refusal = this.#parts.refusal()
-    if (refusal !== undefined || this.#parts.secret !== undefined) return refusal
-    if (isFromHere(context.peer)) return undefined
+    if (this.#parts.secret !== undefined || isFromHere(context.peer)) return undefined
     return 'nodes on two machines need a secret: set peer-secret-file on both'
   }
 

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import type { PrivateOption } from '../../nbd/index.js'
 import type { Log } from '../core/log.js'
-import type { EngineApi, Mode, ReplicationApi, ReplicationOptions } from '../engine/api.js'
+import type { Mode, ReplicationApi, ReplicationOptions } from '../engine/api.js'
 import { parsePeerUri } from './listen.js'
 import { LineLimit } from './nbd-hooks.js'
 import { peerConnector } from './peer-connector.js'
@@ -14,7 +14,7 @@ import { systemClock, systemRandom } from './system.js'
 export type Peering = {
   readonly replication: ReplicationOptions
   /** For the NBD server: how a primary gets through to this engine. */
-  privateOptions(engine: EngineApi & ReplicationApi, log: Log): readonly PrivateOption[]
+  privateOptions(engine: ReplicationApi, log: Log): readonly PrivateOption[]
 }
 
 const modes: readonly Mode[] = ['sync', 'semi-sync', 'async']
@@ -40,15 +40,7 @@ export async function preparePeering(values: Config): Promise<Peering> {
       peerOptions({
         ...credentials,
         engine,
-        refusal: () => refusalOf(engine),
         log: new LineLimit({ log, clock: systemClock }),
       }),
   }
-}
-
-/** Why no peer may connect now. */
-function refusalOf(engine: EngineApi): string | undefined {
-  return engine.status().role === 'primary'
-    ? 'this node is a primary itself; only a secondary takes the changes of another node'
-    : undefined
 }

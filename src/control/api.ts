@@ -1,5 +1,5 @@
 // What the daemon tells the control socket besides the engine, and the shapes of the answers that the command line reads.
-import type { EngineApi, GroupStatus, ReplicationApi } from '../engine/api.js'
+import type { EngineApi, GroupStatus, ReplicationApi, VerifyApi } from '../engine/api.js'
 
 /** One setting as the daemon runs with it. `origin` says where the value is from, for people: `default`, `--listen`, `lockstep.toml`, … */
 export type SettingReport = {
@@ -30,7 +30,7 @@ export type FileSystemSpace = { readonly sizeBytes: number; readonly freeBytes: 
 
 /** What the methods work on. */
 export interface Daemon {
-  readonly engine: EngineApi & ReplicationApi
+  readonly engine: EngineApi & ReplicationApi & VerifyApi
   readonly version: string
   listeners(): readonly string[]
   settings(): readonly SettingReport[]

@@ -29,7 +29,7 @@ type Listener = {
 
 async function startListener(
   t: Test,
-  options: { readonly secret?: Buffer; readonly refusal?: string } = {},
+  options: { readonly secret?: Buffer } = {},
 ): Promise<Listener> {
   const accepted: { stream: Duplex; from: string }[] = []
   const refused: string[] = []
@@ -40,7 +40,6 @@ async function startListener(
         t.teardown(() => stream.destroy())
       },
     },
-    refusal: () => options.refusal,
     random: systemRandom,
     log: { warn: (bindings) => void refused.push((bindings as { reason: string }).reason) },
     ...(options.secret === undefined ? {} : { secret: options.secret }),
@@ -185,11 +184,6 @@ t.test('a proof is good once, and only behind a greeting', async (t) => {
   client.destroy()
 })
 
-t.test('a node that takes no peer says why', async (t) => {
-  const listener = await startListener(t, { refusal: 'this node is a primary itself' })
-  await t.rejects(call(listener.uri), { message: /refuses: this node is a primary itself/ })
-})
-
 t.test('every way of not being there is a sentence', async (t) => {
   const plain = await startServer(t)
   await t.rejects(call(`nbd://127.0.0.1:${plain.port}`), { message: /is no Lockstep node/ })
@@ -250,7 +244,6 @@ t.test('from another machine nobody gets through without a secret', async (t) =>
   const refused: unknown[] = []
   const [greet] = peerOptions({
     engine: { acceptPeer: async () => {} },
-    refusal: () => undefined,
     random: systemRandom,
     log: { warn: () => {} },
   })

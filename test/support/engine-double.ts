@@ -14,6 +14,7 @@ import type {
   PeerStatus,
   ReplicationApi,
   StoreStatus,
+  VerifyApi,
   VerifyProgress,
   VerifyReport,
 } from '../../src/engine/api.js'
@@ -21,7 +22,7 @@ import type {
 const generation = '0123456789abcdef0123456789abcdef' as Generation
 const createdAt = '2024-01-01T00:00:00.000Z'
 
-export class EngineDouble implements EngineApi, ReplicationApi {
+export class EngineDouble implements EngineApi, ReplicationApi, VerifyApi {
   readonly asked: OperationRequest[] = []
   readonly stores = new Map<string, StoreStatus>()
   readonly #answers = new Map<string, OperationResult>()
