@@ -1,5 +1,7 @@
 // The greeting over every combination of small domains, judged by what no rule looks at: the sets of entries that each node has.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import type { GenerationRecord } from '../../src/core/operation.js'
 import type { Generation, Sequence } from '../../src/core/units.js'
@@ -18,12 +20,13 @@ import {
   type Hello,
   parseDecision,
 } from '../../src/replication/hello.js'
+import { root } from '../support/tree.js'
 
 const generation = (name: string): Generation => name as Generation
 const sequence = (value: number): Sequence => value as Sequence
 
 /** A tree of histories: each line is what one node may have been through. */
-const root: GenerationRecord = { generation: generation('root'), forkSequence: 0 }
+const first: GenerationRecord = { generation: generation('root'), forkSequence: 0 }
 const child = (
   parent: GenerationRecord,
   name: string,
@@ -35,24 +38,24 @@ const child = (
   forkSequence,
   ...(isUnclean && { isUnclean }),
 })
-const clean = child(root, 'clean', 4)
-const crash = child(root, 'crash', 4, true)
-const other = child(root, 'other', 2)
+const clean = child(first, 'clean', 4)
+const crash = child(first, 'crash', 4, true)
+const other = child(first, 'other', 2)
 const later = child(clean, 'later', 6)
 const stranger: GenerationRecord = { generation: generation('stranger'), forkSequence: 0 }
 const lines: readonly (readonly GenerationRecord[])[] = [
-  [root],
-  [root, clean],
-  [root, crash],
-  [root, other],
-  [root, clean, later],
+  [first],
+  [first, clean],
+  [first, crash],
+  [first, other],
+  [first, clean, later],
   [stranger],
 ]
 const sequences = [1, 2, 3, 4, 5, 7]
 
 const plain: Hello = {
   ...{ versionMin: 1, versionMax: 1, nodeId: 'a', node: 'alpha', group: 'g', role: 'primary' },
-  ...{ isBlank: false, isWhole: true, chunkBytes: 65536, generations: [root] },
+  ...{ isBlank: false, isWhole: true, chunkBytes: 65536, generations: [first] },
   ...{ sequence: sequence(5), primaryDurableSequence: sequence(0) },
 }
 const replica: Hello = { ...plain, nodeId: 'b', node: 'beta', role: 'secondary' }
@@ -83,7 +86,7 @@ function* histories(role: Hello['role']): Generator<Hello> {
 function* knowledges(): Generator<LocalKnowledge> {
   const positions = lines.flatMap((line) =>
     [3, 5].map((at) => ({
-      generation: line.at(-1)?.generation ?? root.generation,
+      generation: line.at(-1)?.generation ?? first.generation,
       sequence: sequence(at),
     })),
   )
@@ -162,6 +165,9 @@ function judge(decision: Decision, primary: Hello, secondary: Hello): boolean {
   return decision.kind === 'resume' || secondary.isWhole
 }
 
+/** Every rule that decided in the tests before. */
+const rulesSeen = new Set<string>()
+
 t.test('every meeting of a primary and a secondary has an answer, and none endangers data', (t) => {
   const seen = new Map<string, number>()
   let count = 0
@@ -188,6 +194,7 @@ t.test('every meeting of a primary and a secondary has an answer, and none endan
         if (local.isTrackingLost || local.peerNodeId === undefined) holds(decision.kind === 'full')
       }
   t.ok(count > 100_000, `${count} meetings`)
+  for (const rule of seen.keys()) rulesSeen.add(rule.split(' ')[0] ?? '')
   for (const rule of [
     ...['blank full', 'untracked full', 'tracking-lost full', 'other-node refuse'],
     ...['in-step nothing', 'in-step resume', 'in-outbox resume', 'by-map resync'],
@@ -227,6 +234,7 @@ t.test('both nodes refuse the same, and by the same rule', (t) => {
       assert.deepEqual([here.rule, here.kind], [there.rule, there.kind])
     }
   t.comment(`${refusedCount} refusals by ${[...rules].sort().join(', ')}`)
+  for (const rule of rules) rulesSeen.add(rule)
   for (const rule of ['versions', 'itself', 'other-group', 'two-secondaries', 'two-primaries'])
     t.ok(rules.has(rule), rule)
   t.ok(rules.has('chunk-size'))
@@ -318,7 +326,7 @@ t.test('what was folded does not go by the outbox, not even to a peer that has i
 })
 
 t.test('a generation without an entry does not go over by the outbox', (t) => {
-  const begun = { ...plain, generations: [root, child(root, 'new', 5)] }
+  const begun = { ...plain, generations: [first, child(first, 'new', 5)] }
   const local = { ...knowledge, outboxFirst: sequence(6) }
   t.match(decide(begun, replica, local), { kind: 'resync', fromSequence: 5 })
   t.match(decide({ ...begun, sequence: sequence(6) }, replica, local), { kind: 'resume' })
@@ -336,6 +344,16 @@ t.test('the newest version that both speak is spoken', (t) => {
     rule: 'versions',
     reason: /1 to 1.*2 to 4/,
   })
+  t.end()
+})
+
+t.test('the table in docs/LINK.md has these rules and no others', (t) => {
+  const text = readFileSync(join(root, 'docs/LINK.md'), 'utf8')
+  const table = text.slice(text.indexOf('| rule |'), text.indexOf('Every refusal has'))
+  const told = [...table.matchAll(/^\| `([^|]+)` \|/gm)].flatMap(
+    (row) => row[1]?.split('`, `') ?? [],
+  )
+  t.same(told.sort(), [...rulesSeen].sort())
   t.end()
 })
 
