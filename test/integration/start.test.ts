@@ -16,7 +16,7 @@ const startTimeoutMs = 110_000
 
 const start = (...args: readonly string[]) => run(script, args, { timeoutMs: startTimeoutMs })
 
-/** A port that was free a moment ago. */
+/** A port that was free a moment ago, as the next one was in all likelihood: the system hands out even ones first. */
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -57,18 +57,27 @@ t.test('in the background: started, started again, stopped, stopped again', asyn
   const first = await start(...options, '--detach')
   t.equal(first.status, 0, first.stdout + first.stderr)
   t.match(first.stdout, `nbd-client -N vol0 127.0.0.1 ${port} /dev/nbd0`)
-  t.match(first.stdout, /making a node/)
+  t.match(first.stdout, /making a node in .*primary\n/)
+  t.match(first.stdout, /making a node in .*replica\n/)
+  t.match(first.stdout, /the replica is in sync/)
+  t.match(first.stdout, `port ${port}, and its replica, read-only, on port ${port + 1}`)
   t.ok(await isServed(port))
+  t.ok(await isServed(port + 1))
   const second = await start(...options)
   t.equal(second.status, 0, second.stderr)
-  t.match(second.stdout, /runs already/)
+  t.match(second.stdout, /the primary in .* runs already/)
+  t.match(second.stdout, /the replica in .* runs already/)
   t.match(second.stdout, /vol0 is there already/)
   const dir = join(data, 'primary')
   const status = await runLine(['status', '--json', '--dir', dir])
-  t.match(JSON.parse(status.stdout), { stores: [{ name: 'vol0', sizeBytes: 64 * 1024 * 1024 }] })
+  const stores = [{ name: 'vol0', sizeBytes: 64 * 1024 * 1024 }]
+  t.match(JSON.parse(status.stdout), { role: 'primary', stores })
+  const replica = await runLine(['status', '--json', '--dir', join(data, 'replica')])
+  t.match(JSON.parse(replica.stdout), { role: 'secondary', isWhole: true, stores })
   const stopped = await start('--stop', '--data', data)
   t.match(stopped.stdout, /stopped; the data stays/)
   t.notOk(await isServed(port))
+  t.notOk(await isServed(port + 1))
   const again = await start('--stop', '--data', data)
   t.equal(again.status, 0)
   t.match(again.stdout, /nothing runs/)
@@ -96,6 +105,7 @@ t.test('in the foreground: it shows the log, and Ctrl-C ends it cleanly', async 
   t.equal(code, 0)
   t.match(said, /"msg":"stopped"/)
   t.notOk(await isServed(port))
+  t.notOk(await isServed(port + 1))
 })
 
 t.test('mistakes are told before anything is done', async (t) => {
