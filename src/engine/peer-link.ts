@@ -513,7 +513,8 @@ class Session {
 
   #pump(stream: PrimaryStream): void {
     const { connection } = this
-    while (this.#isStreaming && !connection.isClosed) {
+    // Not `isClosed`: between its bye and its end a connection takes nothing, and says at once that it has drained.
+    while (this.#isStreaming && !connection.isLeaving) {
       if (!connection.canSend) {
         this.#isPumping = true
         void connection.drained().then(() => {

@@ -125,6 +125,11 @@ export class PeerConnection {
     return this.#reason !== undefined
   }
 
+  /** From `bye` or `close` on nothing is sent any more. */
+  get isLeaving(): boolean {
+    return !this.#isOpen
+  }
+
   /** Of the last ping that was answered. */
   get roundTripMs(): number | undefined {
     return this.#roundTripMs
