@@ -23,6 +23,7 @@ import type { Pool, Prepared } from '../storage/pool.js'
 import type { MarkResult } from './api.js'
 import { BeforeResync } from './before-resync.js'
 import { differingPieces, digestsOf } from './digests.js'
+import { checkOperation, checkSequence } from './foreign-operation.js'
 import type { FrozenStores } from './frozen.js'
 import type { MarkHandler } from './marks.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
@@ -161,6 +162,8 @@ class Intake {
   #phase: 'hello' | 'decision' | 'replay' | 'stream' = 'hello'
   #mine: Hello | undefined
   #peer: Hello | undefined
+  /** Everything is to come: first the table of stores, and nothing else instead. */
+  #awaitsTable = false
   #inFlightBytes = 0
   #inFlightCount = 0
   #roomWaiter: (() => void) | undefined
@@ -273,6 +276,7 @@ class Intake {
       case 'resync':
       case 'full':
         this.#phase = 'replay'
+        this.#awaitsTable = decision.kind === 'full'
         this.#observer.go('replaying', decision.reason)
         if (!this.#host.mutants.has('no-before-resync')) await this.#beforeResync.begin()
         else await this.#beforeResync.markUnfinished()
@@ -291,6 +295,8 @@ class Intake {
   async #streamFrom(first: Sequence): Promise<void> {
     const { sequencer, pool } = this.#host
     const position = (first - 1) as Sequence
+    if (this.#awaitsTable) throw new ProtocolError('the stream begins before the table of stores')
+    checkSequence(position, sequencer.lastSequence)
     if (position < sequencer.lastSequence)
       throw new ProtocolError(`the stream begins at ${first}, behind what is here already`)
     if (position > sequencer.lastSequence)
@@ -407,7 +413,14 @@ class Intake {
     const { sequencer, pool, performed, mutants } = this.#host
     if (sequence <= sequencer.lastSequence)
       throw new ProtocolError(`operation ${sequence} was performed here already`)
-    checkStores(pool, operation)
+    checkSequence(sequence, sequencer.lastSequence)
+    const table = this.#awaitsTable ? this.#peer : undefined
+    checkOperation(pool, operation, {
+      sequence,
+      isReplay: this.#phase === 'replay',
+      ...(table === undefined ? {} : { reset: table }),
+    })
+    this.#awaitsTable = false
     let taken: readonly string[] | undefined
     await sequencer.operate<Prepared>({
       prepare: () => pool.prepare(operation),
@@ -527,42 +540,6 @@ class Intake {
     } finally {
       this.#left(0)
     }
-  }
-}
-
-/** What a stranger sends is checked before it reaches code that asserts. */
-function checkStores(pool: Pool, operation: Operation): void {
-  const { stores } = pool.state
-  const need = (id: number | undefined): void => {
-    if (id !== undefined && !stores.has(id as never))
-      throw new ProtocolError(`an operation names store ${id}, which is not here`)
-  }
-  switch (operation.kind) {
-    case 'create-volume':
-      if (operation.storeId < pool.state.nextStoreId)
-        throw new ProtocolError(`store ${operation.storeId} was there before`)
-      return
-    case 'create-snapshots':
-      for (const one of operation.snapshots) {
-        need(one.sourceId)
-        if (one.storeId < pool.state.nextStoreId)
-          throw new ProtocolError(`store ${one.storeId} was there before`)
-      }
-      return
-    case 'delete':
-    case 'rename':
-    case 'resize':
-    case 'freeze':
-      need(operation.storeId)
-      return
-    case 'copy':
-      need(operation.sourceId)
-      need(operation.targetId)
-      return
-    case 'batch':
-      for (const one of operation.operations) checkStores(pool, one)
-      return
-    default:
   }
 }
 

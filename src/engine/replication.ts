@@ -570,6 +570,7 @@ export class Replication {
         : this.isReadOnly && this.#pool.state.isWhole
     if (condition === 'in-sync' && this.#link === undefined && this.#replica === undefined)
       return Promise.reject(noPeer())
+    if (condition === 'promotable' && !this.isReadOnly) return Promise.reject(isPrimary())
     return new Promise((resolve, reject) => {
       const look = (): void => {
         if (!holds()) return
@@ -646,6 +647,14 @@ function explanationOf(decision: Decision): Explanation {
     reason,
     ...(action === undefined ? {} : { action }),
   }
+}
+
+function isPrimary(): LockstepError {
+  return new LockstepError(
+    'INVALID_ARGUMENT',
+    'this node is a primary: only a secondary becomes promotable',
+    'ask the secondary, or wait for in-sync here: lockstep wait --for in-sync',
+  )
 }
 
 function noPeer(): LockstepError {
