@@ -214,6 +214,51 @@ t.test('a write that fails at once, does so behind an operation, too', async (t)
   t.equal(sequencer.appliedSequence, sequencer.lastSequence)
 })
 
+t.test('on a replica nothing takes effect behind an entry that failed', async (t) => {
+  const bench = new Bench()
+  const { sequencer } = bench
+  sequencer.stopsAtFailure = true
+  const first = failureOf(bench.write('a', 0))
+  const second = bench.write('b', 1)
+  const operation = failureOf(bench.operate('x'))
+  const queued = failureOf(bench.write('c', 2))
+  bench.gates.get('a')?.fail(new Error('EIO'))
+  t.match(await first, { message: 'EIO' })
+  t.match(await operation, { message: /before this one/ })
+  t.match(await queued, { message: /before this one/ })
+  t.equal(sequencer.appliedSequence, 10, 'no position covers it')
+  await bench.finish('b')
+  await second
+  t.equal(sequencer.appliedSequence, 10)
+  t.match(await failureOf(bench.operate('y')), { message: /before this one/ })
+  t.match(
+    thrownBy(() => bench.write('d', 3)),
+    { message: /before this one/ },
+  )
+  t.notOk(bench.trace.some((line) => line.includes('prepare')))
+
+  sequencer.rewind()
+  t.equal(sequencer.lastSequence, 10, 'it comes again')
+  bench.isInstant = true
+  t.equal(bench.write('a', 0), undefined)
+  t.equal(sequencer.appliedSequence, 11)
+  await bench.operate('z')
+  t.equal(sequencer.lastSequence, 12)
+})
+
+t.test('a replica that stopped at a failure can be closed, before it', async (t) => {
+  for (const isClosedFirst of [true, false]) {
+    const bench = new Bench()
+    bench.sequencer.stopsAtFailure = true
+    const write = failureOf(bench.write('a', 0))
+    const early = isClosedFirst ? bench.sequencer.close() : undefined
+    bench.gates.get('a')?.fail(new Error('EIO'))
+    await write
+    await (early ?? bench.sequencer.close())
+    t.equal(bench.sequencer.lastSequence, 10)
+  }
+})
+
 t.test('the applied sequence stops before the oldest entry under way', async (t) => {
   const bench = new Bench()
   void bench.write('a', 0)
