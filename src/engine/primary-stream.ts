@@ -258,6 +258,8 @@ export class PrimaryStream implements Ordered {
   replicated(sequence: Sequence, isDurable: boolean): Promise<void> | undefined {
     const isAlone = this.mode === 'async' || !this.progress.isWaiting
     if (this.#detaching !== undefined && isAlone) return this.#detaching
+    // It was admitted while the peer followed, and ordered when it was gone.
+    if (this.needsGeneration && !this.progress.isWaiting) return this.detach()
     if (this.mode === 'async') return undefined
     if (this.mode === 'semi-sync') return this.progress.whenReceived(sequence)
     if (this.#options.mutants.has('flush-at-applied')) return this.progress.whenApplied(sequence)

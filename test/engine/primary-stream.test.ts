@@ -1,0 +1,218 @@
+// When a change on the primary is complete, by mode, and what becomes of those who wait when the peer is gone.
+import t from 'tap'
+import type { Sequence } from '../../src/core/units.js'
+import { EnginePair, type PairOptions, pattern } from '../support/engine-pair.js'
+import { FakeSecondary } from '../support/fake-peer.js'
+
+/** A primary that streams to a peer in the hands of the test. */
+async function streaming(
+  options: PairOptions = {},
+): Promise<{ readonly pair: EnginePair; readonly peer: FakeSecondary }> {
+  const pair = await EnginePair.make(options)
+  const peers: FakeSecondary[] = []
+  FakeSecondary.listen(pair, (peer) => {
+    peers.push(peer)
+    if (peers.length === 1) peer.serve()
+  })
+  await pair.a.start({ isAlone: true })
+  await pair.a.create('vol0')
+  await pair.run(pair.a.engine.setPeer({ uri: 'nbd://b' }))
+  await pair.sync()
+  const [peer] = peers
+  if (peer === undefined) throw new Error('nobody connected')
+  peer.isAnswering = false
+  return { pair, peer }
+}
+
+/** Whether a promise has settled. */
+function watch(work: Promise<unknown>): { isDone: boolean } {
+  const state = { isDone: false }
+  void work.finally(() => {
+    state.isDone = true
+  })
+  return state
+}
+
+t.test('in each mode a write is complete at its own answer of the peer', async (t) => {
+  for (const [mode, answers] of [
+    ['sync', [false, false, true]],
+    ['semi-sync', [false, true, true]],
+    ['async', [true, true, true]],
+  ] as const) {
+    const { pair, peer } = await streaming({ replication: { mode } })
+    const before = peer.received
+    const write = watch(pair.a.begin('vol0', 0, pattern(1)))
+    await pair.until(() => peer.received > before, 'it is sent')
+    const seen: boolean[] = []
+    for (const [received, applied, durable] of [
+      [before, before, before],
+      [before + 1, before, before],
+      [before + 1, before + 1, before],
+    ] as const) {
+      peer.answer(received, applied, durable)
+      await pair.scheduler.settle(50)
+      seen.push(write.isDone)
+    }
+    t.same(seen, answers, mode)
+    await pair.a.close()
+  }
+})
+
+t.test('a forced write and a flush are complete when the peer has them on its disk', async (t) => {
+  const { pair, peer } = await streaming()
+  for (const begin of [
+    () => pair.a.begin('vol0', 0, pattern(1), true),
+    () => Promise.resolve(pair.a.export('vol0').flush()),
+  ]) {
+    const before = peer.received
+    const work = watch(begin())
+    await pair.until(() => peer.received > before, 'it is sent')
+    peer.answer(peer.received, peer.received, before)
+    await pair.scheduler.settle(50)
+    t.equal(work.isDone, false, 'applied is not enough')
+    peer.answer(peer.received, peer.received, peer.received)
+    await pair.scheduler.settle(50)
+    t.equal(work.isDone, true)
+  }
+  await pair.a.close()
+})
+
+t.test('who waits for a peer that is lost is let go behind a new generation', async (t) => {
+  const { pair, peer } = await streaming({ replication: { mode: 'sync' } })
+  const { generation } = pair.a.engine.status()
+  const before = peer.received
+  const write = watch(pair.a.begin('vol0', 0, pattern(1)))
+  await pair.until(() => peer.received > before, 'it is sent')
+  peer.connection.close('gone')
+  await pair.until(() => write.isDone, 'the write goes on')
+  const after = pair.a.engine.status()
+  t.not(after.generation, generation, 'a new generation began')
+  t.ok(after.durableSequence >= before + 2, 'and is durable')
+  await pair.a.close()
+})
+
+t.test('a peer that says nothing is given up after the deadline', async (t) => {
+  const pair = await EnginePair.inSync({ replication: { mode: 'sync', deadlineMs: 3000 } })
+  for (const connection of pair.network.connections) connection.cut('silence')
+  const beforeMs = pair.scheduler.nowMs
+  await pair.a.write('vol0', 0, pattern(1))
+  t.ok(pair.scheduler.nowMs - beforeMs <= 5000)
+  await pair.sync()
+  await pair.same()
+  await pair.close()
+})
+
+t.test('a peer that lives and takes nothing is given up as well', async (t) => {
+  const { pair, peer } = await streaming({ replication: { mode: 'sync', deadlineMs: 3000 } })
+  peer.isReading = false
+  const beforeMs = pair.scheduler.nowMs
+  await pair.a.write('vol0', 0, pattern(1))
+  t.ok(pair.scheduler.nowMs - beforeMs <= 30_000)
+  await pair.a.close()
+})
+
+t.test('close lets go of clients that wait for the peer', async (t) => {
+  const { pair, peer } = await streaming({ replication: { mode: 'sync' } })
+  const before = peer.received
+  const write = watch(pair.a.begin('vol0', 0, pattern(1)))
+  await pair.until(() => peer.received > before, 'it is sent')
+  const beforeMs = pair.scheduler.nowMs
+  await pair.a.close()
+  t.equal(write.isDone, true)
+  t.ok(pair.scheduler.nowMs - beforeMs <= 5000)
+})
+
+t.test('in stall mode a full outbox makes writers wait, and nothing is folded', async (t) => {
+  const { pair, peer } = await streaming({
+    replication: { mode: 'async', congestion: 'stall', outboxBytesMax: 16_384 },
+  })
+  const writes: { isDone: boolean }[] = []
+  for (let at = 0; at < 8; at++) writes.push(watch(pair.a.begin('vol0', at * 4096, pattern(at))))
+  await pair.scheduler.settle(100)
+  t.ok(writes.some((write) => write.isDone))
+  t.notOk(
+    writes.every((write) => write.isDone),
+    'some wait',
+  )
+  t.equal(pair.a.peer.dirtyBytes, 0)
+  peer.isAnswering = true
+  peer.answer(peer.received, peer.received, peer.received)
+  await pair.until(() => writes.every((write) => write.isDone), 'all go on')
+  t.equal(pair.a.peer.dirtyBytes, 0)
+  t.equal(pair.a.link, 'streaming')
+  await pair.a.close()
+})
+
+t.test('answers that cannot be end the connection, and the primary goes on', async (t) => {
+  const attacks: readonly [string, (peer: FakeSecondary) => void, RegExp][] = [
+    [
+      'beyond what was sent',
+      (peer) => peer.answer(peer.received + 99, peer.received + 99, peer.received),
+      /sent last/,
+    ],
+    ['going back', (peer) => peer.answer(1, 1, 1), /went back/],
+    [
+      'an outcome of nothing',
+      (peer) =>
+        peer.send({
+          kind: 'compared',
+          sequence: (peer.received + 5) as Sequence,
+          lengthBytes: 4096,
+          differing: Buffer.alloc(1),
+        }),
+      /not sent/,
+    ],
+    ['a second hello', (peer) => peer.send({ kind: 'hello', body: {} }), /out of place/],
+    ['a second ready', (peer) => peer.send({ kind: 'ready', body: {} }), /out of place/],
+    [
+      'digests that nobody asked for',
+      (peer) => peer.send({ kind: 'digest-answer', requestId: 5, digests: Buffer.alloc(32) }),
+      /answer to nothing/,
+    ],
+  ]
+  for (const [name, attack, reason] of attacks) {
+    const { pair, peer } = await streaming({ replication: { mode: 'sync' } })
+    attack(peer)
+    await pair.until(() => pair.a.link !== 'streaming', 'it ends')
+    t.ok(
+      pair.a.engine.recentEvents().some(({ message }) => reason.test(message)),
+      name,
+    )
+    await pair.a.write('vol0', 0, pattern(1))
+    pair.a.engine.checkInvariants()
+    await pair.a.close()
+  }
+})
+
+t.test(
+  'what is ordered when the peer is gone begins a generation, even if it came before',
+  async (t) => {
+    const pair = await EnginePair.inSync({ isSlow: true })
+    await pair.a.create('vol1')
+    await pair.a.write('vol1', 0, pattern(4))
+    await pair.a.flush('vol1')
+    await pair.sync()
+    await pair.until(() => pair.a.peer.lagBytes === 0, 'the outbox is empty')
+    const { generation } = pair.a.engine.status()
+    let isCut = false
+    // Half a chunk is copied before the operation has its place in the order: then the link is lost.
+    pair.a.beforeCall = ({ name }) => {
+      if (name !== 'data' || isCut) return
+      isCut = true
+      pair.cut()
+    }
+    await pair.a.perform({
+      kind: 'sync',
+      source: 'vol1',
+      target: 'vol0',
+      range: { offset: 512, lengthBytes: 1024 } as never,
+    })
+    t.equal(isCut, true)
+    t.not(pair.a.engine.status().generation, generation)
+    pair.a.beforeCall = () => {}
+    pair.mend()
+    await pair.sync()
+    await pair.same()
+    await pair.close()
+  },
+)
