@@ -1,0 +1,64 @@
+// The primary's link: connecting, greeting, deciding, and ending, whatever the other side and the operator do meanwhile.
+import t from 'tap'
+import { EnginePair, pattern } from '../support/engine-pair.js'
+
+t.test('a disconnect while a connection is being made ends the attempt', async (t) => {
+  const pair = await EnginePair.make()
+  await pair.b.start()
+  for (const outcome of ['refusing', 'up'] as const) {
+    pair.network.state = outcome
+    await pair.a.start()
+    await pair.until(() => pair.a.link === 'connecting', 'it connects')
+    await pair.run(pair.a.engine.disconnectPeer())
+    t.equal(pair.a.link, 'offline')
+    await pair.scheduler.settle(30_000)
+    t.equal(pair.a.link, 'offline', `${outcome}: it stays so`)
+    t.match(pair.a.peer.reason, /disconnected by an operator/i)
+    await pair.a.close()
+  }
+  await pair.b.close()
+})
+
+t.test('close ends within a second when a connection attempt hangs', async (t) => {
+  const pair = await EnginePair.make()
+  pair.connect = () => new Promise(() => {})
+  await pair.a.start()
+  await pair.until(() => pair.a.link === 'connecting', 'it connects')
+  const beforeMs = pair.scheduler.nowMs
+  await pair.a.close()
+  t.ok(pair.scheduler.nowMs - beforeMs < 1000)
+})
+
+t.test('explaining moves nothing, and a link that was ended stays so', async (t) => {
+  const pair = await EnginePair.inSync({ replication: { outboxBytesMax: 128 * 1024 } })
+  t.match(await pair.run(pair.a.engine.connectPeer({ explain: true })), { kind: 'full' })
+  await pair.run(pair.a.engine.disconnectPeer())
+  await pair.until(() => pair.b.link === 'offline', 'b knows')
+  for (let at = 0; at < 48; at++) await pair.a.write('vol0', (at % 16) * 4096, pattern(at + 1))
+  const { sequence } = pair.b.engine.status()
+  const told = await pair.run(pair.a.engine.connectPeer({ explain: true }))
+  t.match(told, { kind: 'resync', rule: 'by-map', direction: 'to-peer' })
+  t.ok(told.bytes >= 7 * 4096)
+  await pair.scheduler.settle(30_000)
+  t.equal(pair.b.engine.status().sequence, sequence)
+  t.equal(pair.b.engine.status().isWhole, true)
+  t.notOk(pair.b.storeNames.some((name) => name.includes('@before-resync')))
+  t.equal(pair.a.link, 'offline')
+  t.match(await pair.run(pair.a.engine.connectPeer()), { kind: 'resync' })
+  await pair.sync()
+  await pair.same()
+  await pair.close()
+})
+
+t.test('two primaries refuse each other, and both say so', async (t) => {
+  const pair = await EnginePair.make({ roles: ['primary', 'primary'] })
+  await pair.b.start({ isAlone: true })
+  await pair.a.start()
+  await pair.until(() => pair.a.link === 'refused', 'a refuses')
+  t.match(pair.a.peer.reason, /belongs to group/)
+  await pair.until(() => pair.b.engine.status().peers.length > 0, 'b tells')
+  t.match(pair.b.peer, { link: 'refused', node: 'a' })
+  t.match(pair.b.peer.reason, /belongs to group/)
+  t.ok(pair.b.peer.action)
+  await pair.close()
+})
