@@ -162,8 +162,7 @@ function byHistory(pair: Pair): Decision {
   if (histories === undefined) return unrelated(pair.toPeer ? secondary : primary)
   const { mine: here, theirs: there, commonSequence } = histories
   if (there.fork !== undefined) {
-    if (here.fork !== undefined || here.hasEntries)
-      return parted(histories, pair.toPeer ? secondary : primary)
+    if (here.hasEntries) return parted(histories, pair.toPeer ? secondary : primary)
     return refuse(
       'secondary-newer',
       `the history of the secondary ${secondary.node} goes on where that of the primary ${primary.node} ends: the primary's data is older`,

@@ -12,16 +12,17 @@ import {
 import { SeededRandom } from '../support/random.js'
 import { blocksPerChunk, modelChunkBytes, ResyncModel } from '../support/resync-model.js'
 
-/** Runs one pass, everything delivered at once. */
-function runPass(model: ResyncModel): ResyncItem[] {
+/** Runs one pass, everything delivered at once, or nothing before its end. */
+function runPass(model: ResyncModel, options: { readonly isSlow?: boolean } = {}): ResyncItem[] {
   const items: ResyncItem[] = []
   const pass = new ResyncPass(model)
   for (let item = pass.next(); item !== undefined; item = pass.next()) {
     if (item === 'pause') continue
     items.push(item)
     model.submit(item)
-    model.deliver(model.queuedCount)
+    if (!options.isSlow) model.deliver(model.queuedCount)
   }
+  model.deliver(model.queuedCount)
   return items
 }
 
@@ -208,6 +209,68 @@ t.test('digests of 4 MiB go in one entry', (t) => {
       ['compare', 4 * MiB, 64 * 32],
       ['compare', 2 * MiB, 32 * 32],
     ],
+  )
+  t.end()
+})
+
+t.test('a hole with one dirty block is zeroed as a whole, so that the peer has a hole too', (t) => {
+  const chunkBytes = 64 * KiB
+  const view = plainView({ chunkBytes, sizeBytes: 4 * chunkBytes, isHole: () => true })
+  const items = allOf({
+    ...view,
+    nextDirty: (_id, fromOffset) =>
+      fromOffset > chunkBytes + 8 * KiB
+        ? undefined
+        : { offset: chunkBytes + 8 * KiB, lengthBytes: 4 * KiB },
+  })
+  t.same(items, [{ kind: 'zero', storeId: 1, offset: chunkBytes, lengthBytes: chunkBytes }])
+  t.end()
+})
+
+t.test(
+  'after a crash a snapshot waits until its volume was compared, and takes it from there',
+  (t) => {
+    const model = new ResyncModel()
+    const volume = model.addVolume(blocksPerChunk)
+    model.write(volume, 0, blocksPerChunk, 7)
+    model.snapshot(volume)
+    model.deliver(3)
+    for (const { id } of model.stores()) {
+      model.doubt(id, 0, blocksPerChunk, true)
+      model.peer.set(id, 0, 8)
+    }
+    t.same(
+      runPass(model, { isSlow: true }).map((item) => [
+        item.kind,
+        item.kind !== 'share' && item.storeId,
+      ]),
+      [['compare', volume]],
+    )
+    t.same(
+      runPass(model).map((item) => [item.kind, item.kind !== 'share' && item.lengthBytes]),
+      [
+        ['send', blockBytes],
+        ['share', false],
+      ],
+    )
+    model.check()
+    t.equal(model.dirtyBlocks(), 0)
+    t.end()
+  },
+)
+
+t.test('volumes go before snapshots, and older before newer', (t) => {
+  const model = new ResyncModel()
+  const gone = model.addVolume(4)
+  const old = model.snapshot(gone)
+  const newer = model.snapshot(gone)
+  model.remove(gone)
+  const volume = model.addVolume(4)
+  for (const id of [newer, volume, old]) model.write(id, 0, 4, id)
+  model.lose()
+  t.same(
+    runPass(model).map((item) => item.kind === 'send' && item.storeId),
+    [volume, old, newer],
   )
   t.end()
 })

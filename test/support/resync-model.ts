@@ -279,6 +279,11 @@ export class ResyncModel implements ResyncView {
 
   #submitShare(copy: Extract<ResyncItem, { kind: 'share' }>['copies'][number]): void {
     const { sourceId, targetId, range } = copy
+    const rangeEnd = range.offset + range.lengthBytes
+    const { sizeBytes } = this.#find(sourceId)
+    // Parts of chunks would be copied, not shared.
+    assert(rangeEnd % modelChunkBytes === 0 || rangeEnd === sizeBytes)
+    assert(rangeEnd % modelChunkBytes === 0 || rangeEnd === this.#find(targetId).sizeBytes)
     const first = range.offset / modelChunkBytes
     const end = Math.ceil((range.offset + range.lengthBytes) / modelChunkBytes)
     for (let chunk = first; chunk < end; chunk++)
