@@ -1,0 +1,156 @@
+// Two real daemons, a primary and its replica, with a proxy on the line between them: for tests of what only processes and sockets show.
+import assert from 'node:assert/strict'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import type { DaemonStatus } from '../../src/control/api.js'
+import type { PeerStatus } from '../../src/engine/api.js'
+import { BlockClient } from './block-client.js'
+import { exportChecksum } from './images.js'
+import { scratch } from './process.js'
+import { LineProxy } from './proxy.js'
+import { SeededRandom } from './random.js'
+import { LockstepServer } from './server.js'
+
+/** Generous: the machine may be busy, and a lost peer is noticed after seconds. */
+const syncSeconds = 90
+
+export class NodePair {
+  readonly primary: LockstepServer
+  readonly replica: LockstepServer
+  readonly proxy: LineProxy
+
+  private constructor(primary: LockstepServer, replica: LockstepServer, proxy: LineProxy) {
+    this.primary = primary
+    this.replica = replica
+    this.proxy = proxy
+  }
+
+  /** In sync, with `volumes`. */
+  static async start(
+    t: Test,
+    options: {
+      readonly volumes: Readonly<Record<string, number>>
+      readonly serveArgs?: readonly string[]
+    },
+  ): Promise<NodePair> {
+    const base = scratch(t)
+    const directoryOf = (name: string): string => {
+      mkdirSync(join(base, name))
+      return join(base, name)
+    }
+    const replica = await LockstepServer.start(t, {
+      directory: directoryOf('replica'),
+      initArgs: ['--secondary', '--node', 'replica'],
+    })
+    const proxy = await LineProxy.start(t, replica.socketPath)
+    const primary = await LockstepServer.start(t, {
+      directory: directoryOf('primary'),
+      volumes: options.volumes,
+      initArgs: ['--node', 'primary'],
+      serveArgs: ['--peer', proxy.uri, ...(options.serveArgs ?? [])],
+    })
+    const pair = new NodePair(primary, replica, proxy)
+    await pair.inSync()
+    return pair
+  }
+
+  async inSync(): Promise<void> {
+    const timeoutMs = syncSeconds * 1000
+    await ask(this.primary, 'peer.connect')
+    await ask(this.primary, 'wait', { condition: 'in-sync', timeoutMs })
+  }
+
+  async peer(): Promise<PeerStatus> {
+    const [peer] = (await statusOf(this.primary)).peers
+    assert(peer)
+    return peer
+  }
+
+  /** What is wrong with the replica as a copy; nothing when each store holds the same bytes on both nodes. */
+  async differences(): Promise<readonly string[]> {
+    const names = async (server: LockstepServer): Promise<readonly string[]> =>
+      (await statusOf(server)).stores.map((store) => `${store.name} ${store.sizeBytes}`).sort()
+    const here = await names(this.primary)
+    const there = await names(this.replica)
+    if (here.join() !== there.join()) return [`stores ${here.join()} but ${there.join()}`]
+    const found: string[] = []
+    for (const line of here) {
+      const name = line.split(' ')[0] ?? ''
+      const mine = await exportChecksum(this.primary.uri(name))
+      const theirs = await exportChecksum(this.replica.uri(name))
+      if (mine !== theirs) found.push(`${name}: ${mine} but ${theirs}`)
+    }
+    return found
+  }
+
+  /** Bytes on the line, both ways, while `work` is done. */
+  async wireBytes(work: () => Promise<unknown>): Promise<number> {
+    const before = this.proxy.totalBytes
+    await work()
+    return this.proxy.totalBytes - before
+  }
+}
+
+/** One request on the control socket: quicker than a command, of which the tests need many. */
+async function ask(server: LockstepServer, method: string, params: object = {}): Promise<unknown> {
+  const client = await server.control()
+  try {
+    return await client.request(method, params, { timeoutMs: (syncSeconds + 20) * 1000 })
+  } finally {
+    client.close()
+  }
+}
+
+async function statusOf(server: LockstepServer): Promise<DaemonStatus> {
+  return (await ask(server, 'status')) as DaemonStatus
+}
+
+/** Writes to a volume until it is told to stop, whatever happens to the server: a connection that is lost is made again. */
+export class Load {
+  readonly #server: LockstepServer
+  readonly #random: SeededRandom
+  readonly #done: Promise<void>
+  #isStopping = false
+  writeCount = 0
+
+  constructor(server: LockstepServer, name: string, seed: number) {
+    this.#server = server
+    this.#random = new SeededRandom(seed)
+    this.#done = this.#run(name)
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true
+    await this.#done
+  }
+
+  async #run(name: string): Promise<void> {
+    while (!this.#isStopping) {
+      try {
+        const client = await BlockClient.open(this.#server.socketPath, name)
+        try {
+          while (!this.#isStopping) await this.#write(client)
+          await client.flush()
+        } finally {
+          await client.close().catch(() => {})
+        }
+      } catch {
+        // The server was killed; it comes back.
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+    }
+  }
+
+  async #write(client: BlockClient): Promise<void> {
+    const random = this.#random
+    const many = Array.from({ length: 8 }, () => {
+      const lengthBytes = (1 + random.below(16)) * 4096
+      const offset = random.below((client.sizeBytes - lengthBytes) / 512) * 512
+      const data = Buffer.alloc(lengthBytes, 1 + random.below(255))
+      return client.write(offset, data, { fua: random.below(8) === 0 })
+    })
+    await Promise.all(many)
+    this.writeCount += many.length
+  }
+}
