@@ -45,6 +45,8 @@ export type ActiveExtentsOptions = {
   readonly onFull: () => void
   /** Switchable bug: an extent counts as active before its record is durable. */
   readonly skipsActivation?: boolean
+  /** Switchable bug: an extent becomes inactive although changes in flight refer to it. */
+  readonly ignoresReferences?: boolean
 }
 
 export class ActiveExtents {
@@ -54,6 +56,7 @@ export class ActiveExtents {
   readonly #itemsPerEviction: number
   readonly #onFull: () => void
   readonly #skipsActivation: boolean
+  readonly #ignoresReferences: boolean
   readonly #waiting: Request[] = []
   /** Items that operations in the outbox keep, by their sequence. */
   readonly #derived = new Map<number, readonly ActiveItem[]>()
@@ -70,6 +73,7 @@ export class ActiveExtents {
     this.#itemsPerEviction = options.itemsPerEviction ?? limits.activeExtentsPerEviction
     this.#onFull = options.onFull
     this.#skipsActivation = options.skipsActivation ?? false
+    this.#ignoresReferences = options.ignoresReferences ?? false
   }
 
   /** References that changes in flight hold: each may need a record yet. */
@@ -233,7 +237,9 @@ export class ActiveExtents {
   #evict(): void {
     if (this.#evicting !== undefined || !this.#journal.mayEnd()) return
     const idle = [...this.#set.items()].filter(
-      (item) => item.references === 0 && (item.state === 'active' || item.state === 'derived'),
+      (item) =>
+        (item.references === 0 || this.#ignoresReferences) &&
+        (item.state === 'active' || item.state === 'derived'),
     )
     const leaving = idle.sort((a, b) => a.lastUse - b.lastUse).slice(0, this.#itemsPerEviction)
     if (leaving.length === 0) {

@@ -55,6 +55,8 @@ type OfStore = { readonly extents: Map<number, ActiveItem>; readonly long: Map<s
 export class ActiveSet {
   readonly #stores = new Map<StoreId, OfStore>()
   #itemCount = 0
+  /** Switchable bug: a snapshot begins with nothing active. */
+  forgetsSnapshots = false
 
   get itemCount(): number {
     return this.#itemCount
@@ -124,6 +126,7 @@ export class ActiveSet {
   perform(operation: Operation, visit?: VisitItem): void {
     switch (operation.kind) {
       case 'create-snapshots':
+        if (this.forgetsSnapshots) return
         for (const { sourceId, storeId } of operation.snapshots)
           this.#derive(sourceId, storeId, undefined, visit)
         return

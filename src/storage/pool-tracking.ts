@@ -37,6 +37,8 @@ export class PoolTracking {
   ) {
     const { committer } = options
     this.tracking = recovered.tracking
+    this.tracking.mutants = options.mutants
+    recovered.active.forgetsSnapshots = options.mutants.has('snapshot-forgets-active')
     this.#active = recovered.active
     this.#committer = committer
     this.#recordedSequence = recovered.tracking.peer.acknowledged?.sequence
@@ -57,6 +59,7 @@ export class PoolTracking {
       onFull: options.onActiveFull,
       ...options.activeLimits,
       skipsActivation: options.mutants.has('skip-activate-sync'),
+      ignoresReferences: options.mutants.has('inactive-before-peer-durable'),
     })
     this.tracking.goLive(this.#recorder(), options.leftSequence)
   }
@@ -73,7 +76,8 @@ export class PoolTracking {
 
   /** After a start: what was in the outbox is gone. */
   recover(): void {
-    if (!this.tracking.isLost) this.tracking.recover(this.#active.items())
+    const isForgotten = this.tracking.mutants.has('forget-active-at-recovery')
+    if (!this.tracking.isLost) this.tracking.recover(isForgotten ? [] : this.#active.items())
   }
 
   performed(event: OperationEvent, state: GroupState): void {

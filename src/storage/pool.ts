@@ -161,7 +161,7 @@ export class Pool {
   /** Opens a pool: recovers it, and marks it as running before anything changes. Rejects with a LockstepError that says what to do. */
   static async open(options: PoolOptions): Promise<Pool> {
     const keeper = new PoolKeeper()
-    const recovered = await recover(options.disk, keeper)
+    const recovered = await recover(options.disk, keeper, options.mutants)
     const { state, data, wasClean } = recovered
     const dataBytes = await data.sizeBytes()
     const capacity = data.isFixedSize
@@ -409,7 +409,8 @@ export class Pool {
    */
   #noteOpen(wasClean: boolean, random: Random): void {
     const { state } = this
-    const isNewHistory = !wasClean && state.role === 'primary'
+    const isNewHistory =
+      !wasClean && state.role === 'primary' && !this.#mutants.has('reuse-sequence')
     const generation = isNewHistory ? this.#newGeneration(random) : undefined
     const peer = this.#peer?.tracking.isLost === false ? this.#peer : undefined
     if (generation === undefined || peer === undefined) {

@@ -80,7 +80,11 @@ export async function readLabel(file: DiskFile): Promise<unknown> {
 }
 
 /** Throws NOT_INITIALISED, CORRUPT, WRONG_VERSION, or the disk's errors. */
-export async function recover(disk: Disk, keeper: PoolKeeper): Promise<Recovered> {
+export async function recover(
+  disk: Disk,
+  keeper: PoolKeeper,
+  mutants: ReadonlySet<string> = new Set(),
+): Promise<Recovered> {
   const loaded = await loadCheckpoint(disk, keeper)
   const { described, state } = loaded
   const data = await openOrExplain(disk, described.dataName)
@@ -100,7 +104,7 @@ export async function recover(disk: Disk, keeper: PoolKeeper): Promise<Recovered
   const files: DiskFile[] = []
   for (const name of journalNames) files.push(await openOrExplain(disk, name))
   const salt = Buffer.from(described.journalSalt, 'hex')
-  const replay = new Replay(state, keeper, loaded.tracking)
+  const replay = new Replay(state, keeper, { tracking: loaded.tracking, mutants })
   const journal = await Journal.open(
     files,
     { salt, coveredNumber: described.batchNumber },
@@ -165,12 +169,21 @@ async function openOrExplain(disk: Disk, name: string): Promise<DiskFile> {
 class Replay implements RecordVisitor {
   readonly #state: GroupState
   readonly #keeper: PoolKeeper
+  readonly #mutants: ReadonlySet<string>
   tracking: TrackingState | undefined
 
-  constructor(state: GroupState, keeper: PoolKeeper, tracking: TrackingState | undefined) {
+  constructor(
+    state: GroupState,
+    keeper: PoolKeeper,
+    options: {
+      readonly tracking: TrackingState | undefined
+      readonly mutants: ReadonlySet<string>
+    },
+  ) {
     this.#state = state
     this.#keeper = keeper
-    this.tracking = tracking
+    this.#mutants = options.mutants
+    this.#begin(options.tracking)
   }
 
   set(storeId: number, chunk: number, place: number): void {
@@ -248,7 +261,14 @@ class Replay implements RecordVisitor {
   #peer(nodeId: string | undefined): void {
     const peer = nodeId === undefined ? undefined : { nodeId, acknowledged: undefined }
     this.#state.peer = peer
-    this.tracking = peer && { tracking: new Tracking(peer), active: new ActiveSet() }
+    this.#begin(peer && { tracking: new Tracking(peer), active: new ActiveSet() })
+  }
+
+  #begin(tracking: TrackingState | undefined): void {
+    this.tracking = tracking
+    if (tracking === undefined) return
+    tracking.tracking.mutants = this.#mutants
+    tracking.active.forgetsSnapshots = this.#mutants.has('snapshot-forgets-active')
   }
 
   #mapOf(id: number): ChunkMap {

@@ -52,6 +52,8 @@ const silentRecorder: TrackingRecorder = {
 
 export class Tracking {
   readonly peer: PeerState
+  /** Switchable bugs, for the proofs only. */
+  mutants: ReadonlySet<string> = new Set()
   readonly #stores = new TrackedStores()
   #recorder = silentRecorder
   /** Performed and not left, in order. */
@@ -230,6 +232,7 @@ export class Tracking {
     if (this.#isLost) return
     assert(event.sequence > (this.#pending.at(-1)?.sequence ?? this.#leftSequence))
     this.#pending.push(event)
+    if (this.mutants.has('algebra-at-perform')) this.#move(event)
   }
 
   /** The peer becomes blank: everything that is allocated is dirty, and the op log begins with this operation. Nothing is in the outbox. */
@@ -329,11 +332,16 @@ export class Tracking {
   #operationLeft(sequence: number, isHad: boolean): void {
     const event = this.#pending.shift()
     assert.equal(event?.sequence, sequence, 'operations leave in order')
-    this.#stores.leave(event.operation)
+    if (!this.mutants.has('algebra-at-perform')) this.#move(event)
     if (!isHad) this.#log(event)
     if (this.#isLost) return
     if (this.#recorder.hasRoom()) this.#recorder.left(sequence, isHad)
     else this.#lose()
+  }
+
+  #move({ operation }: OperationEvent): void {
+    if (operation.kind === 'copy' && this.mutants.has('copy-forgets-dirty')) return
+    this.#stores.leave(operation)
   }
 
   #mark(storeId: StoreId, range: ByteRange): void {

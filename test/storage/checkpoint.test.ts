@@ -127,7 +127,7 @@ t.test('what is read is what was written, sharing included', async (t) => {
   await writeCheckpoint(file, freeze(state))
   const { described, state: found } = await readCheckpoint(file, new LooseKeeper())
   t.strictSame(plain(found), plain(state))
-  t.match(described, { batchNumber: 21, isClean: true, version: 1, sequence: 12 })
+  t.match(described, { batchNumber: 21, isClean: true, version: 2, sequence: 12 })
   const { stores: _, ...rest } = state
   t.match(found, rest)
 })
@@ -208,9 +208,9 @@ t.test('sections with right checksums that do not belong together are refused', 
 
 t.test('another version is named', async (t) => {
   const { state } = freeze(stateWith(new LooseKeeper()))
-  const bytes = section(1, Buffer.from(JSON.stringify({ ...state, version: 2 })))
+  const bytes = section(1, Buffer.from(JSON.stringify({ ...state, version: 3 })))
   const error = await failureOf(readCheckpoint(new MemoryFile(bytes), new LooseKeeper()))
-  t.match(error, { code: 'WRONG_VERSION', message: /version 2.*version 1/, action: /./ })
+  t.match(error, { code: 'WRONG_VERSION', message: /version 3.*version 2/, action: /./ })
 })
 
 t.test('pages that change while a checkpoint is written are in it as they were', async (t) => {

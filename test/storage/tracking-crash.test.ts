@@ -212,7 +212,7 @@ async function lives(first: number, count: number, options: Partial<TrackedNodeO
 
 t.test('after any crash what differs is dirty, and sending it makes both equal', async (t) => {
   t.setTimeout(110_000)
-  const { LIVES = '60', SEED = '1' } = process.env
+  const { LIVES = '40', SEED = '1' } = process.env
   const count = Number(LIVES)
   await lives(Number(SEED), count)
   t.comment(JSON.stringify(counts))
@@ -220,3 +220,16 @@ t.test('after any crash what differs is dirty, and sending it makes both equal',
   t.ok(counts.differing > count, 'there were differences')
   t.ok(counts.suspects > 0, 'digests were compared')
 })
+
+for (const mutant of [
+  'skip-activate-sync',
+  'inactive-before-peer-durable',
+  'forget-active-at-recovery',
+  'snapshot-forgets-active',
+  'copy-forgets-dirty',
+  'algebra-at-perform',
+])
+  t.test(`a node with ${mutant} is found out`, async (t) => {
+    t.setTimeout(110_000)
+    await t.rejects(lives(1, 150, { mutants: new Set([mutant]) }))
+  })
