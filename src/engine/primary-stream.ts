@@ -227,6 +227,11 @@ export class PrimaryStream implements Ordered {
     this.#watched.set(entry, left)
   }
 
+  /** Changes that failed here, of which the peer has not said that it has them: they will differ. */
+  get hasFailures(): boolean {
+    return this.#failedCount > 0
+  }
+
   /** True when nothing in the outbox could make blocks dirty when it leaves. */
   get isCalm(): boolean {
     return this.#failedCount === 0 && (this.tracking?.totals.pendingOperations ?? 0) === 0

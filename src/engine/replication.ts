@@ -7,9 +7,10 @@ import type { Clock, Random } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { DataOperation, GroupTable, Operation } from '../core/operation.js'
-import type { Generation, Sequence, StoreId } from '../core/units.js'
+import { blockBytes, type Generation, type Sequence, type StoreId } from '../core/units.js'
 import type { LocalKnowledge } from '../replication/greeting.js'
 import { type Decision, type Hello, helloGenerations, linkVersions } from '../replication/hello.js'
+import { linkLimits } from '../replication/limits.js'
 import type { LinkState } from '../replication/link-state.js'
 import { Resync, type ResyncProgress } from '../replication/resync.js'
 import { isLocalId, presentGeneration } from '../storage/group-state.js'
@@ -287,6 +288,7 @@ export class Replication {
     const { stream } = this
     assert(stream)
     const { clock, replication } = this.#parts
+    const outboxBytesMax = replication?.outboxBytesMax ?? linkLimits.outboxBytesMax
     let ended: Promise<unknown> = Promise.resolve()
     const resync = new Resync(
       resyncHost({
@@ -294,15 +296,20 @@ export class Replication {
         sequencer: this.#sequencer,
         stream,
         clock,
+        // Clients' entries need room as well: a resync that fills the outbox ends itself.
+        pieceBytesMax: Math.max(blockBytes, 2 ** Math.floor(Math.log2(outboxBytesMax / 8))),
         operate: (choose) => this.#share(choose),
         end: () => {
           // Nothing known to be dirty is not nothing dirty: the link sees that too, and ends.
           if (!isPeerWhole && stream.tracking?.isLost === false) ended = this.#endResync(stream)
         },
       }),
-      replication?.resyncRateMax === undefined
-        ? {}
-        : { bytesPerSecondMax: replication.resyncRateMax },
+      {
+        bytesInFlightMax: outboxBytesMax / 2,
+        ...(replication?.resyncRateMax === undefined
+          ? {}
+          : { bytesPerSecondMax: replication.resyncRateMax }),
+      },
     )
     this.#resync = resync
     this.#progress = () => resync.progress
@@ -603,6 +610,7 @@ export class Replication {
       return this.#replica.state === 'streaming' && this.#pool.state.isWhole
     const { stream } = this
     if (this.#link?.state !== 'streaming' || stream === undefined) return false
+    if (stream.hasFailures) return false
     return stream.progress.applied >= sequence && stream.tracking?.totals.dirtyBytes === 0
   }
 
