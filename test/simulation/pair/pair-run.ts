@@ -38,7 +38,9 @@ const journalBytes = 256 * 1024
 /** More unflushed writes than this make judging slow. */
 const writesBetweenBases = 60
 /** Virtual time in which two healthy nodes must be equal: several deadlines, pauses between attempts, and a resync. */
-const healMsMax = 400_000
+const healMsMax = 150_000
+/** What the nodes said last, for messages. */
+const recentEventsMax = 30
 /** What entries need beyond their data. An outbox may hold one entry more than it has room for. */
 const outboxSlackBytes = 16 * 1024
 
@@ -79,6 +81,7 @@ class PairRun {
   #modeSerial = 0
   #writesSinceBase = 0
   #link = ''
+  readonly #recent: string[] = []
   #hasEnded = false
   #failure: { readonly error: unknown } | undefined
 
@@ -140,7 +143,7 @@ class PairRun {
   }
 
   describe(): string {
-    return `${JSON.stringify(this.#shape)}\nlink ${this.#link}\nhistory:\n${this.#timeline.describe()}`
+    return `${JSON.stringify(this.#shape)}\nlink ${this.#link}\n${this.#recent.join('\n')}\nhistory:\n${this.#timeline.describe()}`
   }
 
   #init(name: 'a' | 'b'): Promise<PairNode> {
@@ -207,6 +210,8 @@ class PairRun {
     if (this.#hasEnded) this.#timeline.beginEra(images, catalog)
     this.#rebase(images, catalog)
     engine.onEvent(({ kind, message }) => {
+      this.#recent.push(`  ${this.#scheduler.nowMs} ms, ${kind}: ${message}`)
+      if (this.#recent.length > recentEventsMax) this.#recent.shift()
       if (kind !== 'link' && kind !== 'resync') return
       this.#count(`${kind}: ${message.replace(/[0-9a-f]{8,}|\d[\d.]*/g, 'N').slice(0, 90)}`)
     })
