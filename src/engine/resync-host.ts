@@ -15,6 +15,8 @@ export type ResyncHostOptions = {
   readonly sequencer: Sequencer
   readonly stream: PrimaryStream
   readonly clock: Clock
+  /** Longest piece of data in one entry. */
+  readonly pieceBytesMax: number
   /** Performs operations of the stream at their place in the order; `choose` says which when everything before them took effect: none is fine. */
   readonly operate: (choose: () => readonly DataOperation[]) => Promise<void>
   readonly end: () => void
@@ -23,7 +25,7 @@ export type ResyncHostOptions = {
 export function resyncHost(options: ResyncHostOptions): ResyncHost {
   const { pool, sequencer, stream, clock } = options
   return {
-    view: resyncView(pool),
+    view: resyncView(pool, options.pieceBytesMax),
     clock,
     submit: (item) => submit(options, item),
     clientsWaiting: () => stream.clientsUnderWay > 0,
@@ -34,12 +36,13 @@ export function resyncHost(options: ResyncHostOptions): ResyncHost {
   }
 }
 
-function resyncView(pool: Pool): ResyncView {
+function resyncView(pool: Pool, pieceBytesMax: number): ResyncView {
   const { state } = pool
   let stores: readonly ResyncStore[] = []
   const find = (id: StoreId): Store | undefined => state.stores.get(id)
   return {
     chunkBytes: state.chunkBytes,
+    pieceBytesMax,
     stores: () => {
       const now = [...state.stores.values()].filter((store) => !isLocalId(store.id))
       if (!isSame(stores, now))

@@ -17,6 +17,8 @@ export type ResyncStore = {
 /** Dirty maps and chunk maps as the planner sees them. Answers about a store that is gone are: nothing is dirty, all are holes. */
 export interface ResyncView {
   readonly chunkBytes: number
+  /** Longest piece of data, a power of two, when the outbox is too small for the usual ones. */
+  readonly pieceBytesMax?: number
   /** All stores of the stream, in any order. The same array as long as nothing was created, deleted or resized. */
   stores(): readonly ResyncStore[]
   /** The next run of dirty bytes at or behind `fromOffset`, cut to at most `lengthBytesMax` and at the store's end. */
@@ -175,7 +177,10 @@ export class ResyncPass {
       // A hole is a hole as a whole: zeroes over all of the chunk give it back on the peer too.
       const isHole = fate === 'zero'
       const offset = isHole ? run.offset - (run.offset % chunkBytes) : run.offset
-      const end = this.#extend(target, fate, offset, Math.min(runEnd, farthest(fate, offset)))
+      const { pieceBytesMax } = resyncLimits
+      const pitch = Math.min(pieceBytesMax, this.#view.pieceBytesMax ?? pieceBytesMax)
+      const farEnd = Math.min(runEnd, farthest(fate, offset, pitch))
+      const end = this.#extend(target, fate, offset, farEnd)
       this.#offset = end
       if (fate !== 'skip')
         return { kind: fate, storeId: target.id, offset, lengthBytes: end - offset }
@@ -254,8 +259,8 @@ export function dataBytesOf(item: ResyncItem): number {
 }
 
 /** Where an item that begins at `offset` ends at the latest. Pieces end at multiples of their size, so that they cut no chunk in two. */
-function farthest(fate: Fate, offset: number): number {
-  const { pieceBytesMax, compareBytesMax, zeroBytesMax } = resyncLimits
+function farthest(fate: Fate, offset: number, pieceBytesMax: number): number {
+  const { compareBytesMax, zeroBytesMax } = resyncLimits
   const pitch =
     fate === 'send' ? pieceBytesMax : fate === 'compare' ? compareBytesMax : zeroBytesMax
   return offset - (offset % pitch) + pitch

@@ -42,6 +42,7 @@ export class Resync {
   readonly #host: ResyncHost
   readonly #pace: Pace
   readonly #meter: RateMeter
+  readonly #bytesInFlightMax: number
   #isStarted = false
   #isStopped = false
   #bytesInFlight = 0
@@ -55,8 +56,20 @@ export class Resync {
   #bug: unknown
   #wake: (() => void) | undefined
 
-  constructor(host: ResyncHost, options: { readonly bytesPerSecondMax?: number } = {}) {
+  constructor(
+    host: ResyncHost,
+    options: {
+      readonly bytesPerSecondMax?: number
+      /** Less than usual, when the outbox is small: a resync must not fill it by itself. */
+      readonly bytesInFlightMax?: number
+    } = {},
+  ) {
     this.#host = host
+    const { bytesInFlightMax } = resyncLimits
+    this.#bytesInFlightMax = Math.min(
+      bytesInFlightMax,
+      options.bytesInFlightMax ?? bytesInFlightMax,
+    )
     this.#pace = new Pace(options.bytesPerSecondMax)
     this.#dirtyBytes = host.dirtyBytes()
     this.#meter = new RateMeter(host.clock.nowMs(), resyncLimits.rateWindowMs)
@@ -137,10 +150,10 @@ export class Resync {
   }
 
   #hasRoom(): boolean {
-    const { bytesInFlightMax, bytesInFlightMin, itemsInFlightMax } = resyncLimits
+    const { bytesInFlightMin, itemsInFlightMax } = resyncLimits
     if (this.#itemsInFlight >= itemsInFlightMax) return false
-    if (this.#bytesInFlight < bytesInFlightMin) return true
-    return this.#bytesInFlight < bytesInFlightMax && !this.#host.clientsWaiting()
+    if (this.#itemsInFlight > 0 && this.#bytesInFlight >= this.#bytesInFlightMax) return false
+    return this.#bytesInFlight < bytesInFlightMin || !this.#host.clientsWaiting()
   }
 
   /** In the same turn in which it was planned. */
