@@ -57,3 +57,33 @@ t.test('a resync that is cut off between its operations and its data goes on', a
   t.equal(pair.b.engine.status().isWhole, true)
   await pair.close()
 })
+
+t.test('the end of a resync that was folded makes nothing whole in the next one', async (t) => {
+  const pair = await EnginePair.inSync({
+    isSlow: true,
+    replication: { outboxBytesMax, mode: 'async' },
+  })
+  await pair.part()
+  await overflow(pair, 1)
+  pair.mend()
+  pair.a.engine.connectPeer().catch(() => {})
+  await pair.until(() => pair.b.engine.status().isWhole === false, 'a resync')
+  await pair.until(() => pair.a.peer.dirtyBytes === 0, 'all was copied')
+  // The end is ordered, and the secondary does not get it.
+  await pair.part()
+  t.equal(pair.b.engine.status().isWhole, false, 'the end has not come')
+  await overflow(pair, 20)
+  t.ok(pair.a.peer.opLogEntries >= 2, 'the end was folded, and the generation behind it')
+  pair.b.fault = ({ kind, name }) =>
+    name === 'data' && kind.startsWith('write') ? { errno: 'EIO' } : undefined
+  pair.mend()
+  pair.a.engine.connectPeer().catch(() => {})
+  await pair.until(() => pair.b.link === 'refused', 'the copying fails')
+  t.equal(pair.b.engine.status().isWhole, false)
+  t.ok(pair.b.storeNames.some((name) => name.includes('@before-resync')))
+  pair.b.fault = () => undefined
+  await pair.sync()
+  await pair.same()
+  t.notOk(pair.b.storeNames.some((name) => name.includes('@before-resync')))
+  await pair.close()
+})

@@ -287,7 +287,7 @@ export class EnginePair {
   async until(isSo: () => boolean, what: string): Promise<void> {
     for (let step = 0; step < 20_000; step++) {
       if (isSo()) return
-      if (!(await this.scheduler.step())) await this.scheduler.settle(1)
+      if (!(await this.scheduler.step())) await this.scheduler.elapse(1)
     }
     assert.fail(`never: ${what}`)
   }
