@@ -111,8 +111,13 @@ export class ActiveExtents {
     // Extents of a store that was deleted meanwhile are gone.
     if (this.#heldCount > 0) this.#heldCount--
     const first = Math.floor(offset / extentBytes)
-    const run = { first, end: Math.ceil((offset + lengthBytes) / extentBytes) }
-    for (const item of this.#itemsOf(storeId, run)) if (item.references > 0) item.references--
+    if (offset + lengthBytes <= (first + 1) * extentBytes) {
+      const item = this.#set.get(storeId, first)
+      if (item !== undefined && item.references > 0) item.references--
+    } else {
+      const run = { first, end: Math.ceil((offset + lengthBytes) / extentBytes) }
+      for (const item of this.#itemsOf(storeId, run)) if (item.references > 0) item.references--
+    }
     if (this.#waiting.length > 0) this.#pump()
   }
 
