@@ -255,7 +255,7 @@ export class PrimaryStream implements Ordered {
   admit(): Promise<void> | undefined {
     if (this.tracking === undefined) return undefined
     if (this.needsGeneration && !this.progress.isWaiting) return this.detach()
-    if (this.#options.congestion === 'stall' && this.outbox.isFull) return this.outbox.whenRoom()
+    if (this.#isStalling && this.outbox.isFull) return this.outbox.whenRoom()
     return undefined
   }
 
@@ -307,8 +307,15 @@ export class PrimaryStream implements Ordered {
       if (attachCount === this.#attachCount) {
         this.needsGeneration = false
         this.progress.releaseAll()
+        // Nobody will make room: writers would wait for a peer that is away.
+        if (this.outbox.isFull) this.outbox.fold()
       }
     }
+  }
+
+  /** Writers wait for room as long as there is a peer that makes some. */
+  get #isStalling(): boolean {
+    return this.#options.congestion === 'stall' && this.progress.isWaiting
   }
 
   // --- Leaving. ---
@@ -356,7 +363,7 @@ export class PrimaryStream implements Ordered {
   }
 
   #overflow(): void {
-    if (this.#options.congestion === 'stall') return
+    if (this.#isStalling) return
     this.outbox.fold()
     this.#options.onOverflow()
   }

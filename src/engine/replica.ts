@@ -57,6 +57,8 @@ export class Replica {
   )
   readonly beforeResync: BeforeResync
   #intake: Intake | undefined
+  /** The newest operation that was performed in this run: its primary had it durably before it sent it. */
+  lastOperation = 0 as Sequence
   #sentBytes = 0
   #receivedBytes = 0
   from = ''
@@ -120,6 +122,9 @@ export class Replica {
       met: (peer) => {
         this.peer = peer
       },
+      performed: (sequence) => {
+        this.lastOperation = sequence
+      },
       refused: (action) => {
         this.#action = action
       },
@@ -148,6 +153,7 @@ export class Replica {
 type Observer = {
   readonly go: (state: LinkState, reason: string) => void
   readonly met: (peer: Hello) => void
+  readonly performed: (sequence: Sequence) => void
   readonly refused: (action: string) => void
 }
 
@@ -439,6 +445,7 @@ class Intake {
       this.#observer.go('streaming', 'this node has everything')
     }
     performed(operation, sequence)
+    this.#observer.performed(sequence)
     if (operation.kind === 'mark') this.#tellMark(operation, sequence, taken)
     if (sequence > this.received) this.received = sequence
     this.#answer()

@@ -410,7 +410,7 @@ export class Replication {
       sequence: this.isReadOnly
         ? (this.#pool.durableSequence as Sequence)
         : this.#sequencer.lastSequence,
-      primaryDurableSequence: 0 as Sequence,
+      primaryDurableSequence: this.#replica?.lastOperation ?? (0 as Sequence),
     }
   }
 
@@ -439,6 +439,8 @@ export class Replication {
   }
 
   async accept(stream: Duplex, from: string): Promise<void> {
+    // It may fail while the connection before it is brought to its end: whoever reads or writes hears of it then.
+    stream.on('error', () => {})
     if (this.#isStopping) {
       stream.destroy()
       return
