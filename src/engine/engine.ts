@@ -107,6 +107,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       log: options.log.child({ component: 'pool' }),
       mutants: options.mutants ?? new Set(),
       appliedSequence: () => sequencer?.appliedSequence,
+      onActiveFull: () => replication?.stream?.activeFull(),
       onEvent: (event) => events.add(event),
     })
     const { state } = pool

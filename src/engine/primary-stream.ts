@@ -60,6 +60,7 @@ export class PrimaryStream implements Ordered {
   readonly #onLeft = new Map<number, Left>()
   #detaching: Promise<void> | undefined
   #attachCount = 0
+  #isActiveFull = false
   /** The peer may take the changes so far for the newest of this generation: the next one without it needs another. */
   needsGeneration: boolean
   mode: Mode
@@ -308,7 +309,7 @@ export class PrimaryStream implements Ordered {
         this.needsGeneration = false
         this.progress.releaseAll()
         // Nobody will make room: writers would wait for a peer that is away.
-        if (this.outbox.isFull) this.outbox.fold()
+        if (this.outbox.isFull || this.#isActiveFull) this.#foldAway()
       }
     }
   }
@@ -360,6 +361,19 @@ export class PrimaryStream implements Ordered {
       callback?.(had)
     }
     if (entry.kind === 'operation' || this.outbox.entryCount <= 1) this.wake()
+  }
+
+  /** Every extent of the active set is held by entries in the outbox: writers wait until some have left. Without a peer they leave by folding only. */
+  activeFull(): void {
+    this.#isActiveFull = true
+    if (!this.progress.isWaiting) queueMicrotask(() => this.#foldAway())
+  }
+
+  /** Nobody will make room in the outbox. */
+  #foldAway(): void {
+    if (this.progress.isWaiting) return
+    this.#isActiveFull = false
+    this.outbox.fold()
   }
 
   #overflow(): void {

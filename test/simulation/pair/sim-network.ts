@@ -214,6 +214,8 @@ export class SimSocket extends Duplex {
     super({ allowHalfOpen: false, highWaterMark })
     this.life = life
     this.#onDestroyed = onDestroyed
+    // A reset may come before anybody has the connection in hand; the system would tell whoever asks for it then.
+    this.on('error', () => {})
   }
 
   attach(incoming: Pipe, outgoing: Pipe): void {
