@@ -330,6 +330,8 @@ class Session {
   /** The stream is open and the copying that the greeting asked for has begun. */
   #isInStep = false
   #isStreaming = false
+  /** What the peer had when the stream was opened. */
+  #streamPosition = 0
   #isPumping = false
   #resync: { readonly stop: () => void } | undefined
   /** The newest operation that was sent before the stream. */
@@ -457,6 +459,7 @@ class Session {
 
   #openStream(stream: PrimaryStream, position: Sequence): void {
     this.#isStreaming = true
+    this.#streamPosition = position
     stream.attached(position)
     stream.whenSendable(() => this.#schedulePump(stream))
     stream.whenDirty(() => this.lookForDirt())
@@ -540,11 +543,13 @@ class Session {
       case 'answer': {
         const stream = this.#host.stream()
         if (this.peer === undefined) throw new ProtocolError('an answer to nothing')
-        if (this.#isStreaming) stream?.progress.answer(frame, stream.outbox.sentSequence)
+        // Answers from before the peer knew that the stream begins are still on their way.
+        const isInStream = this.#isStreaming && frame.received >= this.#streamPosition
+        if (isInStream) stream?.progress.answer(frame, stream.outbox.sentSequence)
         else if (frame.durable > Math.max(this.peer.sequence, this.#replayedSequence))
           throw new ProtocolError('an answer to what was never sent')
         this.#host.acknowledged(frame.durable, this.peer)
-        if (this.#isStreaming)
+        if (isInStream)
           stream?.outbox.acknowledge(this.#host.clearsAtApplied ? frame.applied : frame.durable)
         this.#host.onAnswer()
         return

@@ -256,8 +256,12 @@ export class PrimaryStream implements Ordered {
   admit(): Promise<void> | undefined {
     if (this.tracking === undefined) return undefined
     if (this.needsGeneration && !this.progress.isWaiting) return this.detach()
-    if (this.#isStalling && this.outbox.isFull) return this.outbox.whenRoom()
-    return undefined
+    return this.whenRoom()
+  }
+
+  /** With congestion "stall": undefined, or what a request has to wait for while the outbox is full. */
+  whenRoom(): Promise<void> | undefined {
+    return this.#isStalling && this.outbox.isFull ? this.outbox.whenRoom() : undefined
   }
 
   /** After a change is applied here: what a client's reply has to wait for. */

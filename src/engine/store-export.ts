@@ -127,8 +127,8 @@ export class StoreExport implements Export {
     const { stream, isReadOnly } = this.#port
     // A secondary's order is its primary's: what a reader flushes here is no entry.
     if (isReadOnly) return this.#explain(this.#pool.commit())
-    const sequence = this.#sequencer.takeFlush()
-    if (stream !== undefined) return this.#explain(this.#flushBoth(stream, sequence))
+    if (stream !== undefined) return this.#explain(this.#flushBoth(stream))
+    this.#sequencer.takeFlush()
     if (this.#pool.isClean && this.#pool.failure === undefined) return undefined
     return this.#explain(this.#pool.commit())
   }
@@ -194,7 +194,11 @@ export class StoreExport implements Export {
     return extents
   }
 
-  async #flushBoth(stream: PrimaryStream, sequence: Sequence): Promise<void> {
+  async #flushBoth(stream: PrimaryStream): Promise<void> {
+    // Behind the writes that wait for room, as it was asked.
+    const room = stream.whenRoom()
+    if (room !== undefined) await room
+    const sequence = this.#sequencer.takeFlush()
     await this.#pool.commit()
     await stream.replicated(sequence, true)
   }

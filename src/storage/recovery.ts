@@ -170,6 +170,7 @@ class Replay implements RecordVisitor {
   readonly #state: GroupState
   readonly #keeper: PoolKeeper
   readonly #mutants: ReadonlySet<string>
+  #early = new ActiveSet()
   tracking: TrackingState | undefined
 
   constructor(
@@ -203,7 +204,8 @@ class Replay implements RecordVisitor {
   }
 
   active(storeId: number, first: number, end: number): void {
-    this.tracking?.active.add(storeId as StoreId, { first, end }, 'active')
+    const active = this.tracking?.active ?? this.#early
+    active.add(storeId as StoreId, { first, end }, 'active')
   }
 
   inactive(storeId: number, first: number, end: number): void {
@@ -261,7 +263,9 @@ class Replay implements RecordVisitor {
   #peer(nodeId: string | undefined): void {
     const peer = nodeId === undefined ? undefined : { nodeId, acknowledged: undefined }
     this.#state.peer = peer
-    this.#begin(peer && { tracking: new Tracking(peer), active: new ActiveSet() })
+    // A write behind the step that began the tracking may be active before the record of that step is there.
+    this.#begin(peer && { tracking: new Tracking(peer), active: this.#early })
+    this.#early = new ActiveSet()
   }
 
   #begin(tracking: TrackingState | undefined): void {
