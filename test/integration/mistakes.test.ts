@@ -93,7 +93,7 @@ const otherMistakes: readonly Mistake[] = [
   ['wait', ...usage, /needs --for/, /lockstep wait --for ready/],
   ['wait --for rain', ...usage, /cannot wait for "rain"/, /lockstep wait --for ready/],
   ['wait --for ready --timeout soon', ...usage, /"soon" is not a number of seconds/, /60/],
-  ['wait --for in-sync', 1, 'INVALID_ARGUMENT', /no peer/, /ready/],
+  ['wait --for in-sync', 1, 'INVALID_ARGUMENT', /no peer/, /peer set/],
   ['completion csh', ...usage, /no completion for csh/, /bash/],
   ['statsu', ...usage, /no command "statsu"/, /lockstep status/],
   ['volume list --jsn', ...usage, /no option --jsn/, /--json/],
