@@ -13,6 +13,7 @@ import { Backoff } from '../replication/backoff.js'
 import type { Frame, ReceivedFrame } from '../replication/frames.js'
 import { decide, type LocalKnowledge } from '../replication/greeting.js'
 import { type Decision, type Hello, parseHello } from '../replication/hello.js'
+import { linkLimits } from '../replication/limits.js'
 import { type LinkState, linkSentences, newLinkState } from '../replication/link-state.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
 import type { PrimaryStream } from './primary-stream.js'
@@ -330,8 +331,11 @@ class Session {
   /** The stream is open and the copying that the greeting asked for has begun. */
   #isInStep = false
   #isStreaming = false
+  #progressTimer: Timer | undefined
   /** What the peer had when the stream was opened. */
   #streamPosition = 0
+  /** Its answers have reached that. */
+  #isPeerInStream = false
   #isPumping = false
   #resync: { readonly stop: () => void } | undefined
   /** The newest operation that was sent before the stream. */
@@ -363,6 +367,7 @@ class Session {
     const stream = this.#host.stream()
     stream?.whenSendable(undefined)
     stream?.whenDirty(undefined)
+    this.#progressTimer?.cancel()
     stream?.wake()
     if (this.#isStreaming) stream?.lost()
     this.#isStreaming = false
@@ -464,6 +469,21 @@ class Session {
     stream.whenSendable(() => this.#schedulePump(stream))
     stream.whenDirty(() => this.lookForDirt())
     this.#schedulePump(stream)
+    this.#watchProgress(stream, stream.progress.applied)
+  }
+
+  /** A peer that lives and takes entries but applies none of them, because its disk hangs, would keep clients waiting: the link ends. */
+  #watchProgress(stream: PrimaryStream, appliedBefore: Sequence): void {
+    const sentBefore = stream.outbox.sentSequence
+    this.#progressTimer = this.#host.clock.setTimer(linkLimits.stallTimeoutMs, () => {
+      if (this.connection.isClosed || !this.#isStreaming) return
+      const { applied } = stream.progress
+      if (applied === appliedBefore && applied < sentBefore) {
+        this.connection.close('the peer takes entries and applies none of them: its disk hangs')
+        return
+      }
+      this.#watchProgress(stream, applied)
+    })
   }
 
   /** Something became dirty by itself, a write that failed here or a difference that verify found: copied among the entries that go on. */
@@ -544,7 +564,9 @@ class Session {
         const stream = this.#host.stream()
         if (this.peer === undefined) throw new ProtocolError('an answer to nothing')
         // Answers from before the peer knew that the stream begins are still on their way.
-        const isInStream = this.#isStreaming && frame.received >= this.#streamPosition
+        const isInStream =
+          this.#isStreaming && (this.#isPeerInStream || frame.received >= this.#streamPosition)
+        this.#isPeerInStream = isInStream
         if (isInStream) stream?.progress.answer(frame, stream.outbox.sentSequence)
         else if (frame.durable > Math.max(this.peer.sequence, this.#replayedSequence))
           throw new ProtocolError('an answer to what was never sent')

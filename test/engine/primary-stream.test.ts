@@ -102,6 +102,19 @@ t.test('a peer that says nothing is given up after the deadline', async (t) => {
   await pair.close()
 })
 
+t.test('a peer that lives and takes entries but applies none of them is given up', async (t) => {
+  const { pair, peer } = await streaming({ replication: { mode: 'sync' } })
+  const before = peer.received
+  const write = watch(pair.a.begin('vol0', 0, pattern(1)))
+  await pair.until(() => peer.received > before, 'it is sent')
+  await pair.scheduler.settle(15_000)
+  t.equal(write.isDone, false, 'not at once')
+  await pair.scheduler.settle(30_000)
+  t.equal(write.isDone, true)
+  t.match(peer.reason?.message, /.+/)
+  await pair.a.close()
+})
+
 t.test('close lets go of clients that wait for the peer', async (t) => {
   const { pair, peer } = await streaming({ replication: { mode: 'sync' } })
   const before = peer.received
