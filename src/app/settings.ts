@@ -207,7 +207,7 @@ export const settings = {
     type: 'size',
     min: 64 * MiB,
     max: 64 * 1024 * MiB,
-    default: 192 * MiB,
+    default: 160 * MiB,
     group: 'Limits',
     description: 'data of all connections under way; above, requests wait',
   },

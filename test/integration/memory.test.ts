@@ -30,7 +30,7 @@ async function work(client: NbdClient): Promise<void> {
   await Promise.all<unknown>(answers)
 }
 
-t.test('256 connections with large requests stay within the budget and 64 MiB', async (t) => {
+t.test('256 connections with large requests stay within the budget and 96 MiB', async (t) => {
   const exports = Array.from(
     { length: connectionCount / connectionsPerExport },
     (_, i) => `vol${i}`,
