@@ -84,7 +84,7 @@ complete -c lockstep -n '__fish_seen_subcommand_from serve' -l requests-in-fligh
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l bytes-in-flight -x -d 'data of these requests (67108864)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l unread-timeout -x -d 'seconds after which a client that takes no reply is closed (60)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l unread-bytes -x -d 'replies that a client has not taken, above which it is closed (67108864)'
-complete -c lockstep -n '__fish_seen_subcommand_from serve' -l memory-bytes -x -d 'data of all connections under way; above, requests wait (201326592)'
+complete -c lockstep -n '__fish_seen_subcommand_from serve' -l memory-bytes -x -d 'data of all connections under way; above, requests wait (167772160)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l control-connections -x -d 'connections to the control socket (16)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l control-line-bytes -x -d 'length of one line on the control socket (1048576)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -a '(__fish_complete_directories)'

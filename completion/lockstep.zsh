@@ -298,7 +298,7 @@ _lockstep() {
         '--bytes-in-flight[data of these requests (67108864)]:size: ' \
         '--unread-timeout[seconds after which a client that takes no reply is closed (60)]:s: ' \
         '--unread-bytes[replies that a client has not taken, above which it is closed (67108864)]:size: ' \
-        '--memory-bytes[data of all connections under way; above, requests wait (201326592)]:size: ' \
+        '--memory-bytes[data of all connections under way; above, requests wait (167772160)]:size: ' \
         '--control-connections[connections to the control socket (16)]:n: ' \
         '--control-line-bytes[length of one line on the control socket (1048576)]:size: ' \
         '1::where the node keeps its data:_files -/' ;;
