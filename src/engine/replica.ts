@@ -97,10 +97,6 @@ export class Replica {
     await this.#intake?.compare(entry)
   }
 
-  get lastReceived(): Sequence {
-    return this.#intake?.received ?? this.#host.sequencer.lastSequence
-  }
-
   /** Serves a primary's connection until it ends. A newer connection ends the one before: that one is half open, or there would be no newer one. */
   async accept(stream: Duplex, from: string): Promise<void> {
     const before = this.#intake

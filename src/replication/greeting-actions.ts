@@ -11,8 +11,7 @@ export const actions = {
   demoteThere: (node: string) => `lockstep demote, on node ${node}`,
   demoteOne: 'lockstep demote, on the node that is not to serve clients',
   resolve: 'lockstep resolve --keep self|peer',
-  forget:
-    'lockstep peer forget, here, when the other node will not come back; this one then gets everything',
+  forget: 'connect the node that this one replicates to: lockstep peer set nbd://HOST:PORT',
   chunkSize: (chunkBytes: number, node: string | undefined) =>
     `make the secondary anew with the primary's chunk size, ${node === undefined ? 'here' : `on node ${node}`}: lockstep init NEW-DIR --secondary --chunk-size ${chunkBytes / KiB}K`,
   newerSecondary: (node: string) =>

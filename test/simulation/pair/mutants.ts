@@ -1,5 +1,5 @@
 // The planted bugs of replication: each can be switched on in the engine, and the schedules of two nodes must find it. A name that no source knows proves nothing:
-// the test looks for each.
+// not all of them have their switch yet.
 
 export type PairMutant = {
   readonly name: string
