@@ -44,6 +44,8 @@ export type EngineOptions = {
   readonly connectionsPerExportMax?: number
   /** Switchable bugs, for the proofs only. */
   readonly mutants?: ReadonlySet<string>
+  /** Other bounds of the active set than those of limits.ts: for the proofs only. */
+  readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
   /** Without it the node neither connects nor lets anybody connect. */
   readonly replication?: ReplicationOptions
 }
@@ -106,6 +108,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       random: options.random,
       log: options.log.child({ component: 'pool' }),
       mutants: options.mutants ?? new Set(),
+      ...(options.activeLimits === undefined ? {} : { activeLimits: options.activeLimits }),
       appliedSequence: () => sequencer?.appliedSequence,
       onActiveFull: () => replication?.stream?.activeFull(),
       onEvent: (event) => events.add(event),
@@ -116,7 +119,9 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       chunkBytes: state.chunkBytes,
       lastSequence: state.sequence,
       apply: (entry) => (replication?.apply ?? apply)(entry),
-      missesInFlight: options.mutants?.has('snapshot-misses-inflight') ?? false,
+      missesInFlight:
+        options.mutants?.has('snapshot-misses-inflight') === true ||
+        (state.role === 'secondary' && options.mutants?.has('snapshot-beside-position') === true),
     })
     events.add({
       kind: 'started',

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import type { Clock } from '../core/clock.js'
 import type { Entry, EntryOutcome, OperationEntry } from '../core/entry.js'
-import type { Sequence } from '../core/units.js'
+import { byteOffset, type Sequence } from '../core/units.js'
 import { Outbox, type Outcome, type Slot } from '../replication/outbox.js'
 import { PeerProgress } from '../replication/progress.js'
 import type { Pool } from '../storage/pool.js'
@@ -195,6 +195,8 @@ export class PrimaryStream implements Ordered {
       checkRange(store, entry, 'EINVAL')
       const bytes = Buffer.allocUnsafe(lengthBytes)
       await this.#pool.read(store, offset, bytes)
+      // Switchable bug: they were read before.
+      for (const part of entry.parts) part.copy(bytes)
       this.outbox.fill(slot, entry.kind === 'compare' ? [digestsOf(bytes)] : [bytes])
       this.outbox.ready(slot)
       if (entry.kind === 'resend') this.outbox.settle(slot, { isFailed: false })
@@ -349,6 +351,7 @@ export class PrimaryStream implements Ordered {
     const isReset = entry.kind === 'operation' && entry.operation.kind === 'reset'
     if (isReset) assert.equal(tracking.leftSequence, entry.sequence)
     else if (had) tracking.had(entry, trackedOutcome(outcome))
+    else if (this.#options.mutants.has('forget-fold-order')) this.#lackLate(entry, tracking)
     else tracking.lacked(entry)
     if (entry.kind === 'write' || entry.kind === 'zero') {
       if (!this.#resends.delete(entry.sequence))
@@ -365,6 +368,20 @@ export class PrimaryStream implements Ordered {
       callback?.(had)
     }
     if (entry.kind === 'operation' || this.outbox.entryCount <= 1) this.wake()
+  }
+
+  /** Switchable bug: operations that leave in this step leave before the write. */
+  #lackLate(entry: Entry, tracking: Tracking): void {
+    const { kind, sequence } = entry
+    if (kind !== 'write' && kind !== 'zero') {
+      tracking.lacked(entry)
+      return
+    }
+    tracking.lacked({ kind: 'nothing', sequence })
+    const range = { offset: byteOffset(entry.offset), lengthBytes: entry.lengthBytes }
+    queueMicrotask(() => {
+      if (tracking.stores.has(entry.storeId)) tracking.mark(entry.storeId, range)
+    })
   }
 
   /** Every extent of the active set is held by entries in the outbox: writers wait until some have left. Without a peer they leave by folding only. */

@@ -299,6 +299,7 @@ export class Replication {
         // Clients' entries need room as well: a resync that fills the outbox ends itself.
         pieceBytesMax: Math.max(blockBytes, 2 ** Math.floor(Math.log2(outboxBytesMax / 8))),
         operate: (choose) => this.#share(choose),
+        mutants: this.#mutants,
         end: () => {
           // Nothing known to be dirty is not nothing dirty: the link sees that too, and ends.
           if (!isPeerWhole && stream.tracking?.isLost === false) ended = this.#endResync(stream)
@@ -306,6 +307,7 @@ export class Replication {
       }),
       {
         bytesInFlightMax: outboxBytesMax / 2,
+        endsEarly: this.#mutants.has('whole-before-end'),
         ...(replication?.resyncRateMax === undefined
           ? {}
           : { bytesPerSecondMax: replication.resyncRateMax }),

@@ -20,12 +20,16 @@ export type ResyncHostOptions = {
   /** Performs operations of the stream at their place in the order; `choose` says which when everything before them took effect: none is fine. */
   readonly operate: (choose: () => readonly DataOperation[]) => Promise<void>
   readonly end: () => void
+  readonly mutants: ReadonlySet<string>
 }
 
 export function resyncHost(options: ResyncHostOptions): ResyncHost {
   const { pool, sequencer, stream, clock } = options
   return {
-    view: resyncView(pool, options.pieceBytesMax),
+    view: {
+      ...resyncView(pool, options.pieceBytesMax),
+      sharesUnsent: options.mutants.has('share-before-sent'),
+    },
     clock,
     submit: (item) => submit(options, item),
     clientsWaiting: () => stream.clientsUnderWay > 0,
@@ -87,13 +91,26 @@ async function submit(options: ResyncHostOptions, item: ResyncItem): Promise<voi
     store,
     offset: item.offset,
     lengthBytes: item.lengthBytes,
-    parts: [],
+    parts: options.mutants.has('resync-over-newer-write')
+      ? await staleParts(pool, store, item)
+      : [],
     mayUnmap: true,
   }
   const left = new Promise<void>((resolve) => stream.watch(entry, () => resolve()))
   // No await before this: what was planned is ordered in the same step.
   await sequencer.submit(entry)
   await left
+}
+
+/** Switchable bug: the bytes of a resync write are read before it gets its place in the order. */
+async function staleParts(
+  pool: Pool,
+  store: Store,
+  item: { readonly offset: number; readonly lengthBytes: number },
+): Promise<readonly Buffer[]> {
+  const bytes = Buffer.alloc(item.lengthBytes)
+  await pool.read(store, item.offset, bytes)
+  return [bytes]
 }
 
 /** Copies whose source and target still have the same chunks when everything before them took effect. On this node they change nothing. */

@@ -19,6 +19,8 @@ export interface ResyncView {
   readonly chunkBytes: number
   /** Longest piece of data, a power of two, when the outbox is too small for the usual ones. */
   readonly pieceBytesMax?: number
+  /** Switchable bug: a store offers what was not sent yet. */
+  readonly sharesUnsent?: boolean
   /** All stores of the stream, in any order. The same array as long as nothing was created, deleted or resized. */
   stores(): readonly ResyncStore[]
   /** The next run of dirty bytes at or behind `fromOffset`, cut to at most `lengthBytesMax` and at the store's end. */
@@ -247,7 +249,7 @@ export class ResyncPass {
     const dirty = this.#view.nextDirty(source.id, offset, end - offset)
     assert(dirty)
     // Who comes before the target was sent in this pass, unless only its digests were.
-    if (inOrder(source, target) > 0) return false
+    if (inOrder(source, target) > 0) return this.#view.sharesUnsent === true
     return this.#view.isSuspect(source.id, dirty.offset) ? 'later' : true
   }
 }

@@ -43,6 +43,7 @@ export class Resync {
   readonly #pace: Pace
   readonly #meter: RateMeter
   readonly #bytesInFlightMax: number
+  readonly #endsEarly: boolean
   #isStarted = false
   #isStopped = false
   #bytesInFlight = 0
@@ -62,6 +63,8 @@ export class Resync {
       readonly bytesPerSecondMax?: number
       /** Less than usual, when the outbox is small: a resync must not fill it by itself. */
       readonly bytesInFlightMax?: number
+      /** Switchable bug: it ends after one pass, although blocks are dirty. */
+      readonly endsEarly?: boolean
     } = {},
   ) {
     this.#host = host
@@ -70,6 +73,7 @@ export class Resync {
       bytesInFlightMax,
       options.bytesInFlightMax ?? bytesInFlightMax,
     )
+    this.#endsEarly = options.endsEarly ?? false
     this.#pace = new Pace(options.bytesPerSecondMax)
     this.#dirtyBytes = host.dirtyBytes()
     this.#meter = new RateMeter(host.clock.nowMs(), resyncLimits.rateWindowMs)
@@ -97,10 +101,12 @@ export class Resync {
     assert(!this.#isStarted)
     this.#isStarted = true
     let fruitlessCount = 0
+    let passCount = 0
     while (!this.#isStopped) {
       // No await between looking and ending: nothing may become dirty in between.
       const dirtyBefore = this.#host.dirtyBytes()
-      if (dirtyBefore === 0 && this.#host.isDrained()) {
+      const isOver = this.#endsEarly && passCount > 0
+      if (isOver || (dirtyBefore === 0 && this.#host.isDrained())) {
         this.#look()
         this.#host.end()
         return 'done'
@@ -111,6 +117,7 @@ export class Resync {
         continue
       }
       await this.#pass()
+      passCount++
       fruitlessCount = this.#host.dirtyBytes() < dirtyBefore ? 0 : fruitlessCount + 1
       // A pass may change nothing: digests first, data in the next. More than that means that something here cannot be read.
       if (this.#failedCount > 0 || fruitlessCount > 1) await this.#pause(resyncLimits.retryMs)
