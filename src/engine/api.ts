@@ -10,6 +10,8 @@ export type StoreStatus = {
   /** Chunks this store refers to, shared ones included. */
   readonly allocatedBytes: number
   readonly snapshotOf?: string
+  /** True for a snapshot that this node keeps for itself: the other one does not have it. */
+  readonly isLocal?: boolean
   /** Where the snapshot was taken; absent for a volume. */
   readonly position?: Position
   /** Wall time for people only. ISO 8601. */
@@ -109,21 +111,37 @@ export type Explanation = {
 /** What the peer did at a mark. */
 export type MarkResult = {
   readonly name: string
-  /** Snapshots of its own that it took there. */
+  /** Snapshots of its own that it took there: the first of them, by their full names. */
   readonly snapshots: readonly string[]
-  readonly hook?: { readonly exitCode: number; readonly output: string }
-  /** Why something of it was not done, one sentence. */
-  readonly problem?: string
+  readonly snapshotCount: number
+  readonly hook?: HookOutcome
+  /** What of it was not done. */
+  readonly problems: readonly MarkProblem[]
 }
 
-/** Runs an allow-listed program; rejects when the hook is not allowed, cannot be started, or takes too long. */
+export type MarkProblem = { readonly message: string; readonly action: string }
+
+/** How a hook ended: with an exit code, or by a signal. */
+export type HookOutcome = {
+  readonly name: string
+  readonly exitCode?: number
+  readonly signal?: string
+  /** It was ended because it took too long. */
+  readonly isTimedOut: boolean
+  /** The end of what it wrote to its standard output and error. */
+  readonly output: string
+}
+
+/** Runs an allow-listed program. Rejects with a LockstepError when it is not allowed or cannot be started. */
 export type RunHook = (request: {
   readonly hook: string
+  /** Of the mark. */
   readonly name: string
   readonly message?: string
-  readonly generation: Generation
-  readonly sequence: Sequence
-}) => Promise<{ readonly exitCode: number; readonly output: string }>
+  readonly position: Position
+  /** The part behind the @ of the snapshots that were taken there. */
+  readonly snapshot?: string
+}) => Promise<HookOutcome>
 
 export type VerifyProgress = {
   readonly store: string
@@ -174,6 +192,7 @@ export type EngineEvent = {
     | 'no-space'
     | 'link'
     | 'resync'
+    | 'mark'
   /** One sentence. */
   readonly message: string
   readonly sequence?: Sequence
@@ -211,9 +230,13 @@ export interface ReplicationApi {
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
 }
 
+/** Markers in the stream. */
 export interface MarkApi {
-  /** Orders a marker: it takes effect on the peer at its position. */
-  mark(request: MarkRequest): Promise<OperationResult>
+  /** Orders a marker: it takes effect on the peer at its position. The same `requestId` again returns the first answer. */
+  mark(
+    request: MarkRequest,
+    options?: { readonly requestId?: string },
+  ): Promise<OperationResult>
   /** What the peer did at a mark. Rejects with TIMED_OUT. */
   markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult>
 }

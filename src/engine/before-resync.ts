@@ -3,8 +3,7 @@ import type { SnapshotSpec } from '../core/operation.js'
 import type { StoreId } from '../core/units.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-
-export const beforeResyncName = 'before-resync'
+import { beforeResyncName, isBeforeResync } from './local-stores.js'
 
 export class BeforeResync {
   readonly #pool: Pool
@@ -32,7 +31,7 @@ export class BeforeResync {
 
   /** The resync is done: lets go of what was kept. */
   async drop(): Promise<void> {
-    const kept = [...this.#pool.state.stores.values()].filter(isKept)
+    const kept = [...this.#pool.state.stores.values()].filter(isBeforeResync)
     for (const store of kept) this.#pool.performLocal({ kind: 'delete', storeId: store.id })
     if (kept.length > 0) await this.#pool.commit()
   }
@@ -57,8 +56,4 @@ export class BeforeResync {
 function keptName(name: string): string {
   const [volume, snapshot] = name.split('@')
   return `${volume}@${beforeResyncName}${snapshot === undefined ? '' : `.${snapshot}`}`
-}
-
-function isKept(store: Store): boolean {
-  return isLocalId(store.id) && store.name.includes(`@${beforeResyncName}`)
 }

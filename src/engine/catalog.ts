@@ -3,7 +3,8 @@ import { RequestError } from '../../nbd/errors.js'
 import type { Export, ExportList } from '../../nbd/export.js'
 import { fullName, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import { findStore } from './names.js'
+import { isHidden } from './local-stores.js'
+import { findStore, volumesOf } from './names.js'
 import { type ExportOptions, StoreExport } from './store-export.js'
 
 export type CatalogOptions = Omit<ExportOptions, 'store'> & {
@@ -32,10 +33,12 @@ export class Catalog implements ExportList {
 
   list(): readonly { readonly name: string; readonly description: string }[] {
     const { state } = this.#options.pool
-    return [...state.stores.values()].map((store) => ({
-      name: fullName(state, store),
-      description: this.#exportOf(store).description,
-    }))
+    return [...state.stores.values()]
+      .filter((store) => !isHidden(store))
+      .map((store) => ({
+        name: fullName(state, store),
+        description: this.#exportOf(store).description,
+      }))
   }
 
   find(name: string): Export | undefined {
@@ -44,8 +47,8 @@ export class Catalog implements ExportList {
       const store = findStore(state, name)
       return store === undefined ? undefined : this.#exportOf(store)
     }
-    const volumes = [...state.stores.values()].filter((store) => store.volumeId === undefined)
-    return volumes.length === 1 ? this.#exportOf(volumes[0] as Store) : undefined
+    const [volume, ...others] = volumesOf(state)
+    return volume === undefined || others.length > 0 ? undefined : this.#exportOf(volume)
   }
 
   attach(found: Export): () => void {

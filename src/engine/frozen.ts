@@ -2,10 +2,9 @@
 // They last until `thaw` or the next start.
 import type { Operation } from '../core/operation.js'
 import type { StoreId } from '../core/units.js'
-import { isLocalId, type Store, storeOf } from '../storage/group-state.js'
+import { type Store, storeOf } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-
-const namePrefix = 'frozen.'
+import { frozenPrefix, isHidden } from './local-stores.js'
 
 export class FrozenStores {
   readonly #pool: Pool
@@ -29,7 +28,7 @@ export class FrozenStores {
   /** What an earlier run left. */
   clear(): void {
     for (const store of [...this.#pool.state.stores.values()]) {
-      if (isLocalId(store.id) && store.name.startsWith(namePrefix))
+      if (isHidden(store))
         this.#pool.performLocal({ kind: 'delete', storeId: store.id })
     }
     this.#frozen.clear()
@@ -39,7 +38,7 @@ export class FrozenStores {
     this.#thaw(frozenId)
     const source = storeOf(this.#pool.state, sourceId)
     const storeId = this.#pool.nextLocalId as StoreId
-    const name = `${namePrefix}${frozenId}.${source.id}`
+    const name = `${frozenPrefix}${frozenId}.${source.id}`
     this.#pool.performLocal({ kind: 'create-snapshots', snapshots: [{ storeId, sourceId, name }] })
     this.#frozen.set(frozenId, storeId)
   }

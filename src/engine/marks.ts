@@ -1,137 +1,206 @@
-// In-band markers: at its position in the stream a mark takes a snapshot of the replica's own and runs a hook there; the result returns to whoever sent it.
-import type { Clock } from '../core/clock.js'
-import { LockstepError } from '../core/errors.js'
+// In-band markers, on the secondary: at its position in the stream a mark keeps every volume as a snapshot of this node's own, and then runs a hook beside the
+// stream; what became of it returns to whoever sent it.
+//
+// Invariants: all snapshots of a mark are taken at its position, or none is; a hook runs only behind the snapshot that it was to see, one at a time, and the
+// stream never waits for it.
 import type { Log } from '../core/log.js'
+import { limits } from '../core/limits.js'
+import { LockstepError } from '../core/errors.js'
 import type { Operation, SnapshotSpec } from '../core/operation.js'
-import type { Generation, Sequence, StoreId } from '../core/units.js'
-import { isLocalId } from '../storage/group-state.js'
+import type { Position, Sequence, StoreId } from '../core/units.js'
+import { fullName, isLocalId } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import type { MarkResult, RunHook } from './api.js'
-
-/** Snapshots that marks leave on the secondary: `vol0@local.NAME`. */
-export const localSnapshotPrefix = 'local.'
-/** Answers that nobody asked for are kept for a moment: a result may overtake the question. */
-const keptResultsMax = 100
+import type { HookOutcome, MarkProblem, MarkResult, RunHook } from './api.js'
+import { markPrefix } from './local-stores.js'
+import { findStore, volumesOf } from './names.js'
 
 type Mark = Extract<Operation, { kind: 'mark' }>
+type Send = (sequence: Sequence, result: MarkResult) => void
 
-/** The replica's side. */
-export class MarkHandler {
-  readonly #pool: Pool
-  readonly #runHook: RunHook | undefined
-
-  constructor(pool: Pool, runHook: RunHook | undefined) {
-    this.#pool = pool
-    this.#runHook = runHook
-  }
-
-  /** In the step that performs the mark: keeps every volume as it is here. Answers what was taken. */
-  snapshot(mark: Mark): readonly string[] {
-    if (mark.snapshot === undefined) return []
-    const { stores } = this.#pool.state
-    const names = new Set([...stores.values()].map((store) => store.name))
-    const specs: SnapshotSpec[] = []
-    for (const store of stores.values()) {
-      if (isLocalId(store.id) || store.volumeId !== undefined) continue
-      const name = `${store.name}@${localSnapshotPrefix}${mark.snapshot}`
-      if (names.has(name)) continue
-      const storeId = (this.#pool.nextLocalId + specs.length) as StoreId
-      specs.push({ storeId, sourceId: store.id, name })
-    }
-    if (specs.length > 0) this.#pool.performLocal({ kind: 'create-snapshots', snapshots: specs })
-    return specs.map((spec) => spec.name)
-  }
-
-  /** What follows the step; never rejects. */
-  async finish(
-    mark: Mark,
-    at: {
-      readonly generation: Generation
-      readonly sequence: Sequence
-      readonly taken: readonly string[]
-    },
-  ): Promise<MarkResult> {
-    const { generation, sequence, taken } = at
-    const result = { name: mark.name, snapshots: taken }
-    if (mark.hook === undefined) return result
-    if (this.#runHook === undefined)
-      return { ...result, problem: 'this node allows no hooks: see hooks in its lockstep.toml' }
-    try {
-      const { message } = mark
-      const hook = await this.#runHook({
-        hook: mark.hook,
-        name: mark.name,
-        generation,
-        sequence,
-        ...(message === undefined ? {} : { message }),
-      })
-      return { ...result, hook }
-    } catch (error) {
-      return { ...result, problem: error instanceof Error ? error.message : String(error) }
-    }
-  }
+/** What a mark will take in its step, or why it will not. */
+export type MarkPlan = {
+  readonly snapshots: readonly { readonly sourceId: StoreId; readonly name: string }[]
+  readonly problem?: MarkProblem
 }
 
-/** The sender's side: who waits for the result of which mark. */
-export class MarkResults {
-  readonly #clock: Clock
-  readonly #log: Log
-  readonly #kept = new Map<number, MarkResult>()
-  readonly #waiters = new Map<number, (result: MarkResult) => void>()
+export type MarkHandlerOptions = {
+  readonly pool: Pool
+  readonly log: Log
+  readonly runHook?: RunHook | undefined
+  /** For the log of events. */
+  readonly onDone: (message: string) => void
+}
 
-  constructor(clock: Clock, log: Log) {
-    this.#clock = clock
-    this.#log = log
+export class MarkHandler {
+  readonly #options: MarkHandlerOptions
+  /** The hook that runs, and those that wait for it. */
+  #running: Promise<unknown> = Promise.resolve()
+  #waitingCount = 0
+  /** Results while nobody is connected who would take them, oldest first. */
+  readonly #untold = new Map<Sequence, MarkResult>()
+  #send: Send | undefined
+
+  constructor(options: MarkHandlerOptions) {
+    this.#options = options
   }
 
-  /** A result came. Its shape was made by the other node: only what is known is taken. */
-  came(sequence: Sequence, body: object): void {
-    const result = markResultOf(body)
-    this.#log.info({ sequence, ...result }, 'a mark was performed by the peer')
-    const waiter = this.#waiters.get(sequence)
-    this.#waiters.delete(sequence)
-    waiter?.(result)
-    if (waiter === undefined) this.#kept.set(sequence, result)
-    for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size <= keptResultsMax) break
-      this.#kept.delete(oldest)
+  /** A primary is connected that takes results: first those that wait. Call the answer when it is gone. */
+  connected(send: Send): () => void {
+    this.#send = send
+    for (const [sequence, result] of this.#untold) send(sequence, result)
+    this.#untold.clear()
+    return () => {
+      if (this.#send === send) this.#send = undefined
     }
   }
 
-  /** Rejects with TIMED_OUT. */
-  wait(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
-    const kept = this.#kept.get(sequence)
-    this.#kept.delete(sequence)
-    if (kept !== undefined) return Promise.resolve(kept)
-    return new Promise((resolve, reject) => {
-      const timer = this.#clock.setTimer(timeoutMs, () => {
-        this.#waiters.delete(sequence)
-        reject(
-          new LockstepError(
-            'TIMED_OUT',
-            `the peer has not told the result of the mark within ${timeoutMs / 1000} s`,
-            'the mark is in the stream and takes effect all the same: lockstep status',
-          ),
-        )
+  /** Before the step of the mark, when everything before it took effect: finds names and room. */
+  async plan(mark: Mark): Promise<MarkPlan> {
+    if (mark.snapshot === undefined) return { snapshots: [] }
+    const { pool } = this.#options
+    const { state } = pool
+    const part = `${markPrefix}${mark.snapshot}`
+    const snapshots = volumesOf(state).map(({ id, name }) => ({
+      sourceId: id,
+      name: `${name}@${part}`,
+    }))
+    const taken = snapshots.find(({ name }) => findStore(state, name) !== undefined)
+    if (taken !== undefined)
+      return refused(
+        `no snapshot was taken: there is a ${taken.name} already`,
+        `choose another name, or on the replica: lockstep snapshot delete ${taken.name}`,
+      )
+    const localCount = [...state.stores.keys()].filter(isLocalId).length
+    if (localCount + snapshots.length > limits.localStoreCountMax)
+      return refused(
+        `no snapshot was taken: a node keeps at most ${limits.localStoreCountMax} snapshots of its own`,
+        'delete old ones on the replica: lockstep snapshot list',
+      )
+    try {
+      // Only the journal's room: sharing needs no other.
+      await pool.prepare({ kind: 'create-snapshots', snapshots: specsOf({ snapshots }, 0) })
+      return { snapshots }
+    } catch (error) {
+      if (!(error instanceof LockstepError)) throw error
+      return refused(
+        `no snapshot was taken: ${error.message}`,
+        `on the replica: ${error.action}`,
+      )
+    }
+  }
+
+  /** In the step that performs the mark: keeps every volume as it is here. */
+  take(plan: MarkPlan): void {
+    const { pool } = this.#options
+    const snapshots = specsOf(plan, pool.nextLocalId)
+    if (snapshots.length > 0) pool.performLocal({ kind: 'create-snapshots', snapshots })
+  }
+
+  /** The mark is durable here: its hook is due. */
+  finish(mark: Mark, position: Position, plan: MarkPlan): void {
+    const snapshots = plan.snapshots.map(({ name }) => name)
+    const result: MarkResult = {
+      name: mark.name,
+      snapshots: snapshots.slice(0, limits.markSnapshotsToldMax),
+      snapshotCount: snapshots.length,
+      problems: plan.problem === undefined ? [] : [plan.problem],
+    }
+    if (mark.hook === undefined) this.#tell(position.sequence, result)
+    else this.#runLater(mark, position, result)
+  }
+
+  /** This node was away at the mark's position: it is told of it afterwards. */
+  missed(mark: Mark, sequence: Sequence): void {
+    if (mark.hook === undefined && mark.snapshot === undefined) {
+      this.#tell(sequence, resultOf(mark, []))
+      return
+    }
+    const message = 'the replica was away at this position: no snapshot was taken, and no hook run'
+    this.#tell(sequence, resultOf(mark, [{ message, action: 'lockstep mark, once more' }]))
+  }
+
+  #runLater(mark: Mark, position: Position, result: MarkResult): void {
+    const hook = mark.hook ?? ''
+    const notRun = (message: string, action: string): void =>
+      this.#tell(position.sequence, {
+        ...result,
+        problems: [...result.problems, { message: `hook ${hook} did not run: ${message}`, action }],
       })
-      this.#waiters.set(sequence, (result) => {
-        timer.cancel()
-        resolve(result)
-      })
+    if (result.problems.length > 0)
+      return notRun('it would not see the snapshot of this mark', 'lockstep mark, once more')
+    if (this.#waitingCount >= limits.hooksWaitingMax)
+      return notRun(
+        `${this.#waitingCount} hooks wait for the one that runs`,
+        'mark less often, or make the hook quicker',
+      )
+    this.#waitingCount++
+    this.#running = this.#running.then(async () => {
+      this.#waitingCount--
+      this.#tell(position.sequence, await this.#run(mark, position, result))
     })
   }
+
+  /** Never rejects, but for what is a bug. */
+  async #run(mark: Mark, position: Position, result: MarkResult): Promise<MarkResult> {
+    const { name, message, hook = '', snapshot } = mark
+    const { runHook, log } = this.#options
+    const failed = (error: string, action: string): MarkResult => ({
+      ...result,
+      problems: [...result.problems, { message: error, action }],
+    })
+    if (runHook === undefined) return failed(`hook ${hook} did not run: none may`, 'serve with hooks')
+    try {
+      const outcome = await runHook({
+        hook,
+        name,
+        position,
+        ...(message === undefined ? {} : { message }),
+        ...(snapshot === undefined ? {} : { snapshot: `${markPrefix}${snapshot}` }),
+      })
+      return { ...result, hook: outcome }
+    } catch (error) {
+      if (error instanceof LockstepError) return failed(error.message, error.action)
+      log.error({ err: error, hook }, 'a hook could not be run')
+      return failed(`hook ${hook} could not be run`, 'see the log of the replica')
+    }
+  }
+
+  #tell(sequence: Sequence, result: MarkResult): void {
+    this.#options.onDone(describeMark(result))
+    if (this.#send !== undefined) {
+      this.#send(sequence, result)
+      return
+    }
+    this.#untold.set(sequence, result)
+    for (const oldest of this.#untold.keys()) {
+      if (this.#untold.size <= limits.keptMarkResultsMax) break
+      this.#untold.delete(oldest)
+    }
+  }
 }
 
-function markResultOf(body: object): MarkResult {
-  const { name, snapshots, hook, problem } = body as Record<string, unknown>
-  const { exitCode, output } = (typeof hook === 'object' && hook !== null ? hook : {}) as Record<
-    string,
-    unknown
-  >
-  return {
-    name: String(name),
-    snapshots: Array.isArray(snapshots) ? snapshots.map(String) : [],
-    ...(typeof exitCode === 'number' ? { hook: { exitCode, output: String(output ?? '') } } : {}),
-    ...(typeof problem === 'string' ? { problem } : {}),
-  }
+/** One sentence, for the log of events. */
+export function describeMark({ name, snapshotCount, hook, problems }: MarkResult): string {
+  const parts = [`mark ${name}`]
+  if (snapshotCount > 0) parts.push(`${snapshotCount} snapshot${snapshotCount === 1 ? '' : 's'}`)
+  if (hook !== undefined) parts.push(`hook ${hook.name} ${describeHook(hook)}`)
+  return [...parts, ...problems.map(({ message }) => message)].join('; ')
+}
+
+/** How a hook ended, behind its name. */
+export function describeHook({ exitCode, signal, isTimedOut }: HookOutcome): string {
+  if (isTimedOut) return 'took too long and was ended'
+  return signal === undefined ? `ended with ${exitCode ?? 'nothing'}` : `was ended by ${signal}`
+}
+
+function refused(message: string, action: string): MarkPlan {
+  return { snapshots: [], problem: { message, action } }
+}
+
+function resultOf(mark: Mark, problems: readonly MarkProblem[]): MarkResult {
+  return { name: mark.name, snapshots: [], snapshotCount: 0, problems }
+}
+
+function specsOf({ snapshots }: MarkPlan, firstId: number): readonly SnapshotSpec[] {
+  return snapshots.map((one, index) => ({ ...one, storeId: (firstId + index) as StoreId }))
 }

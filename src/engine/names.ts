@@ -1,6 +1,7 @@
 // Names of stores: `volume` and `volume@snapshot`. What a name may contain, and finding a store by it.
 import { LockstepError } from '../core/errors.js'
-import { fullName, type GroupState, type Store } from '../storage/group-state.js'
+import { fullName, type GroupState, isLocalId, type Store } from '../storage/group-state.js'
+import { isHidden } from './local-stores.js'
 
 const partPattern = /^[A-Za-z0-9][A-Za-z0-9._:+-]{0,126}$/
 
@@ -14,21 +15,41 @@ export function checkNamePart(part: string): string {
   )
 }
 
+/** Also one that this node keeps for itself, unless it is for nobody's eyes. */
 export function findStore(state: GroupState, name: string): Store | undefined {
-  for (const store of state.stores.values()) if (fullName(state, store) === name) return store
+  for (const store of state.stores.values())
+    if (fullName(state, store) === name && !isHidden(store)) return store
   return undefined
 }
 
-/** Throws NO_SUCH_STORE, with the names that are there when they are few. */
+/** A store of the stream. Throws NO_SUCH_STORE, with the names that are there when they are few. */
 export function storeNamed(state: GroupState, name: string): Store {
   const store = findStore(state, name)
+  if (store !== undefined && isLocalId(store.id)) throw outsideStream(store)
   if (store !== undefined) return store
-  const names = [...state.stores.values()].map((one) => fullName(state, one))
+  const names = streamStores(state).map((one) => fullName(state, one))
   const known =
     names.length === 0
       ? 'there are none yet: lockstep volume create vol0 1G'
       : `there are: ${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`
   throw new LockstepError('NO_SUCH_STORE', `there is no store "${name.slice(0, 300)}"`, known)
+}
+
+/** The stores of the stream: those that the other node has as well. */
+export function streamStores(state: GroupState): readonly Store[] {
+  return [...state.stores.values()].filter((store) => !isLocalId(store.id))
+}
+
+export function volumesOf(state: GroupState): readonly Store[] {
+  return streamStores(state).filter((store) => store.volumeId === undefined)
+}
+
+function outsideStream(store: Store): LockstepError {
+  return new LockstepError(
+    'INVALID_ARGUMENT',
+    `${store.name} is a snapshot that this node keeps for itself`,
+    `it can be read, and deleted: lockstep snapshot delete ${store.name}`,
+  )
 }
 
 export function volumeNamed(state: GroupState, name: string): Store {

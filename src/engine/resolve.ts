@@ -6,6 +6,7 @@ import type { DataOperation, MarkRequest, Operation, OperationRequest } from '..
 import { type ByteRange, formatBytes, type StoreId } from '../core/units.js'
 import { fullName, type GroupState, type Store, storeOf } from '../storage/group-state.js'
 import { checkBatch } from './batch.js'
+import { checkUnreserved } from './local-stores.js'
 import {
   checkNamePart,
   findStore,
@@ -13,6 +14,7 @@ import {
   snapshotsOf,
   storeNamed,
   volumeNamed,
+  volumesOf,
 } from './names.js'
 
 type SimpleRequest = Exclude<OperationRequest, { kind: 'batch' }>
@@ -183,7 +185,7 @@ function resolveSnapshots(
 ): Resolved {
   const isAll = request.stores === 'all'
   const sources = isAll
-    ? [...state.stores.values()].filter((store) => store.volumeId === undefined)
+    ? volumesOf(state)
     : (request.stores as readonly string[]).map((name) => storeNamed(state, name))
   if (sources.length === 0) {
     throw new LockstepError(
@@ -286,6 +288,7 @@ function checkNewVolumeName(state: GroupState, name: string): string {
 
 function checkNewSnapshotName(state: GroupState, volume: Store, name: string): string {
   const full = `${volume.name}@${checkNamePart(name)}`
+  checkUnreserved(name)
   if (findStore(state, full) !== undefined) {
     throw nameTaken(
       full,

@@ -1,0 +1,464 @@
+// The secondary's side of one connection: performs every entry of the stream in its order on this node's own pool, and answers how far it is.
+//
+// Invariants: entry n + 1 after n, nothing else (law 6); a flush or an operation is durable before anything behind it is applied (law 4, and because an operation
+// must not be performed again over newer bytes); a position is answered as durable only when this node's journal has it; before a resync changes anything the
+// whole group is kept as `before-resync` (law 5).
+import { AssertionError } from 'node:assert'
+import assert from 'node:assert/strict'
+import type { Duplex } from 'node:stream'
+import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
+import type { Clock, Timer } from '../core/clock.js'
+import type { CompareEntry, Entry, WriteEntry, ZeroEntry } from '../core/entry.js'
+import { LockstepError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import type { Operation } from '../core/operation.js'
+import { MiB, type Sequence } from '../core/units.js'
+import type { DigestRequestFrame, ReceivedFrame } from '../replication/frames.js'
+import { decide, objection } from '../replication/greeting.js'
+import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
+import type { LinkState } from '../replication/link-state.js'
+import { PeerConnection } from '../replication/peer-connection.js'
+import { presentGeneration } from '../storage/group-state.js'
+import type { Pool, Prepared } from '../storage/pool.js'
+import type { MarkResult } from './api.js'
+import type { BeforeResync } from './before-resync.js'
+import { differingPieces, digestsOf } from './digests.js'
+import { checkOperation, checkSequence } from './foreign-operation.js'
+import type { FrozenStores } from './frozen.js'
+import type { MarkHandler } from './marks.js'
+import type { DataEntry, Sequencer } from './sequencer.js'
+
+/** Received and not applied: beyond this nothing more is read. */
+const inFlightBytesMax = 64 * MiB
+const inFlightEntriesMax = 4096
+/** Applied and not durable: a commit begins by itself, so that the primary's outbox empties. */
+const undurableBytesMax = 32 * MiB
+const undurableMs = 1000
+
+export type ReplicaHost = {
+  readonly pool: Pool
+  readonly sequencer: Sequencer
+  readonly clock: Clock
+  readonly log: Log
+  readonly deadlineMs?: number
+  readonly hello: () => Hello
+  readonly frozen: FrozenStores
+  readonly marks: MarkHandler
+  /** An operation took effect: catalog and events follow. */
+  readonly performed: (operation: Operation, sequence: Sequence) => void
+  readonly onChange: (link: LinkState, reason: string) => void
+  readonly mutants: ReadonlySet<string>
+}
+
+export type IntakeObserver = {
+  readonly go: (state: LinkState, reason: string) => void
+  readonly met: (peer: Hello) => void
+  readonly performed: (sequence: Sequence) => void
+  readonly refused: (action: string) => void
+}
+
+/** One connection from a primary. */
+export class Intake {
+  readonly #host: ReplicaHost
+  readonly #observer: IntakeObserver
+  readonly #beforeResync: BeforeResync
+  readonly connection: PeerConnection
+  /** Resolves with the reason when the connection has ended and everything received is applied or refused. Never rejects. */
+  readonly ended: Promise<string>
+  #phase: 'hello' | 'decision' | 'replay' | 'stream' = 'hello'
+  #mine: Hello | undefined
+  #peer: Hello | undefined
+  /** Everything is to come: first the table of stores, and nothing else instead. */
+  #awaitsTable = false
+  #inFlightBytes = 0
+  #inFlightCount = 0
+  #roomWaiter: (() => void) | undefined
+  #idleWaiters: (() => void)[] = []
+  #undurableBytes = 0
+  #commitTimer: Timer | undefined
+  #committedSequence = 0 as Sequence
+  #isStopped = false
+  received: Sequence
+
+  constructor(
+    stream: Duplex,
+    host: ReplicaHost,
+    beforeResync: BeforeResync,
+    observer: IntakeObserver,
+  ) {
+    this.#host = host
+    this.#observer = observer
+    this.#beforeResync = beforeResync
+    this.received = host.sequencer.lastSequence
+    this.connection = new PeerConnection({
+      stream,
+      clock: host.clock,
+      side: 'secondary',
+      receive: (frame) => this.#receive(frame),
+      ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
+    })
+    this.ended = this.#end()
+  }
+
+  async #end(): Promise<string> {
+    const reason = await this.connection.closed
+    this.#isStopped = true
+    this.#commitTimer?.cancel()
+    if (this.#inFlightCount > 0)
+      await new Promise<void>((resolve) => this.#idleWaiters.push(resolve))
+    return reason.message
+  }
+
+  #receive(frame: ReceivedFrame): Promise<void> | undefined {
+    if (this.#isStopped) return undefined
+    if (this.#phase === 'stream' && isEntry(frame)) return this.#entry(frame)
+    switch (frame.kind) {
+      case 'hello':
+        if (this.#phase !== 'hello') throw outOfPlace(frame)
+        return this.#guard(this.#greet(parseHello(frame.body)))
+      case 'decision':
+        if (this.#phase !== 'decision') throw outOfPlace(frame)
+        return this.#guard(this.#obey(parseDecision(frame.body)))
+      case 'replay':
+        if (this.#phase !== 'replay') throw outOfPlace(frame)
+        return this.#guard(this.#perform(frame.sequence, frame.at, frame.operation))
+      case 'stream-from':
+        if (this.#phase !== 'replay') throw outOfPlace(frame)
+        return this.#guard(this.#streamFrom(frame.sequence))
+      case 'digest-request':
+        if (this.#phase !== 'stream') throw outOfPlace(frame)
+        return this.#guard(this.#digest(frame))
+      default:
+        throw outOfPlace(frame)
+    }
+  }
+
+  /** For verify: digests of a store that was kept at an earlier entry. */
+  async #digest(request: DigestRequestFrame): Promise<void> {
+    const { requestId, frozenId, offset, lengthBytes } = request
+    const store = this.#host.frozen.find(frozenId)
+    let digests: Buffer = Buffer.alloc(0)
+    if (store !== undefined && offset + lengthBytes <= store.sizeBytes) {
+      const bytes = Buffer.allocUnsafe(lengthBytes)
+      await this.#host.pool.read(store, offset, bytes)
+      digests = digestsOf(bytes)
+    }
+    this.connection.send({ kind: 'digest-answer', requestId, digests })
+  }
+
+  async #greet(peer: Hello): Promise<void> {
+    const { pool, sequencer } = this.#host
+    this.#peer = peer
+    this.#observer.met(peer)
+    // What was applied on an earlier connection is made durable first: the position that is told is both.
+    if (this.#host.mutants.has('resume-from-applied')) {
+      this.#mine = { ...this.#host.hello(), sequence: sequencer.lastSequence }
+      this.#phase = 'decision'
+      this.connection.send({ kind: 'hello', body: { ...this.#mine } })
+      return
+    }
+    await pool.commit()
+    if (pool.durableSequence !== sequencer.lastSequence)
+      throw new ProtocolError('the journal has no room for the position; a checkpoint makes some')
+    this.#mine = this.#host.hello()
+    this.#phase = 'decision'
+    this.connection.send({ kind: 'hello', body: { ...this.#mine } })
+  }
+
+  async #obey(decision: Decision): Promise<void> {
+    const mine = this.#mine
+    const peer = this.#peer
+    assert(mine)
+    assert(peer)
+    const refusal = objection(decision, mine, peer)
+    if (refusal !== undefined) {
+      this.#observer.refused(refusal.action ?? '')
+      this.#observer.go('refused', refusal.reason)
+      this.#refuse('CONFLICT', refusal.reason, refusal.action ?? 'lockstep status')
+      return
+    }
+    switch (decision.kind) {
+      case 'nothing':
+      case 'resume':
+        this.#phase = 'stream'
+        this.received = this.#host.sequencer.lastSequence
+        this.#observer.go(mine.isWhole ? 'streaming' : 'resyncing', decision.reason)
+        break
+      case 'resync':
+      case 'full':
+        this.#phase = 'replay'
+        this.#awaitsTable = decision.kind === 'full'
+        this.#observer.go('replaying', decision.reason)
+        if (!this.#host.mutants.has('no-before-resync')) await this.#beforeResync.begin()
+        else await this.#beforeResync.markUnfinished()
+        break
+      default: {
+        const own = decide(mine, peer)
+        this.#observer.refused(own.action ?? decision.action ?? '')
+        this.#observer.go('refused', decision.reason)
+        return
+      }
+    }
+    this.connection.send({ kind: 'ready', body: {} })
+    this.#answer()
+  }
+
+  async #streamFrom(first: Sequence): Promise<void> {
+    const { sequencer, pool } = this.#host
+    const position = (first - 1) as Sequence
+    if (this.#awaitsTable) throw new ProtocolError('the stream begins before the table of stores')
+    checkSequence(position, sequencer.lastSequence)
+    if (position < sequencer.lastSequence)
+      throw new ProtocolError(`the stream begins at ${first}, behind what is here already`)
+    if (position > sequencer.lastSequence)
+      await sequencer.operate({
+        prepare: async () => {},
+        perform: () => {},
+        settle: () => pool.commit(),
+        sequence: position,
+      })
+    this.received = position
+    this.#phase = 'stream'
+    this.#observer.go('resyncing', 'operations are done; what differs is copied')
+    this.#answer()
+  }
+
+  /** An entry of the stream, in order. The answer holds back what is behind it. */
+  #entry(entry: Entry): Promise<void> | undefined {
+    const { mutants } = this.#host
+    const expected = this.received + 1
+    if (entry.sequence <= this.received && mutants.has('apply-duplicate')) return undefined
+    if (entry.sequence !== expected && !mutants.has('ignore-gap'))
+      throw new ProtocolError(`entry ${entry.sequence} came instead of ${expected}`)
+    this.received = entry.sequence
+    switch (entry.kind) {
+      case 'write':
+      case 'zero':
+      case 'compare':
+        return this.#data(entry)
+      case 'operation':
+        return this.#guard(this.#perform(entry.sequence, entry.at, entry.operation))
+      case 'flush':
+        if (mutants.has('drop-barrier')) return this.#guard(this.#pass(entry.sequence, false))
+        return this.#guard(this.#pass(entry.sequence, true))
+      case 'nothing':
+        return this.#guard(this.#pass(entry.sequence, false))
+    }
+  }
+
+  #data(entry: WriteEntry | ZeroEntry | CompareEntry): Promise<void> | undefined {
+    const { pool, sequencer } = this.#host
+    const store = pool.state.stores.get(entry.storeId)
+    if (store === undefined)
+      throw new ProtocolError(
+        `entry ${entry.sequence} is for store ${entry.storeId}, which is not here`,
+      )
+    if (entry.offset + entry.lengthBytes > store.sizeBytes)
+      throw new ProtocolError(`entry ${entry.sequence} goes behind the end of its store`)
+    const data: DataEntry = {
+      kind: entry.kind,
+      store,
+      offset: entry.offset,
+      lengthBytes: entry.lengthBytes,
+      parts: entry.kind === 'write' ? entry.parts : [],
+      mayUnmap: entry.kind === 'zero' && entry.mayUnmap,
+    }
+    if (entry.kind === 'compare') this.#compares.set(data, entry)
+    const fua = entry.kind !== 'compare' && entry.fua
+    this.#undurableBytes += entry.lengthBytes
+    try {
+      const applied = sequencer.submit(data)
+      if (applied === undefined) {
+        this.#applied(fua)
+        return undefined
+      }
+      this.#inFlightBytes += entry.lengthBytes
+      this.#inFlightCount++
+      applied.then(
+        () => {
+          this.#left(entry.lengthBytes)
+          this.#applied(fua)
+        },
+        (error: unknown) => {
+          this.#left(entry.lengthBytes)
+          this.#fail(error)
+        },
+      )
+    } catch (error) {
+      this.#fail(error)
+      return undefined
+    }
+    if (this.#inFlightBytes < inFlightBytesMax && this.#inFlightCount < inFlightEntriesMax)
+      return undefined
+    return new Promise((resolve) => {
+      this.#roomWaiter = resolve
+    })
+  }
+
+  readonly #compares = new WeakMap<DataEntry, CompareEntry>()
+
+  /** Applies a data entry of kind compare: called by the engine at its place in the order. */
+  async compare(data: DataEntry): Promise<void> {
+    const entry = this.#compares.get(data)
+    assert(entry)
+    const bytes = Buffer.allocUnsafe(data.lengthBytes)
+    await this.#host.pool.read(data.store, data.offset, bytes)
+    const { sequence, lengthBytes, digests } = entry
+    const differing = differingPieces(digestsOf(bytes), digests)
+    // Before the answer that covers it.
+    this.connection.send({ kind: 'compared', sequence, lengthBytes, differing })
+  }
+
+  async #pass(sequence: Sequence, isBarrier: boolean): Promise<void> {
+    const { sequencer, pool } = this.#host
+    await sequencer.operate({
+      prepare: async () => {},
+      perform: () => {},
+      ...(isBarrier ? { settle: () => pool.commit() } : {}),
+      sequence,
+    })
+    this.#answer()
+  }
+
+  async #perform(sequence: Sequence, at: string, operation: Operation): Promise<void> {
+    const { sequencer, pool, performed, mutants } = this.#host
+    if (sequence <= sequencer.lastSequence)
+      throw new ProtocolError(`operation ${sequence} was performed here already`)
+    checkSequence(sequence, sequencer.lastSequence)
+    const table = this.#awaitsTable ? this.#peer : undefined
+    checkOperation(pool, operation, {
+      sequence,
+      isReplay: this.#phase === 'replay',
+      ...(table === undefined ? {} : { reset: table }),
+    })
+    this.#awaitsTable = false
+    let taken: readonly string[] | undefined
+    await sequencer.operate<Prepared>({
+      prepare: () => pool.prepare(operation),
+      perform: (_, prepared) => {
+        pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
+        this.#host.frozen.performed(operation)
+        // A mark that is replayed after the fact has no position of its own any more.
+        if (operation.kind === 'mark' && this.#phase === 'stream')
+          taken = this.#host.marks.snapshot(operation)
+      },
+      ...(mutants.has('operation-without-barrier') ? {} : { settle: () => pool.commit() }),
+      sequence,
+    })
+    if (operation.kind === 'resync-end') {
+      await this.#beforeResync.drop()
+      this.#observer.go('streaming', 'this node has everything')
+    }
+    performed(operation, sequence)
+    this.#observer.performed(sequence)
+    if (operation.kind === 'mark') this.#tellMark(operation, sequence, taken)
+    if (sequence > this.received) this.received = sequence
+    this.#answer()
+  }
+
+  /** The hook runs beside the stream: its result goes back when it is there. */
+  #tellMark(
+    mark: Extract<Operation, { kind: 'mark' }>,
+    sequence: Sequence,
+    taken: readonly string[] | undefined,
+  ): void {
+    const send = (body: MarkResult): void => {
+      if (!this.#isStopped) this.connection.send({ kind: 'result', sequence, body: { ...body } })
+    }
+    if (taken === undefined) {
+      const problem = 'the secondary was away at this position: no snapshot, and no hook'
+      send({ name: mark.name, snapshots: [], problem })
+      return
+    }
+    const { marks, pool } = this.#host
+    const generation = presentGeneration(pool.state)
+    void marks.finish(mark, { generation, sequence, taken }).then(send)
+  }
+
+  #left(lengthBytes: number): void {
+    this.#inFlightBytes -= lengthBytes
+    this.#inFlightCount--
+    const waiter = this.#roomWaiter
+    if (waiter !== undefined && this.#inFlightBytes < inFlightBytesMax) {
+      this.#roomWaiter = undefined
+      waiter()
+    }
+    if (this.#inFlightCount > 0) return
+    for (const idle of this.#idleWaiters.splice(0)) idle()
+  }
+
+  #applied(isForced: boolean): void {
+    if (isForced || this.#undurableBytes > undurableBytesMax) this.#commit()
+    else this.#commitLater()
+    this.#answer()
+  }
+
+  #commitLater(): void {
+    if (this.#isStopped) return
+    this.#commitTimer ??= this.#host.clock.setTimer(undurableMs, () => {
+      this.#commitTimer = undefined
+      this.#commit()
+    })
+  }
+
+  #commit(): void {
+    this.#undurableBytes = 0
+    this.#committedSequence = this.#host.sequencer.appliedSequence
+    this.#host.pool.commit().then(
+      () => {
+        this.#answer()
+        // The journal had no room for the position: a checkpoint makes some.
+        if (this.#host.pool.durableSequence < this.#committedSequence) this.#commitLater()
+      },
+      (error: unknown) => this.#fail(error),
+    )
+  }
+
+  #answer(): void {
+    if (this.#isStopped) return
+    const { sequencer, pool, mutants } = this.#host
+    const applied = sequencer.appliedSequence
+    const durable = mutants.has('durable-at-applied') ? applied : (pool.durableSequence as Sequence)
+    this.connection.answer(this.received, applied, durable)
+  }
+
+  /** What cannot be performed stops the link: skipping it would make the copies differ in silence. */
+  #fail(error: unknown): void {
+    if (error instanceof AssertionError) throw error
+    if (this.#isStopped) return
+    this.#isStopped = true
+    const message = error instanceof Error ? error.message : String(error)
+    const action =
+      error instanceof LockstepError ? error.action : 'see the log of the secondary, and its doctor'
+    this.#host.log.error({ err: error }, 'an entry cannot be applied: the link stops')
+    this.#observer.refused(action)
+    this.#observer.go('refused', `the secondary cannot go on: ${message}`)
+    this.#refuse('IO_ERROR', `the secondary cannot go on: ${message}`, action)
+  }
+
+  #refuse(code: string, message: string, action: string): void {
+    this.connection.send({ kind: 'refuse', code, message, action })
+    this.connection.bye(message)
+  }
+
+  /** Keeps what a client of the frames would see as a broken connection apart from what this node cannot do. */
+  async #guard(work: Promise<void>): Promise<void> {
+    this.#inFlightCount++
+    try {
+      await work
+    } catch (error) {
+      if (error instanceof ProtocolError) throw error
+      this.#fail(error)
+    } finally {
+      this.#left(0)
+    }
+  }
+}
+
+function isEntry(frame: ReceivedFrame): frame is Entry {
+  return ['write', 'zero', 'flush', 'compare', 'operation', 'nothing'].includes(frame.kind)
+}
+
+function outOfPlace(frame: ReceivedFrame): ProtocolError {
+  return new ProtocolError(`a ${frame.kind} frame out of place`)
+}
