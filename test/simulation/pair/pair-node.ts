@@ -27,6 +27,9 @@ export type PairNodeOptions = {
 /** What kind of end a life comes to. */
 export type EndKind = 'kill' | 'power loss'
 
+/** Which of the possible media a power loss leaves. */
+export type Choose = (capture: MediumCapture, random: SeededRandom) => CrashChoice
+
 export class PairNode {
   readonly #options: PairNodeOptions
   readonly name: string
@@ -67,6 +70,11 @@ export class PairNode {
     return new PairNode(options, medium)
   }
 
+  /** A node that is down, on what is there already. */
+  static on(options: PairNodeOptions, medium: SimMedium): PairNode {
+    return new PairNode(options, medium)
+  }
+
   /** Undefined until it has recovered, and when it is down. */
   get engine(): PairEngine | undefined {
     return this.#engine
@@ -99,8 +107,13 @@ export class PairNode {
     )
   }
 
+  /** Everything that a crash at this moment could leave. */
+  capture(): MediumCapture {
+    return this.#medium.capture()
+  }
+
   /** Ends the life; the medium afterwards is what `kind` leaves of it. */
-  end(kind: EndKind, random: SeededRandom): void {
+  end(kind: EndKind, random: SeededRandom, choose: Choose = choiceFor): void {
     const life = this.#life
     assert(life)
     life.end()
@@ -111,7 +124,8 @@ export class PairNode {
       else connection.powerLost(life)
     }
     if (kind === 'power loss') network.unlisten(this.name)
-    this.#medium = kind === 'kill' ? this.#medium.afterKill() : crashed(this.#medium, random)
+    this.#medium =
+      kind === 'kill' ? this.#medium.afterKill() : crashed(this.#medium, random, choose)
     this.#life = undefined
     this.#node = undefined
     this.#engine = undefined
@@ -183,9 +197,9 @@ export class PairNode {
   }
 }
 
-function crashed(medium: SimMedium, random: SeededRandom): SimMedium {
+function crashed(medium: SimMedium, random: SeededRandom, choose: Choose = choiceFor): SimMedium {
   const capture = medium.capture()
-  return capture.after(choiceFor(capture, random))
+  return capture.after(choose(capture, random))
 }
 
 /** Nothing of what was not synced, or all of it, or anything between. */

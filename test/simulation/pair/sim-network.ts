@@ -23,6 +23,7 @@ export class SimNetwork {
   readonly #scheduler: Scheduler
   readonly #random: SeededRandom
   readonly #shape: PipeShape
+  readonly #beforeCall: () => void
   readonly #life = new Life('network')
   readonly #listeners = new Map<string, Listener>()
   #connections: SimConnection[] = []
@@ -35,10 +36,13 @@ export class SimNetwork {
     readonly scheduler: Scheduler
     readonly random: SeededRandom
     readonly shape: PipeShape
+    /** Called before a node sends bytes, and before a piece of them arrives. May end lives: the call then does nothing. */
+    readonly beforeCall?: () => void
   }) {
     this.#scheduler = options.scheduler
     this.#random = options.random
     this.#shape = options.shape
+    this.#beforeCall = options.beforeCall ?? (() => {})
   }
 
   listen(name: string, life: Life, accept: (stream: Duplex) => void): void {
@@ -79,6 +83,7 @@ export class SimNetwork {
       life: this.#life,
       ends: [life, listener.life],
       violations: this.violations,
+      beforeCall: this.#beforeCall,
     })
     this.#connections.push(connection)
     const [near, far] = connection.sockets
@@ -106,15 +111,22 @@ export class SimConnection {
     readonly life: Life
     readonly ends: readonly [Life, Life]
     readonly violations: string[]
+    readonly beforeCall: () => void
   }) {
-    const { scheduler, random, shape, life, ends, violations } = options
+    const { scheduler, random, shape, life, ends, violations, beforeCall } = options
     this.#scheduler = scheduler
     this.#random = random
     this.#lives = ends
     const highWaterMark = random.pick([512, 4096, 16384])
-    const near = new SimSocket(ends[0], highWaterMark, () => this.#destroyed(0))
-    const far = new SimSocket(ends[1], highWaterMark, () => this.#destroyed(1))
-    const common = { scheduler, shape, life, violations, onMoved: () => this.#checkPlan() }
+    const socketOf = (index: 0 | 1) =>
+      new SimSocket(ends[index], highWaterMark, {
+        beforeSend: beforeCall,
+        destroyed: () => this.#destroyed(index),
+      })
+    const near = socketOf(0)
+    const far = socketOf(1)
+    const onMoved = () => this.#checkPlan()
+    const common = { scheduler, shape, life, violations, beforeArrival: beforeCall, onMoved }
     const there = new Pipe({ ...common, random: random.fork('there'), to: far })
     const back = new Pipe({ ...common, random: random.fork('back'), to: near })
     near.attach(back, there)
@@ -206,14 +218,14 @@ export class SimConnection {
 /** One end of a connection, in the hands of a node. */
 export class SimSocket extends Duplex {
   readonly life: Life
-  readonly #onDestroyed: () => void
+  readonly #on: { beforeSend(): void; destroyed(): void }
   #in: Pipe | undefined
   #out: Pipe | undefined
 
-  constructor(life: Life, highWaterMark: number, onDestroyed: () => void) {
+  constructor(life: Life, highWaterMark: number, on: { beforeSend(): void; destroyed(): void }) {
     super({ allowHalfOpen: false, highWaterMark })
     this.life = life
-    this.#onDestroyed = onDestroyed
+    this.#on = on
     // A reset may come before anybody has the connection in hand; the system would tell whoever asks for it then.
     this.on('error', () => {})
   }
@@ -244,6 +256,7 @@ export class SimSocket extends Duplex {
   }
 
   override _write(chunk: Buffer, _: BufferEncoding, callback: () => void): void {
+    if (!this.life.isEnded) this.#on.beforeSend()
     if (!this.life.isEnded) this.#out?.send(chunk, callback)
   }
 
@@ -256,6 +269,6 @@ export class SimSocket extends Duplex {
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
     if (this.life.isEnded) return
     callback(error)
-    this.#onDestroyed()
+    this.#on.destroyed()
   }
 }

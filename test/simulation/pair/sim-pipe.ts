@@ -33,6 +33,7 @@ export class Pipe {
   /** Owns the bytes on the way: they move although both nodes may be dead. */
   readonly #life: Life
   readonly #to: PipeEnd
+  readonly #beforeArrival: () => void
   readonly #onMoved: () => void
   readonly #violations: string[]
   #queue: Buffer[] = []
@@ -55,6 +56,8 @@ export class Pipe {
     readonly shape: PipeShape
     readonly life: Life
     readonly to: PipeEnd
+    /** Called before each piece. May end lives. */
+    readonly beforeArrival?: () => void
     /** Called after each piece. */
     readonly onMoved: () => void
     readonly violations: string[]
@@ -64,6 +67,7 @@ export class Pipe {
     this.#shape = options.shape
     this.#life = options.life
     this.#to = options.to
+    this.#beforeArrival = options.beforeArrival ?? (() => {})
     this.#onMoved = options.onMoved
     this.#violations = options.violations
   }
@@ -155,6 +159,8 @@ export class Pipe {
       this.#schedule()
       return
     }
+    this.#beforeArrival()
+    if (this.#isSilent || this.#to.isGone) return
     const piece = this.#take()
     if (!piece) {
       if (this.#isEnding) this.#arriveEnd()
