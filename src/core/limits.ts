@@ -32,6 +32,15 @@ export const limits = {
   commitIntervalMs: 5000,
   /** A sentence or two for the people on the other side; the link allows as much. */
   markMessageBytesMax: 4 * KiB,
+  /** Snapshots that a replica keeps for itself: marks and what was there before a resync. Each refers to pages as a store does. */
+  localStoreCountMax: 4096,
+  /** Marks whose hook waits for the one that runs. Above, a hook is not run, and the mark says so. */
+  hooksWaitingMax: 64,
+  /** Results of marks kept for who asks later. */
+  keptMarkResultsMax: 100,
+  /** The end of what a hook said: with the names below it fits the frame that brings it back, however it is escaped. */
+  hookOutputBytesMax: 4 * KiB,
+  markSnapshotsToldMax: 64,
   /** Entries that change no map, after which a commit journals the position by itself: a start after a crash jumps ahead by far more, so that no sequence is used twice. */
   positionStep: 1024 * KiB,
   /** By how much sequences jump after an unclean stop of a primary with a peer: more than can be ordered between two journaled positions. */

@@ -233,10 +233,7 @@ export interface ReplicationApi {
 /** Markers in the stream. */
 export interface MarkApi {
   /** Orders a marker: it takes effect on the peer at its position. The same `requestId` again returns the first answer. */
-  mark(
-    request: MarkRequest,
-    options?: { readonly requestId?: string },
-  ): Promise<OperationResult>
+  mark(request: MarkRequest, options?: { readonly requestId?: string }): Promise<OperationResult>
   /** What the peer did at a mark. Rejects with TIMED_OUT. */
   markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult>
 }

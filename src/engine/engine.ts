@@ -6,6 +6,7 @@ import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { MarkRequest, OperationRequest } from '../core/operation.js'
 import type { Sequence } from '../core/units.js'
+import type { LocalOperation } from '../storage/apply-operation.js'
 import { changedPicture } from '../storage/extents.js'
 import { fullName, isLocalId, presentGeneration, type Store } from '../storage/group-state.js'
 import { type InitOptions, initPool } from '../storage/init-pool.js'
@@ -29,10 +30,18 @@ import type {
 } from './api.js'
 import { Catalog } from './catalog.js'
 import { EventLog } from './event-log.js'
-import { snapshotsOf, storeNamed } from './names.js'
+import { checkDeletable, isHidden, localSource } from './local-stores.js'
+import {
+  findStore,
+  localStoreNamed,
+  snapshotsOf,
+  storeNamed,
+  streamStores,
+  volumesOf,
+} from './names.js'
 import { checkRange } from './refusals.js'
 import { Replication } from './replication.js'
-import { type Resolved, resolve, resolveMark } from './resolve.js'
+import { checkUnused, type Resolved, resolve, resolveMark } from './resolve.js'
 import { type DataEntry, Sequencer } from './sequencer.js'
 
 export type EngineOptions = {
@@ -143,7 +152,9 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       sequence: this.#sequencer.lastSequence,
       durableSequence: durableSequence as Sequence,
       chunkBytes: state.chunkBytes,
-      stores: [...state.stores.values()].map((store) => this.#storeStatus(store)),
+      stores: [...state.stores.values()]
+        .filter((store) => !isHidden(store))
+        .map((store) => this.#storeStatus(store)),
       pool: { ...usage, sharedBytes: this.#pool.sharedBytes() },
       peers: this.#replication.peers(),
       ...(state.role === 'secondary' ? { isWhole: state.isWhole } : {}),
@@ -158,11 +169,18 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     request: OperationRequest,
     options: { readonly requestId?: string } = {},
   ): Promise<OperationResult> {
-    const { requestId } = options
-    if (requestId === undefined) return this.#perform(request)
+    return this.#once(options.requestId, () => this.#perform(request))
+  }
+
+  /** The same `requestId` again is the first answer again. */
+  #once(
+    requestId: string | undefined,
+    run: () => Promise<OperationResult>,
+  ): Promise<OperationResult> {
+    if (requestId === undefined) return run()
     const known = this.#remembered.get(requestId)
     if (known !== undefined) return known
-    const result = this.#perform(request)
+    const result = run()
     this.#remembered.set(requestId, result)
     for (const oldest of this.#remembered.keys()) {
       if (this.#remembered.size <= rememberedRequestsMax) break
@@ -187,12 +205,19 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     this.#replication.setPeer(options)
   }
 
-  mark(request: MarkRequest): Promise<OperationResult> {
-    return this.#operate(() => resolveMark(request))
+  mark(
+    request: MarkRequest,
+    options: { readonly requestId?: string } = {},
+  ): Promise<OperationResult> {
+    return this.#once(options.requestId, async () => {
+      if (request.hook !== undefined || request.snapshot !== undefined)
+        this.#replication.checkHasPeer()
+      return this.#operate(() => resolveMark(request))
+    })
   }
 
   markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
-    return this.#replication.markResults.wait(sequence, timeoutMs)
+    return this.#replication.markResult(sequence, timeoutMs)
   }
 
   async verify(
@@ -205,9 +230,9 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     const { state } = this.#pool
     if (state.role === 'secondary') throw notPrimary()
     const stores =
-      options.store === undefined ? [...state.stores.values()] : [storeNamed(state, options.store)]
+      options.store === undefined ? streamStores(state) : [storeNamed(state, options.store)]
     const reports: VerifyReport[] = []
-    for (const store of stores.filter((one) => !isLocalId(one.id))) {
+    for (const store of stores) {
       if (store.isDeleted) continue
       const named = { id: store.id, name: fullName(state, store) }
       reports.push(
@@ -226,10 +251,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
 
   dirty(name?: string, cellCount: number = dirtyCellCountDefault): readonly DirtyReport[] {
     const { state } = this.#pool
-    const stores =
-      name === undefined
-        ? [...state.stores.values()].filter((store) => store.volumeId === undefined)
-        : [storeNamed(state, name)]
+    const stores = name === undefined ? volumesOf(state) : [storeNamed(state, name)]
     const { tracking } = this.#pool
     return stores.map((store) => {
       if (tracking !== undefined) {
@@ -293,6 +315,10 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   }
 
   async #perform(request: OperationRequest): Promise<OperationResult> {
+    if (request.kind === 'snapshot.delete') {
+      const found = findStore(this.#pool.state, request.store)
+      if (found !== undefined && isLocalId(found.id)) return this.#deleteLocal(request.store)
+    }
     return this.#operate(() =>
       resolve(this.#pool.state, request, {
         connectionCount: (store) => this.exports.connectionsOf(store),
@@ -302,8 +328,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
 
   /** Performs what `resolveNow` says when everything before it took effect. */
   async #operate(resolveNow: () => Resolved): Promise<OperationResult> {
-    if (this.#closing !== undefined)
-      throw new LockstepError('BUSY', 'the daemon is stopping', 'try again when it has started')
+    if (this.#closing !== undefined) throw stopping()
     if (this.#pool.failure !== undefined) throw this.#pool.failure
     if (this.#pool.state.role === 'secondary') throw notPrimary()
     const { sequence, plan } = await this.#replication.operate(
@@ -319,6 +344,26 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     return { position: { generation: presentGeneration(this.#pool.state), sequence }, stores }
   }
 
+  /** A snapshot that this node keeps for itself: no entry of the stream, and allowed on a secondary. */
+  async #deleteLocal(name: string): Promise<OperationResult> {
+    if (this.#closing !== undefined) throw stopping()
+    if (this.#pool.failure !== undefined) throw this.#pool.failure
+    const { state } = this.#pool
+    const operation = (): LocalOperation => {
+      const store = localStoreNamed(state, name)
+      checkDeletable(store)
+      checkUnused(name, this.exports.connectionsOf(store))
+      return { kind: 'delete', storeId: store.id }
+    }
+    await this.#pool.prepare(operation())
+    // Looked up again: somebody may have been quicker.
+    this.#pool.performLocal(operation())
+    await this.#pool.commit()
+    this.#events.add({ kind: 'operation', message: `deleted ${name}`, stores: [name] })
+    const sequence = this.#sequencer.lastSequence
+    return { position: { generation: presentGeneration(state), sequence }, stores: [name] }
+  }
+
   #storeStatus(store: Store): StoreStatus {
     const { state } = this.#pool
     const volume = store.volumeId === undefined ? undefined : state.stores.get(store.volumeId)
@@ -327,6 +372,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       sizeBytes: store.sizeBytes,
       allocatedBytes: store.map.allocatedCount * state.chunkBytes,
       ...(volume === undefined ? {} : { snapshotOf: volume.name }),
+      ...(isLocalId(store.id) ? { snapshotOf: localSource(store), isLocal: true } : {}),
       ...(store.position === undefined ? {} : { position: store.position }),
       createdAt: store.createdAt,
     }
@@ -341,6 +387,10 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     const earlier = snapshotsOf(state, volume).filter((one) => one !== store && at(one) < at(store))
     return earlier.sort((a, b) => at(b) - at(a) || b.id - a.id)[0]
   }
+}
+
+function stopping(): LockstepError {
+  return new LockstepError('BUSY', 'the daemon is stopping', 'try again when it has started')
 }
 
 function notPrimary(): LockstepError {

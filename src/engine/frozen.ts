@@ -28,8 +28,7 @@ export class FrozenStores {
   /** What an earlier run left. */
   clear(): void {
     for (const store of [...this.#pool.state.stores.values()]) {
-      if (isHidden(store))
-        this.#pool.performLocal({ kind: 'delete', storeId: store.id })
+      if (isHidden(store)) this.#pool.performLocal({ kind: 'delete', storeId: store.id })
     }
     this.#frozen.clear()
   }

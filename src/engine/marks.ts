@@ -3,12 +3,13 @@
 //
 // Invariants: all snapshots of a mark are taken at its position, or none is; a hook runs only behind the snapshot that it was to see, one at a time, and the
 // stream never waits for it.
-import type { Log } from '../core/log.js'
-import { limits } from '../core/limits.js'
+
 import { LockstepError } from '../core/errors.js'
+import { limits } from '../core/limits.js'
+import type { Log } from '../core/log.js'
 import type { Operation, SnapshotSpec } from '../core/operation.js'
 import type { Position, Sequence, StoreId } from '../core/units.js'
-import { fullName, isLocalId } from '../storage/group-state.js'
+import { isLocalId } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import type { HookOutcome, MarkProblem, MarkResult, RunHook } from './api.js'
 import { markPrefix } from './local-stores.js'
@@ -56,9 +57,15 @@ export class MarkHandler {
 
   /** Before the step of the mark, when everything before it took effect: finds names and room. */
   async plan(mark: Mark): Promise<MarkPlan> {
-    if (mark.snapshot === undefined) return { snapshots: [] }
+    if (mark.snapshot === undefined && mark.hook === undefined) return { snapshots: [] }
     const { pool } = this.#options
     const { state } = pool
+    if (!state.isWhole)
+      return refused(
+        'a resync is unfinished: the replica does not hold what the primary has at this position',
+        'lockstep wait --for in-sync, then lockstep mark once more',
+      )
+    if (mark.snapshot === undefined) return { snapshots: [] }
     const part = `${markPrefix}${mark.snapshot}`
     const snapshots = volumesOf(state).map(({ id, name }) => ({
       sourceId: id,
@@ -82,10 +89,7 @@ export class MarkHandler {
       return { snapshots }
     } catch (error) {
       if (!(error instanceof LockstepError)) throw error
-      return refused(
-        `no snapshot was taken: ${error.message}`,
-        `on the replica: ${error.action}`,
-      )
+      return refused(`no snapshot was taken: ${error.message}`, `on the replica: ${error.action}`)
     }
   }
 
@@ -120,24 +124,31 @@ export class MarkHandler {
   }
 
   #runLater(mark: Mark, position: Position, result: MarkResult): void {
-    const hook = mark.hook ?? ''
-    const notRun = (message: string, action: string): void =>
-      this.#tell(position.sequence, {
-        ...result,
-        problems: [...result.problems, { message: `hook ${hook} did not run: ${message}`, action }],
-      })
-    if (result.problems.length > 0)
-      return notRun('it would not see the snapshot of this mark', 'lockstep mark, once more')
-    if (this.#waitingCount >= limits.hooksWaitingMax)
-      return notRun(
-        `${this.#waitingCount} hooks wait for the one that runs`,
-        'mark less often, or make the hook quicker',
-      )
+    const obstacle = this.#obstacle(result)
+    if (obstacle !== undefined) {
+      const message = `hook ${mark.hook} did not run: ${obstacle.message}`
+      const problems = [...result.problems, { ...obstacle, message }]
+      this.#tell(position.sequence, { ...result, problems })
+      return
+    }
     this.#waitingCount++
     this.#running = this.#running.then(async () => {
       this.#waitingCount--
       this.#tell(position.sequence, await this.#run(mark, position, result))
     })
+  }
+
+  #obstacle(result: MarkResult): MarkProblem | undefined {
+    if (result.problems.length > 0)
+      return {
+        message: 'it would not see what the mark was to keep',
+        action: 'lockstep mark, once more',
+      }
+    if (this.#waitingCount < limits.hooksWaitingMax) return undefined
+    return {
+      message: `${this.#waitingCount} hooks wait for the one that runs`,
+      action: 'mark less often, or make the hook quicker',
+    }
   }
 
   /** Never rejects, but for what is a bug. */
@@ -148,7 +159,8 @@ export class MarkHandler {
       ...result,
       problems: [...result.problems, { message: error, action }],
     })
-    if (runHook === undefined) return failed(`hook ${hook} did not run: none may`, 'serve with hooks')
+    if (runHook === undefined)
+      return failed(`hook ${hook} did not run: none may`, 'serve with hooks')
     try {
       const outcome = await runHook({
         hook,

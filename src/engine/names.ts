@@ -44,6 +44,17 @@ export function volumesOf(state: GroupState): readonly Store[] {
   return streamStores(state).filter((store) => store.volumeId === undefined)
 }
 
+/** One that this node keeps for itself. Throws NO_SUCH_STORE. */
+export function localStoreNamed(state: GroupState, name: string): Store {
+  const store = findStore(state, name)
+  if (store !== undefined && isLocalId(store.id)) return store
+  throw new LockstepError(
+    'NO_SUCH_STORE',
+    `there is no store "${name.slice(0, 300)}" any more`,
+    'lockstep snapshot list',
+  )
+}
+
 function outsideStream(store: Store): LockstepError {
   return new LockstepError(
     'INVALID_ARGUMENT',

@@ -151,6 +151,12 @@ export function resolveMark(request: MarkRequest): Resolved {
       `a message has at most ${limits.markMessageBytesMax} bytes`,
       'write it to a store, and mark its position',
     )
+  if (message?.includes('\0'))
+    throw new LockstepError(
+      'INVALID_ARGUMENT',
+      'a message cannot contain the character NUL',
+      'a hook gets it as an environment variable: leave it out',
+    )
   const operation = {
     kind: 'mark',
     name: checkNamePart(name),
@@ -163,19 +169,22 @@ export function resolveMark(request: MarkRequest): Resolved {
 
 function resolveDelete(state: GroupState, store: Store, context: ResolveContext): Resolved {
   const name = fullName(state, store)
-  const count = context.connectionCount(store)
-  if (count > 0) {
-    throw new LockstepError(
-      'IN_USE',
-      `${name} has ${count} open connection${count === 1 ? '' : 's'}`,
-      'disconnect its clients (nbd-client -d /dev/nbdN), then try again',
-    )
-  }
+  checkUnused(name, context.connectionCount(store))
   return {
     operation: { kind: 'delete', storeId: store.id },
     stores: [name],
     description: `deleted ${name}`,
   }
+}
+
+/** Throws IN_USE when clients are connected. */
+export function checkUnused(name: string, connectionCount: number): void {
+  if (connectionCount === 0) return
+  throw new LockstepError(
+    'IN_USE',
+    `${name} has ${connectionCount} open connection${connectionCount === 1 ? '' : 's'}`,
+    'disconnect its clients (nbd-client -d /dev/nbdN), then try again',
+  )
 }
 
 function resolveSnapshots(
