@@ -20,13 +20,21 @@ export class Lockstep {
   }
 
   /** Starts the daemon on `directory`; initialises it where that was not done. */
-  static async start(directory: string, nodeOptions: readonly string[] = []): Promise<Lockstep> {
+  static async start(
+    directory: string,
+    options: {
+      readonly nodeOptions?: readonly string[]
+      readonly initArgs?: readonly string[]
+      readonly serveArgs?: readonly string[]
+    } = {},
+  ): Promise<Lockstep> {
+    const { nodeOptions = [], initArgs = [], serveArgs = [] } = options
     if (!existsSync(program)) throw new Error('build first: npm ci && npm run build')
-    if (!existsSync(`${directory}/checkpoint`)) await Lockstep.init(directory)
+    if (!existsSync(`${directory}/checkpoint`)) await Lockstep.init(directory, initArgs)
     const socket = `${directory}/bench.sock`
     const port = await freePort()
     const listen = [`nbd+unix:///?socket=${socket}`, `nbd://127.0.0.1:${port}`]
-    const serve = ['serve', directory, '--log-level', 'warn']
+    const serve = ['serve', directory, '--log-level', 'warn', ...serveArgs]
     const listeners = listen.flatMap((uri) => ['--listen', uri])
     const daemon = await Daemon.start(
       [process.execPath, ...nodeOptions, program, ...serve, ...listeners],
@@ -38,8 +46,8 @@ export class Lockstep {
     return new Lockstep(directory, daemon, socket, port)
   }
 
-  static async init(directory: string): Promise<void> {
-    await runTool(process.execPath, [program, 'init', directory])
+  static async init(directory: string, args: readonly string[] = []): Promise<void> {
+    await runTool(process.execPath, [program, 'init', directory, ...args])
   }
 
   unixUri(store: string): string {
@@ -48,6 +56,20 @@ export class Lockstep {
 
   tcpUri(store: string): string {
     return `nbd://127.0.0.1:${this.#port}/${store}`
+  }
+
+  /** Where another node finds this one. */
+  get peerUri(): string {
+    return `nbd://127.0.0.1:${this.#port}`
+  }
+
+  /** What the stores' bytes are in. */
+  get dataFile(): string {
+    return `${this.directory}/data`
+  }
+
+  get socketPath(): string {
+    return this.#socket
   }
 
   /** Runs a command of the program against this daemon. */

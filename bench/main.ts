@@ -8,9 +8,11 @@ import { help, type Options, type PartName, parseOptions } from './options.js'
 import { measureConnections, reportConnections } from './part-connections.js'
 import { measureCow, reportCow } from './part-cow.js'
 import { measurePeers } from './part-peers.js'
+import { measureReplication } from './part-replication.js'
 import { measureSizes, reportSizes } from './part-size.js'
 import { isInstalled } from './processes.js'
 import { reportPeers } from './report-peers.js'
+import { reportReplication } from './report-replication.js'
 import { packageOf } from './servers.js'
 
 type PartResult = { readonly results: unknown; readonly text: string }
@@ -49,6 +51,21 @@ const parts: Readonly<Record<PartName, Part>> = {
     async run(options) {
       const results = await measureConnections(options)
       return { results, text: reportConnections(results) }
+    },
+  },
+  replication: {
+    tools: () => [
+      ['fio', 'fio'],
+      ['qemu-storage-daemon', 'qemu-system-common'],
+      ['qemu-nbd', 'qemu-utils'],
+      ['nbdkit', 'nbdkit'],
+      ['nbdcopy', 'libnbd-bin'],
+    ],
+    // Five files for the jobs, and as many at most for a round of the resync.
+    diskBytes: ({ sizeBytes }) => sizeBytes * 10,
+    async run(options) {
+      const results = await measureReplication(options)
+      return { results, text: reportReplication(results) }
     },
   },
   size: {

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { parseSize } from '../src/core/units.js'
 
-export const partNames = ['peers', 'cow', 'size', 'connections'] as const
+export const partNames = ['peers', 'cow', 'size', 'connections', 'replication'] as const
 export type PartName = (typeof partNames)[number]
 
 export const serverNames = ['lockstep', 'nbdkit', 'qemu-nbd', 'nbd-server'] as const
@@ -24,11 +24,11 @@ export type Options = {
 
 export const help = `scripts/bench [options]: measure Lockstep beside the NBD servers that people use today.
 
-  --part peers|cow|size|connections   what to measure (peers)
+  --part PART       what to measure: peers (the default), cow, size, connections, replication
   --runs N          rounds; every figure is the median (5)
   --seconds N       length of one run of fio (3)
   --size SIZE       length of the exported files (1G)
-  --only PATTERN    only jobs whose name matches, repeatable: 'unix-4k-.*-32'
+  --only PATTERN    only jobs whose name matches, repeatable: 'unix-4k-.*-32'; of replication: '4k-.*', 'async-.*', 'resync'
   --servers A,B     a subset of ${serverNames.join(',')}
   --quick           --runs 1 --seconds 1 --size 256M
   --dir DIR         where the exported files go (a new directory in /var/tmp, removed at the end)
