@@ -5,6 +5,15 @@ import { join } from 'node:path'
 import type { SettingReport } from '../control/api.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { formatBytes, parseSize } from '../core/units.js'
+import { type Hooks, readHooks } from './hooks.js'
+import {
+  type Configured,
+  type KeptPeer,
+  keptKeys,
+  keptPeerName,
+  readKeptPeer,
+  stillKept,
+} from './kept-peer.js'
 import { nearest } from './nearest.js'
 import {
   type Config,
@@ -22,6 +31,13 @@ export type ResolvedConfig = {
   readonly reports: readonly SettingReport[]
   /** Sentences for the log: variables that look like ours and are none. */
   readonly warnings: readonly string[]
+  /** Programs that marks may run, by name. */
+  readonly hooks: Hooks
+  /** What `peer set` said, as far as it holds; and what would hold without it. */
+  readonly keptPeer: KeptPeer
+  /** Some of what `peer set` said holds no more: the file has to be written anew. */
+  readonly isPeerOverruled: boolean
+  readonly configured: Configured
 }
 
 export type ConfigSources = {
@@ -32,6 +48,11 @@ export type ConfigSources = {
   /** Another file than DIR/lockstep.toml: must exist. */
   readonly file?: string
 }
+
+/** Where the report says that a value is from. */
+export const peerSetOrigin = 'lockstep peer set'
+/** The one key of the file that is a table. */
+const hooksKey = 'hooks'
 
 type Given = { readonly value: SettingValue; readonly origin: string }
 
@@ -47,9 +68,42 @@ export async function resolveConfig(sources: ConfigSources): Promise<ResolvedCon
       fromVariable(key, sources.environment) ??
       fromFile(key, inFile, path) ?? { value: settings[key].default, origin: 'default' },
   ])
-  const values = Object.fromEntries(chosen.map(([key, { value }]) => [key, value])) as Config
-  const reports = chosen.map(([key, given]) => ({ key, ...given }))
-  return { values, reports, warnings: unknownVariables(sources.environment) }
+  const given = new Map(chosen)
+  const configured = Object.fromEntries(
+    keptKeys.map((key) => {
+      const { value = '', origin = 'default' } = given.get(key) ?? {}
+      return [key, { value: String(value), origin }]
+    }),
+  ) as Configured
+  const said = await readKeptPeer(sources.directory)
+  const keptPeer = stillKept(said, configured)
+  for (const key of keptKeys) {
+    const kept = keptPeer[key]
+    if (kept !== undefined) given.set(key, keptValue(key, kept.value, sources.directory))
+  }
+  const hooks = readHooks(inFile[hooksKey] ?? {}, path)
+  const values = Object.fromEntries([...given].map(([key, { value }]) => [key, value])) as Config
+  const reports = [
+    ...[...given].map(([key, one]) => ({ key, ...one })),
+    ...Object.entries(hooks).map(([name, value]) => ({
+      key: `${hooksKey}.${name}`,
+      value,
+      origin: path,
+    })),
+  ]
+  const overruled = keptKeys
+    .filter((key) => said[key] !== undefined && keptPeer[key] === undefined)
+    .map((key) => `${key} is ${configured[key].value} again: it was set after lockstep peer set`)
+  const warnings = [...unknownVariables(sources.environment), ...overruled]
+  const isPeerOverruled = overruled.length > 0
+  return { values, reports, warnings, hooks, keptPeer, isPeerOverruled, configured }
+}
+
+/** Checked as if it were in the file: it may have been written by another version. */
+function keptValue(key: SettingKey, value: string, directory: string): Given {
+  const path = join(directory, keptPeerName)
+  const from = { origin: path, place: `${path}: ${key}` }
+  return { value: readValue(settings[key], value, from), origin: peerSetOrigin }
 }
 
 function fromFlag(key: SettingKey, given: unknown): Given | undefined {
@@ -105,8 +159,9 @@ async function readConfigFile(
 }
 
 function checkKey(key: string, path: string): void {
-  if (settingKeys.some((known) => known === key)) return
-  const meant = nearest(key, settingKeys)
+  const keys = [...settingKeys, hooksKey]
+  if (keys.includes(key)) return
+  const meant = nearest(key, keys)
   const action =
     meant === undefined
       ? `remove it from ${path}; lockstep config lists the known keys`

@@ -8,11 +8,14 @@ import type { Daemon, FileSystemSpace, SettingReport } from '../control/api.js'
 import { ControlServer } from '../control/server.js'
 import { ExitCode, errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
+import type { Mode } from '../engine/api.js'
 import { Engine } from '../engine/engine.js'
 import { NodeDisk } from '../storage/node-disk.js'
 import type { Output } from './cli/output.js'
-import { type ConfigSources, type ResolvedConfig, resolveConfig } from './config.js'
+import { type ConfigSources, peerSetOrigin, type ResolvedConfig, resolveConfig } from './config.js'
 import { examineSelf } from './doctor.js'
+import { checkHooks, HookRunner } from './hooks.js'
+import { type KeptPeer, keptKeys, withChanges, writeKeptPeer } from './kept-peer.js'
 import {
   type ListenAddress,
   type Listener,
@@ -89,7 +92,10 @@ class RunningDaemon implements Daemon {
   readonly engine: Engine
   readonly #disk: NodeDisk
   readonly #nbd: NbdServer
-  readonly #reports: readonly SettingReport[]
+  readonly #config: ResolvedConfig
+  readonly #hooks: HookRunner
+  #keptPeer: KeptPeer
+  #settingPeer: Promise<void> = Promise.resolve()
   readonly #listeners: Listener[] = []
   #control: ControlServer | undefined
 
@@ -97,12 +103,15 @@ class RunningDaemon implements Daemon {
     readonly engine: Engine
     readonly disk: NodeDisk
     readonly nbd: NbdServer
-    readonly reports: readonly SettingReport[]
+    readonly config: ResolvedConfig
+    readonly hooks: HookRunner
   }) {
     this.engine = options.engine
     this.#disk = options.disk
     this.#nbd = options.nbd
-    this.#reports = options.reports
+    this.#config = options.config
+    this.#hooks = options.hooks
+    this.#keptPeer = options.config.keptPeer
   }
 
   static async start(options: {
@@ -114,8 +123,15 @@ class RunningDaemon implements Daemon {
   }): Promise<RunningDaemon> {
     const { directory, config, log, end } = options
     await makePrivate(directory, log)
-    const peering = await preparePeering(config.values)
+    await checkHooks(config.hooks)
+    const hooks = new HookRunner({
+      hooks: config.hooks,
+      timeoutMs: config.values['hook-timeout'] * 1000,
+      directory,
+    })
+    const peering = await preparePeering(config.values, hooks.run)
     const disk = await NodeDisk.open(directory)
+    if (config.isPeerOverruled) await writeKeptPeer(directory, config.keptPeer)
     const engine = await Engine.open({
       disk,
       log,
@@ -134,7 +150,7 @@ class RunningDaemon implements Daemon {
       hooks: nbdHooks({ log: nbdLog, die: end.die, clock: systemClock }),
       privateOptions: peering.privateOptions(engine, nbdLog),
     })
-    const daemon = new RunningDaemon({ engine, disk, nbd, reports: config.reports })
+    const daemon = new RunningDaemon({ engine, disk, nbd, hooks, config })
     try {
       await daemon.#open(options)
       return daemon
@@ -174,7 +190,13 @@ class RunningDaemon implements Daemon {
   }
 
   settings(): readonly SettingReport[] {
-    return this.#reports
+    return this.#config.reports.map((report) => {
+      const key = keptKeys.find((one) => one === report.key)
+      const kept = key === undefined ? undefined : this.#keptPeer[key]
+      if (key === undefined || kept?.value === report.value) return report
+      if (kept !== undefined) return { key, value: kept.value, origin: peerSetOrigin }
+      return { key, ...this.#config.configured[key] }
+    })
   }
 
   /** Of the sparse data file and of what checkpoints need. A system that does not tell is no reason for `status` to fail. */
@@ -187,8 +209,23 @@ class RunningDaemon implements Daemon {
     }
   }
 
-  checkPeerUri(uri: string): void {
-    parsePeerUri(uri)
+  setPeer(changes: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
+    // One after the other: they write one file.
+    const done = this.#settingPeer.then(() => this.#setPeer(changes))
+    this.#settingPeer = done.catch(() => {})
+    return done
+  }
+
+  async #setPeer({ uri, mode }: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
+    if (uri !== undefined) parsePeerUri(uri)
+    const kept = withChanges(this.#keptPeer, { peer: uri, mode }, this.#config.configured)
+    // First it is kept: what was answered holds at the next start as well.
+    await writeKeptPeer(this.#disk.directory, kept)
+    this.#keptPeer = kept
+    await this.engine.setPeer({
+      ...(uri === undefined ? {} : { uri }),
+      ...(mode === undefined ? {} : { mode }),
+    })
   }
 
   doctor() {
@@ -200,6 +237,7 @@ class RunningDaemon implements Daemon {
     try {
       await this.#nbd.stop()
       await this.#control?.stop()
+      await this.#hooks.close()
       await this.engine.close()
     } finally {
       await this.#disk.close()

@@ -23,7 +23,8 @@ export type InitRequest = {
 
 const nodeNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 /** What a node or an interrupted init leaves: anything else is somebody's. */
-const ownNames = /^(data|checkpoint(\.tmp)?|journal-[01]|lock|lockstep\.toml|control\.sock)$/
+const ownNames =
+  /^(data|checkpoint(\.tmp)?|journal-[01]|lock|lockstep\.toml|peer\.json(\.tmp)?|control\.sock)$/
 
 /** Rejects with a LockstepError that says what to do. */
 export async function initDirectory(

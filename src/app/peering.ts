@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import type { PrivateOption } from '../../nbd/index.js'
 import type { Log } from '../core/log.js'
-import type { Mode, ReplicationApi, ReplicationOptions } from '../engine/api.js'
+import type { Mode, ReplicationApi, ReplicationOptions, RunHook } from '../engine/api.js'
 import { parsePeerUri } from './listen.js'
 import { LineLimit } from './nbd-hooks.js'
 import { peerConnector } from './peer-connector.js'
@@ -20,7 +20,7 @@ export type Peering = {
 const modes: readonly Mode[] = ['sync', 'semi-sync', 'async']
 
 /** Reads the secret and checks the peer's address. Rejects with INVALID_CONFIG. */
-export async function preparePeering(values: Config): Promise<Peering> {
+export async function preparePeering(values: Config, runHook?: RunHook): Promise<Peering> {
   const { peer, congestion, 'resync-rate': resyncRateMax } = values
   if (peer !== '') parsePeerUri(peer)
   const secretFile = values['peer-secret-file']
@@ -35,6 +35,8 @@ export async function preparePeering(values: Config): Promise<Peering> {
       congestion: congestion === 'stall' ? 'stall' : 'fold',
       deadlineMs: values['peer-deadline'] * 1000,
       ...(resyncRateMax === 0 ? {} : { resyncRateMax }),
+      isBeforeResyncRequired: values['before-resync'] !== 'if-room',
+      ...(runHook === undefined ? {} : { runHook }),
     },
     privateOptions: (engine, log) =>
       peerOptions({

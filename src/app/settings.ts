@@ -108,6 +108,22 @@ export const settings = {
     group: 'Replication',
     description: 'bytes a second that a resync may use; 0: as many as there are',
   },
+  'before-resync': {
+    type: 'choice',
+    choices: ['required', 'if-room'],
+    default: 'required',
+    group: 'Replication',
+    description:
+      'on a replica without room for what it had before a resync: required, the resync stops; if-room, that is given up',
+  },
+  'hook-timeout': {
+    type: 'seconds',
+    min: 1,
+    max: 86400,
+    default: 60,
+    group: 'Replication',
+    description: 'seconds after which the hook of a mark is ended',
+  },
   'peer-secret-file': {
     type: 'text',
     default: '',

@@ -1,5 +1,12 @@
 // What the daemon tells the control socket besides the engine, and the shapes of the answers that the command line reads.
-import type { EngineApi, GroupStatus, ReplicationApi, VerifyApi } from '../engine/api.js'
+import type {
+  EngineApi,
+  GroupStatus,
+  MarkApi,
+  Mode,
+  ReplicationApi,
+  VerifyApi,
+} from '../engine/api.js'
 
 /** One setting as the daemon runs with it. `origin` says where the value is from, for people: `default`, `--listen`, `lockstep.toml`, … */
 export type SettingReport = {
@@ -30,12 +37,12 @@ export type FileSystemSpace = { readonly sizeBytes: number; readonly freeBytes: 
 
 /** What the methods work on. */
 export interface Daemon {
-  readonly engine: EngineApi & ReplicationApi & VerifyApi
+  readonly engine: EngineApi & ReplicationApi & VerifyApi & MarkApi
   readonly version: string
   listeners(): readonly string[]
   settings(): readonly SettingReport[]
   fileSystem(): Promise<FileSystemSpace | undefined>
-  /** Throws LockstepError INVALID_CONFIG when no node can listen there. */
-  checkPeerUri(uri: string): void
+  /** Another address or mode of the peer, now and at further starts. Rejects with INVALID_CONFIG when no node can listen there. */
+  setPeer(changes: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
   doctor(): Promise<readonly DoctorCheck[]>
 }

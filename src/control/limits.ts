@@ -27,6 +27,8 @@ export const controlLimits = {
   /** Long enough for a resync over night; whoever waits longer asks again. */
   waitTimeoutMsMax: 24 * 60 * 60 * 1000,
   waitTimeoutMsDefault: 60_000,
+  /** A hook has a minute by default, and waits for the one before it. */
+  markTimeoutMsDefault: 120_000,
   /** Stores named in one request. */
   storeCountMax: 4096,
   /** Arrays and objects inside each other in one request; a batch with a range has 5. */

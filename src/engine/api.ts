@@ -93,6 +93,8 @@ export type ReplicationOptions = {
   readonly deadlineMs?: number
   /** Bytes a second that a resync may use. */
   readonly resyncRateMax?: number
+  /** False: a secondary without room for what it had before a resync gives that up, instead of stopping. True by default. */
+  readonly isBeforeResyncRequired?: boolean
   /** Runs the hooks of marks, on a secondary. */
   readonly runHook?: RunHook
 }
@@ -106,6 +108,13 @@ export type Explanation = {
   readonly bytes: number
   readonly reason: string
   readonly action?: string
+}
+
+/** What was known of a node that was let go of. */
+export type ForgottenPeer = {
+  readonly node?: string
+  readonly dirtyBytes: number
+  readonly opLogEntries: number
 }
 
 /** What the peer did at a mark. */
@@ -226,6 +235,8 @@ export interface ReplicationApi {
   disconnectPeer(): Promise<void>
   /** Another address or mode of the peer; the mode counts from the next write. */
   setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
+  /** Lets go of the node that is tracked: of its dirty maps, its op log, and the link, until `connectPeer`. It needs everything again when it returns. */
+  forgetPeer(): Promise<ForgottenPeer>
   /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
 }
@@ -233,7 +244,14 @@ export interface ReplicationApi {
 /** Markers in the stream. */
 export interface MarkApi {
   /** Orders a marker: it takes effect on the peer at its position. The same `requestId` again returns the first answer. */
-  mark(request: MarkRequest, options?: { readonly requestId?: string }): Promise<OperationResult>
+  mark(
+    request: MarkRequest,
+    options?: {
+      readonly requestId?: string
+      /** Somebody will ask for its result: refused when there is no peer that could tell. */
+      readonly isAwaited?: boolean
+    },
+  ): Promise<OperationResult>
   /** What the peer did at a mark. Rejects with TIMED_OUT. */
   markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult>
 }

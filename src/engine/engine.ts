@@ -16,6 +16,7 @@ import type {
   EngineApi,
   EngineEvent,
   Explanation,
+  ForgottenPeer,
   GroupStatus,
   MarkApi,
   MarkResult,
@@ -205,13 +206,18 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     this.#replication.setPeer(options)
   }
 
+  forgetPeer(): Promise<ForgottenPeer> {
+    return this.#replication.forgetPeer()
+  }
+
   mark(
     request: MarkRequest,
-    options: { readonly requestId?: string } = {},
+    options: { readonly requestId?: string; readonly isAwaited?: boolean } = {},
   ): Promise<OperationResult> {
+    const needsPeer =
+      request.hook !== undefined || request.snapshot !== undefined || options.isAwaited === true
     return this.#once(options.requestId, async () => {
-      if (request.hook !== undefined || request.snapshot !== undefined)
-        this.#replication.checkHasPeer()
+      if (needsPeer) this.#replication.checkHasPeer()
       return this.#operate(() => resolveMark(request))
     })
   }
@@ -318,6 +324,8 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     if (request.kind === 'snapshot.delete') {
       const found = findStore(this.#pool.state, request.store)
       if (found !== undefined && isLocalId(found.id)) return this.#deleteLocal(request.store)
+      // On a secondary it would be refused for another reason, which is none.
+      if (found === undefined) storeNamed(this.#pool.state, request.store)
     }
     return this.#operate(() =>
       resolve(this.#pool.state, request, {

@@ -160,7 +160,7 @@ export class MarkHandler {
       problems: [...result.problems, { message: error, action }],
     })
     if (runHook === undefined)
-      return failed(`hook ${hook} did not run: none may`, 'serve with hooks')
+      return failed(`hook ${hook} did not run: this replica runs none`, 'lockstep doctor, there')
     try {
       const outcome = await runHook({
         hook,

@@ -11,7 +11,8 @@ export const actions = {
   demoteThere: (node: string) => `lockstep demote, on node ${node}`,
   demoteOne: 'lockstep demote, on the node that is not to serve clients',
   resolve: 'lockstep resolve --keep self|peer',
-  forget: 'connect the node that this one replicates to: lockstep peer set nbd://HOST:PORT',
+  forget:
+    'connect the node that this one replicates to: lockstep peer set nbd://HOST:PORT; or, when it is lost for good: lockstep peer forget, then lockstep peer connect',
   chunkSize: (chunkBytes: number, node: string | undefined) =>
     `make the secondary anew with the primary's chunk size, ${node === undefined ? 'here' : `on node ${node}`}: lockstep init NEW-DIR --secondary --chunk-size ${chunkBytes / KiB}K`,
   newerSecondary: (node: string) =>

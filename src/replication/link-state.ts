@@ -11,6 +11,7 @@ export type LinkState =
   | 'streaming'
   | 'refused'
 
+/** As a primary sees it. */
 export const linkSentences: { readonly [state in LinkState]: string } = {
   offline: 'No connection to the peer; changes are kept in mind for it.',
   connecting: 'Trying to reach the peer.',
@@ -18,6 +19,17 @@ export const linkSentences: { readonly [state in LinkState]: string } = {
   replaying: 'The peer performs the operations that it missed.',
   resyncing: 'The peer gets what differs, beside the changes that go on.',
   streaming: 'The peer gets every change as it happens, and lacks nothing.',
+  refused: 'The nodes must not be connected as they are; somebody has to decide.',
+}
+
+/** As a secondary sees it. */
+export const secondarySentences: { readonly [state in LinkState]: string } = {
+  offline: 'No connection from the primary; what this replica holds may be old.',
+  connecting: 'Trying to reach the primary.',
+  greeting: 'The primary is connected; comparing versions, identities and positions.',
+  replaying: 'This replica performs the operations that it missed.',
+  resyncing: 'This replica gets what differs, beside the changes that go on.',
+  streaming: 'This replica gets every change as it happens, and lacks nothing.',
   refused: 'The nodes must not be connected as they are; somebody has to decide.',
 }
 
@@ -42,7 +54,7 @@ export function newLinkState(
   return new StateMachine<LinkState>({
     transitions: linkTransitions,
     initial: 'offline',
-    reason: 'not tried yet',
+    reason: 'nothing was tried since this node was started',
     ...(onTransition && { onTransition }),
   })
 }

@@ -32,7 +32,10 @@ export async function startControl(
     engine,
     version: '0.0.0',
     listeners: () => ['nbd://127.0.0.1:1'],
-    checkPeerUri: (uri) => void parsePeerUri(uri),
+    setPeer: async (changes) => {
+      if (changes.uri !== undefined) parsePeerUri(changes.uri)
+      await engine.setPeer(changes)
+    },
     fileSystem: async () => ({ sizeBytes: 2 ** 40, freeBytes: 2 ** 39 }),
     settings: () => [{ key: 'log-level', value: 'info', origin: 'default' }],
     doctor: async () => [{ name: 'double', result: 'ok', message: 'all is well' }],

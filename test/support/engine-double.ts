@@ -1,14 +1,17 @@
 // A stand-in for the engine: names and sizes only, no bytes. It refuses what a test needs refused and remembers what it was asked,
 // so that the control socket and the command line can be tested without a disk.
 import { LockstepError } from '../../src/core/errors.js'
-import type { OperationRequest } from '../../src/core/operation.js'
+import type { MarkRequest, OperationRequest } from '../../src/core/operation.js'
 import type { Generation, Position, Sequence } from '../../src/core/units.js'
 import type {
   DirtyReport,
   EngineApi,
   EngineEvent,
   Explanation,
+  ForgottenPeer,
   GroupStatus,
+  MarkApi,
+  MarkResult,
   Mode,
   OperationResult,
   PeerStatus,
@@ -22,7 +25,7 @@ import type {
 const generation = '0123456789abcdef0123456789abcdef' as Generation
 const createdAt = '2024-01-01T00:00:00.000Z'
 
-export class EngineDouble implements EngineApi, ReplicationApi, VerifyApi {
+export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   readonly asked: OperationRequest[] = []
   readonly stores = new Map<string, StoreStatus>()
   readonly #answers = new Map<string, OperationResult>()
@@ -43,6 +46,12 @@ export class EngineDouble implements EngineApi, ReplicationApi, VerifyApi {
     operations: 0,
     bytes: 0,
     reason: 'both nodes are at the same position',
+  }
+  markOutcome: MarkResult | LockstepError = {
+    name: 'nightly',
+    snapshots: ['vol0@local.nightly'],
+    snapshotCount: 1,
+    problems: [],
   }
   /** What `verify` finds. */
   differing: VerifyReport['ranges'] = []
@@ -152,6 +161,22 @@ export class EngineDouble implements EngineApi, ReplicationApi, VerifyApi {
 
   async setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
     this.peerCalls.push(`set ${JSON.stringify(options)}`)
+  }
+
+  async forgetPeer(): Promise<ForgottenPeer> {
+    this.peerCalls.push('forget')
+    return { node: 'beta', dirtyBytes: 4096, opLogEntries: 2 }
+  }
+
+  async mark(request: MarkRequest): Promise<OperationResult> {
+    this.peerCalls.push(`mark ${JSON.stringify(request)}`)
+    return { position: { generation, sequence: ++this.#sequence as Sequence }, stores: [] }
+  }
+
+  async markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
+    this.peerCalls.push(`result of ${sequence} in ${timeoutMs}`)
+    if (this.markOutcome instanceof LockstepError) throw this.markOutcome
+    return this.markOutcome
   }
 
   async verify(

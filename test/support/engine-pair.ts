@@ -147,6 +147,17 @@ export class PairedNode {
     this.#engine = undefined
   }
 
+  /** Copies what is durable on the disk; the answer puts the copy in its place, between two starts. */
+  copyDisk(): () => void {
+    const medium = this.#disk?.medium
+    assert(medium)
+    const capture = medium.capture()
+    const copy = capture.after(capture.optionCounts.map(() => 0))
+    return () => {
+      this.#medium = copy
+    }
+  }
+
   /** The process ends; what it wrote stays. */
   kill(): void {
     for (const connection of this.#pair.network.connections) connection.killed(this.#life)
@@ -201,8 +212,8 @@ export class PairedNode {
   /** A digest of each store of the stream, by name. */
   async digests(): Promise<{ readonly [name: string]: string }> {
     const found: { [name: string]: string } = {}
-    for (const { name, sizeBytes } of this.engine.status().stores) {
-      if (name.includes('@before-resync')) continue
+    for (const { name, sizeBytes, isLocal } of this.engine.status().stores) {
+      if (isLocal === true) continue
       const bytes = await this.read(name, 0, sizeBytes)
       found[name] = createHash('sha256').update(bytes).digest('hex').slice(0, 16)
     }

@@ -1,6 +1,7 @@
 // All commands, in the order in which help shows them.
 import type { Command } from './command.js'
 import { copyCommands } from './copy.js'
+import { markCommands } from './mark.js'
 import { nodeCommands } from './node.js'
 import { peerCommands } from './peer.js'
 import { snapshotCommands } from './snapshot.js'
@@ -13,6 +14,7 @@ export const commands: readonly Command[] = [
   ...volumeCommands,
   ...snapshotCommands,
   ...copyCommands,
+  ...markCommands,
   ...statusCommands,
   ...waitCommands,
   ...peerCommands,
@@ -23,6 +25,6 @@ export const commands: readonly Command[] = [
 /** First words that stand for several commands. */
 export const groups: Readonly<Record<string, string>> = {
   volume: 'creates, lists, deletes, renames and resizes volumes',
-  peer: 'shows, connects, disconnects and sets the other node',
+  peer: 'shows, connects, disconnects, sets and forgets the other node',
   snapshot: 'creates, lists, deletes, renames, restores and refreshes snapshots',
 }

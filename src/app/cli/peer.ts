@@ -1,7 +1,9 @@
-// The commands on the other node: list, connect, disconnect, set.
+// The commands on the other node: list, connect, disconnect, set, forget.
 import { ExitCode } from '../../core/errors.js'
-import type { Explanation, PeerStatus } from '../../engine/api.js'
-import type { Command, Context } from './command.js'
+import { formatBytes } from '../../core/units.js'
+import type { Explanation, ForgottenPeer, PeerStatus } from '../../engine/api.js'
+import { type Command, type Context, yesOption } from './command.js'
+import { confirm } from './confirm.js'
 import { explanationText, peerListText } from './peer-text.js'
 import { ask, askStatus } from './query.js'
 import { UsageError } from './usage-error.js'
@@ -33,18 +35,21 @@ export const peerCommands: readonly Command[] = [
   },
   {
     name: 'peer disconnect',
-    summary: 'ends the link until peer connect; changes are kept in mind for the peer',
-    examples: [['lockstep peer disconnect', 'writes go on without the peer']],
+    summary: 'ends the link until peer connect, or the next start of the daemon',
+    examples: [
+      ['lockstep peer disconnect', 'writes go on without the peer; what it lacks is kept in mind'],
+    ],
     async run(context) {
       const result = (await ask(context, 'peer.disconnect')) as Peers
-      const text = 'disconnected; lockstep peer connect brings the peer up to date again'
+      const text =
+        'disconnected until lockstep peer connect, or the next start: then the peer is brought up to date'
       context.output.result(result, text)
       return ExitCode.DONE
     },
   },
   {
     name: 'peer set',
-    summary: 'gives the peer another address or mode, until the daemon starts again',
+    summary: 'gives the peer another address or mode, now and at further starts',
     positionals: [{ name: 'uri', description: 'where the other node listens', isOptional: true }],
     options: {
       mode: {
@@ -60,7 +65,32 @@ export const peerCommands: readonly Command[] = [
     ],
     run: setPeer,
   },
+  {
+    name: 'peer forget',
+    summary: 'lets go of a node that does not come back, and of what is known that it lacks',
+    options: yesOption,
+    examples: [
+      ['lockstep peer forget', 'then a blank node can take its place: lockstep peer connect'],
+    ],
+    run: forgetPeer,
+  },
 ]
+
+async function forgetPeer(context: Context): Promise<ExitCode> {
+  const { peers } = await askStatus(context)
+  const [peer] = peers
+  const name = peer?.node ?? 'the peer'
+  const dirty = formatBytes((peer?.dirtyBytes ?? 0) + (peer?.lagBytes ?? 0))
+  const known = `${dirty} and ${peer?.opLogEntries ?? 0} operations`
+  await confirm(context, {
+    lost: `what is known that ${name} lacks (${known}) will be lost: when it returns it needs everything again`,
+    name: peer?.node ?? 'forget',
+  })
+  const forgotten = (await ask(context, 'peer.forget')) as ForgottenPeer
+  const text = `forgot ${forgotten.node ?? 'the peer'}; the link stays closed until lockstep peer connect, or the next start`
+  context.output.result(forgotten, text)
+  return ExitCode.DONE
+}
 
 type Peers = { readonly peers: readonly PeerStatus[] }
 
@@ -96,7 +126,7 @@ async function setPeer(context: Context): Promise<ExitCode> {
     uri === undefined ? '' : `the peer is ${uri}`,
     mode === undefined ? '' : `the mode is ${mode}`,
   ]
-  const text = `${said.filter((part) => part !== '').join(', ')}; to keep it, write it into lockstep.toml`
+  const text = `${said.filter((part) => part !== '').join(', ')}; kept until peer set or the configuration says otherwise`
   context.output.result(result, text)
   return ExitCode.DONE
 }

@@ -1,0 +1,60 @@
+// Who waits for the result of a mark gets it, whenever it comes; and nothing that another node sends is believed beyond its shape.
+import t from 'tap'
+import { limits } from '../../src/core/limits.js'
+import type { Sequence } from '../../src/core/units.js'
+import type { MarkResult } from '../../src/engine/api.js'
+import { MarkResults } from '../../src/engine/mark-results.js'
+import { failureOf } from '../support/failure.js'
+import { ManualClock } from '../support/manual-clock.js'
+
+const at = (sequence: number): Sequence => sequence as Sequence
+const result: MarkResult = { name: 'm', snapshots: ['v@local.m'], snapshotCount: 1, problems: [] }
+
+t.test('a result is given to all who ask, before or after it came', async (t) => {
+  const told: number[] = []
+  const results = new MarkResults(new ManualClock(), (sequence) => told.push(sequence))
+  const early = [results.wait(at(5), 1000), results.wait(at(5), 1000)]
+  results.came(at(5), result)
+  t.same(await Promise.all(early), [result, result])
+  t.same(await results.wait(at(5), 1000), result, 'asked again')
+  t.same(told, [5])
+})
+
+t.test('a result that does not come is waited for until the time is over', async (t) => {
+  const clock = new ManualClock()
+  const results = new MarkResults(clock)
+  const failure = failureOf(results.wait(at(7), 1000))
+  clock.advance(1000)
+  t.match(await failure, { code: 'TIMED_OUT', message: /sequence 7,.* within 1 s/ })
+  results.came(at(7), result)
+  t.same(await results.wait(at(7), 1), result)
+})
+
+t.test('the newest are kept, and no more', async (t) => {
+  const clock = new ManualClock()
+  const results = new MarkResults(clock)
+  for (let sequence = 1; sequence <= limits.keptMarkResultsMax + 1; sequence++)
+    results.came(at(sequence), { ...result, name: `m${sequence}` })
+  t.equal((await results.wait(at(2), 1)).name, 'm2')
+  const failure = failureOf(results.wait(at(1), 10))
+  clock.advance(10)
+  t.match(await failure, { code: 'TIMED_OUT' })
+})
+
+t.test('of what another node sends only the known shape is taken', async (t) => {
+  const results = new MarkResults(new ManualClock())
+  const came = async (body: object): Promise<MarkResult> => {
+    results.came(at(1), body)
+    return results.wait(at(1), 1)
+  }
+  t.same(await came({}), { name: 'undefined', snapshots: [], snapshotCount: 0, problems: [] })
+  const many = Array.from({ length: 10_000 }, () => ({ message: 'x' }))
+  const strange = { name: 1, snapshots: many, hook: [], problems: many, more: 'x' }
+  const taken = await came(strange)
+  t.ok(taken.snapshots.length <= limits.markSnapshotsToldMax)
+  t.ok(taken.problems.length < 100)
+  t.same(taken.hook, { name: 'undefined', isTimedOut: false, output: '' })
+  t.same(taken.problems[0], { message: 'x', action: '' })
+  const hook = { name: 'h', exitCode: 3, isTimedOut: true, signal: 'SIGTERM', output: 'o' }
+  t.same((await came({ ...result, hook, problems: [null, 7] })).hook, hook)
+})
