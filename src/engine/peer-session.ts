@@ -33,6 +33,8 @@ export type LinkHost = {
   readonly stream: () => PrimaryStream | undefined
   readonly hello: () => Hello
   readonly knowledge: () => LocalKnowledge
+  /** The newest batch that is durable in the journal. */
+  readonly durableBatch: () => number
   /** Begins to track this node: performs `reset`. */
   readonly beginTracking: (peer: Hello) => Promise<void>
   /** Copies what is dirty until nothing is; resolves at the end, or when the link is lost. */
@@ -82,6 +84,7 @@ export class PeerSession {
   #isPeerInStream = false
   #isPumping = false
   #resync: { readonly stop: () => void } | undefined
+  #toldBatch = -1
   /** The newest operation that was sent before the stream. */
   #replayedSequence = 0
 
@@ -172,6 +175,7 @@ export class PeerSession {
   /** The operations that the peer missed, then the stream from the first entry that is kept. */
   async #bringUp(peer: Hello, decision: Decision): Promise<void> {
     await this.#expect('ready')
+    this.#tellBatch()
     this.#observer.go('replaying', decision.reason)
     this.#host.stream()?.outbox.fold()
     if (decision.kind === 'full') await this.#host.beginTracking(peer)
@@ -182,7 +186,7 @@ export class PeerSession {
     if (decision.kind === 'resync') this.#host.acknowledged(peer.sequence, peer)
     let sent = decision.kind === 'full' ? 0 : peer.sequence
     for (;;) {
-      const next = tracking.opLog.find((event) => event.sequence > sent)
+      const next = tracking.nextInLog(sent)
       if (next !== undefined) {
         const { sequence, at, operation } = next
         sent = sequence
@@ -292,8 +296,18 @@ export class PeerSession {
       }
       const batch = stream.outbox.take(sendBytesMax)
       if (batch === undefined) return
+      // What these rely on, their extents and operations, is in the journal by now.
+      this.#tellBatch()
       connection.sendBytes(batch.parts, batch.lengthBytes)
     }
+  }
+
+  /** A primary that begins again on an old copy of its disk cannot show this batch. */
+  #tellBatch(): void {
+    const batchNumber = this.#host.durableBatch()
+    if (batchNumber === this.#toldBatch) return
+    this.#toldBatch = batchNumber
+    this.connection.send({ kind: 'journaled', batchNumber })
   }
 
   #receive(frame: ReceivedFrame): undefined {

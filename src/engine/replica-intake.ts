@@ -1,6 +1,6 @@
 // The secondary's side of one connection: performs every entry of the stream in its order on this node's own pool, and answers how far it is.
 //
-// Invariants: entry n + 1 after n, nothing else (law 6); a flush or an operation is durable before anything behind it is applied (law 4, and because an operation
+// Invariants: entry n + 1 after n, nothing else (law 6); a flush, an operation or a change that ends within a sector is durable before anything behind it is applied (law 4, and because an operation
 // must not be performed again over newer bytes); a position is answered as durable only when this node's journal has it; before a resync changes anything the
 // whole group is kept as `before-resync` (law 5).
 import { AssertionError } from 'node:assert'
@@ -8,6 +8,7 @@ import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Clock, Timer } from '../core/clock.js'
+import { sectorBytes } from '../core/disk.js'
 import type { CompareEntry, Entry, WriteEntry, ZeroEntry } from '../core/entry.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
@@ -20,12 +21,11 @@ import type { LinkState } from '../replication/link-state.js'
 import { PeerConnection } from '../replication/peer-connection.js'
 import { presentGeneration } from '../storage/group-state.js'
 import type { Pool, Prepared } from '../storage/pool.js'
-import type { MarkResult } from './api.js'
-import type { BeforeResync } from './before-resync.js'
+import { type BeforeResync, isNoRoom } from './before-resync.js'
 import { differingPieces, digestsOf } from './digests.js'
 import { checkOperation, checkSequence } from './foreign-operation.js'
 import type { FrozenStores } from './frozen.js'
-import type { MarkHandler } from './marks.js'
+import type { MarkHandler, MarkPlan } from './marks.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 
 /** Received and not applied: beyond this nothing more is read. */
@@ -44,6 +44,10 @@ export type ReplicaHost = {
   readonly hello: () => Hello
   readonly frozen: FrozenStores
   readonly marks: MarkHandler
+  /** Without room for what it has before a resync, a resync stops. */
+  readonly isBeforeResyncRequired: boolean
+  /** There was no room, and it was not required. */
+  readonly onGivenUp: (reason: string) => void
   /** An operation took effect: catalog and events follow. */
   readonly performed: (operation: Operation, sequence: Sequence) => void
   readonly onChange: (link: LinkState, reason: string) => void
@@ -53,7 +57,6 @@ export type ReplicaHost = {
 export type IntakeObserver = {
   readonly go: (state: LinkState, reason: string) => void
   readonly met: (peer: Hello) => void
-  readonly performed: (sequence: Sequence) => void
   readonly refused: (action: string) => void
 }
 
@@ -78,6 +81,7 @@ export class Intake {
   #commitTimer: Timer | undefined
   #committedSequence = 0 as Sequence
   #isStopped = false
+  #endMarks: () => void = () => {}
   received: Sequence
 
   constructor(
@@ -103,6 +107,7 @@ export class Intake {
   async #end(): Promise<string> {
     const reason = await this.connection.closed
     this.#isStopped = true
+    this.#endMarks()
     this.#commitTimer?.cancel()
     if (this.#inFlightCount > 0)
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve))
@@ -125,12 +130,22 @@ export class Intake {
       case 'stream-from':
         if (this.#phase !== 'replay') throw outOfPlace(frame)
         return this.#guard(this.#streamFrom(frame.sequence))
+      case 'journaled':
+        if (this.#phase !== 'replay' && this.#phase !== 'stream') throw outOfPlace(frame)
+        this.#saw(frame.batchNumber)
+        return undefined
       case 'digest-request':
         if (this.#phase !== 'stream') throw outOfPlace(frame)
         return this.#guard(this.#digest(frame))
       default:
         throw outOfPlace(frame)
     }
+  }
+
+  #saw(batchNumber: number): void {
+    const run = this.#peer?.runs.at(-1)
+    if (this.#peer === undefined || run === undefined) return
+    this.#host.pool.sawPrimary({ nodeId: this.#peer.nodeId, runId: run.runId, batchNumber })
   }
 
   /** For verify: digests of a store that was kept at an earlier entry. */
@@ -147,7 +162,7 @@ export class Intake {
   }
 
   async #greet(peer: Hello): Promise<void> {
-    const { pool, sequencer } = this.#host
+    const { sequencer } = this.#host
     this.#peer = peer
     this.#observer.met(peer)
     // What was applied on an earlier connection is made durable first: the position that is told is both.
@@ -157,9 +172,7 @@ export class Intake {
       this.connection.send({ kind: 'hello', body: { ...this.#mine } })
       return
     }
-    await pool.commit()
-    if (pool.durableSequence !== sequencer.lastSequence)
-      throw new ProtocolError('the journal has no room for the position; a checkpoint makes some')
+    await this.#commitPosition()
     this.#mine = this.#host.hello()
     this.#phase = 'decision'
     this.connection.send({ kind: 'hello', body: { ...this.#mine } })
@@ -180,7 +193,7 @@ export class Intake {
     switch (decision.kind) {
       case 'nothing':
       case 'resume':
-        this.#phase = 'stream'
+        this.#beginStream()
         this.received = this.#host.sequencer.lastSequence
         this.#observer.go(mine.isWhole ? 'streaming' : 'resyncing', decision.reason)
         break
@@ -204,7 +217,7 @@ export class Intake {
   }
 
   async #streamFrom(first: Sequence): Promise<void> {
-    const { sequencer, pool } = this.#host
+    const { sequencer } = this.#host
     const position = (first - 1) as Sequence
     if (this.#awaitsTable) throw new ProtocolError('the stream begins before the table of stores')
     checkSequence(position, sequencer.lastSequence)
@@ -214,11 +227,11 @@ export class Intake {
       await sequencer.operate({
         prepare: async () => {},
         perform: () => {},
-        settle: () => pool.commit(),
+        settle: () => this.#commitPosition(),
         sequence: position,
       })
     this.received = position
-    this.#phase = 'stream'
+    this.#beginStream()
     this.#observer.go('resyncing', 'operations are done; what differs is copied')
     this.#answer()
   }
@@ -264,13 +277,15 @@ export class Intake {
       mayUnmap: entry.kind === 'zero' && entry.mayUnmap,
     }
     if (entry.kind === 'compare') this.#compares.set(data, entry)
-    const fua = entry.kind !== 'compare' && entry.fua
+    const isCompare = entry.kind === 'compare'
+    const fua = !isCompare && entry.fua
+    const isGate = !isCompare && cutsSector(entry)
     this.#undurableBytes += entry.lengthBytes
     try {
       const applied = sequencer.submit(data)
       if (applied === undefined) {
         this.#applied(fua)
-        return undefined
+        return isGate ? this.#makeDurable() : undefined
       }
       this.#inFlightBytes += entry.lengthBytes
       this.#inFlightCount++
@@ -288,11 +303,36 @@ export class Intake {
       this.#fail(error)
       return undefined
     }
+    if (isGate) return this.#makeDurable()
     if (this.#inFlightBytes < inFlightBytesMax && this.#inFlightCount < inFlightEntriesMax)
       return undefined
     return new Promise((resolve) => {
       this.#roomWaiter = resolve
     })
+  }
+
+  /** Nothing more is received until everything is applied, and that is durable. */
+  async #makeDurable(): Promise<void> {
+    if (this.#inFlightCount > 0)
+      await new Promise<void>((resolve) => this.#idleWaiters.push(resolve))
+    if (this.#isStopped) return
+    await this.#guard(this.#commitPosition())
+    this.#answer()
+  }
+
+  /** Everything that was received is applied: resolves when this node's journal knows that. Rejects with NO_SPACE when it has no room even for that. */
+  async #commitPosition(): Promise<void> {
+    const { pool, sequencer } = this.#host
+    await pool.commit()
+    if (pool.durableSequence >= sequencer.appliedSequence) return
+    await pool.forceCheckpoint()
+    await pool.commit()
+    if (pool.durableSequence >= sequencer.appliedSequence) return
+    throw new LockstepError(
+      'NO_SPACE',
+      'the journal of the secondary has no room for its position',
+      'make room in the file system of its data directory; it connects again by itself',
+    )
   }
 
   readonly #compares = new WeakMap<DataEntry, CompareEntry>()
@@ -310,11 +350,11 @@ export class Intake {
   }
 
   async #pass(sequence: Sequence, isBarrier: boolean): Promise<void> {
-    const { sequencer, pool } = this.#host
+    const { sequencer } = this.#host
     await sequencer.operate({
       prepare: async () => {},
       perform: () => {},
-      ...(isBarrier ? { settle: () => pool.commit() } : {}),
+      ...(isBarrier ? { settle: () => this.#commitPosition() } : {}),
       sequence,
     })
     this.#answer()
@@ -332,17 +372,20 @@ export class Intake {
       ...(table === undefined ? {} : { reset: table }),
     })
     this.#awaitsTable = false
-    let taken: readonly string[] | undefined
+    // A mark that is replayed after the fact has no position of its own any more.
+    const mark = operation.kind === 'mark' && this.#phase === 'stream' ? operation : undefined
+    let plan: MarkPlan | undefined
     await sequencer.operate<Prepared>({
-      prepare: () => pool.prepare(operation),
+      prepare: async () => {
+        if (mark !== undefined) plan = await this.#host.marks.plan(mark)
+        return pool.prepare(operation)
+      },
       perform: (_, prepared) => {
         pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
         this.#host.frozen.performed(operation)
-        // A mark that is replayed after the fact has no position of its own any more.
-        if (operation.kind === 'mark' && this.#phase === 'stream')
-          taken = this.#host.marks.snapshot(operation)
+        if (plan !== undefined) this.#host.marks.take(plan)
       },
-      ...(mutants.has('operation-without-barrier') ? {} : { settle: () => pool.commit() }),
+      ...(mutants.has('operation-without-barrier') ? {} : { settle: () => this.#commitPosition() }),
       sequence,
     })
     if (operation.kind === 'resync-end') {
@@ -350,29 +393,29 @@ export class Intake {
       this.#observer.go('streaming', 'this node has everything')
     }
     performed(operation, sequence)
-    this.#observer.performed(sequence)
-    if (operation.kind === 'mark') this.#tellMark(operation, sequence, taken)
+    if (operation.kind === 'mark') this.#marked(operation, sequence, plan)
     if (sequence > this.received) this.received = sequence
     this.#answer()
   }
 
   /** The hook runs beside the stream: its result goes back when it is there. */
-  #tellMark(
+  #marked(
     mark: Extract<Operation, { kind: 'mark' }>,
     sequence: Sequence,
-    taken: readonly string[] | undefined,
+    plan: MarkPlan | undefined,
   ): void {
-    const send = (body: MarkResult): void => {
-      if (!this.#isStopped) this.connection.send({ kind: 'result', sequence, body: { ...body } })
-    }
-    if (taken === undefined) {
-      const problem = 'the secondary was away at this position: no snapshot, and no hook'
-      send({ name: mark.name, snapshots: [], problem })
-      return
-    }
     const { marks, pool } = this.#host
     const generation = presentGeneration(pool.state)
-    void marks.finish(mark, { generation, sequence, taken }).then(send)
+    if (plan === undefined) marks.missed(mark, sequence)
+    else marks.finish(mark, { generation, sequence }, plan)
+  }
+
+  /** From here on entries come, and results of marks are taken. */
+  #beginStream(): void {
+    this.#phase = 'stream'
+    this.#endMarks = this.#host.marks.connected((sequence, result) =>
+      this.connection.send({ kind: 'result', sequence, body: { ...result } }),
+    )
   }
 
   #left(lengthBytes: number): void {
@@ -427,13 +470,20 @@ export class Intake {
     if (error instanceof AssertionError) throw error
     if (this.#isStopped) return
     this.#isStopped = true
-    const message = error instanceof Error ? error.message : String(error)
-    const action =
-      error instanceof LockstepError ? error.action : 'see the log of the secondary, and its doctor'
     this.#host.log.error({ err: error }, 'an entry cannot be applied: the link stops')
+    const { message, action } = this.#explained(error)
     this.#observer.refused(action)
     this.#observer.go('refused', `the secondary cannot go on: ${message}`)
     this.#refuse('IO_ERROR', `the secondary cannot go on: ${message}`, action)
+  }
+
+  #explained(error: unknown): { readonly message: string; readonly action: string } {
+    const noRoom = isNoRoom(error) ? this.#beforeResync.noRoom() : undefined
+    if (noRoom !== undefined) return noRoom
+    const message = error instanceof Error ? error.message : String(error)
+    const action =
+      error instanceof LockstepError ? error.action : 'see the log of the secondary, and its doctor'
+    return { message, action }
   }
 
   #refuse(code: string, message: string, action: string): void {
@@ -453,6 +503,11 @@ export class Intake {
       this.#left(0)
     }
   }
+}
+
+/** Applied again behind a later entry, it would leave a sector that is neither before it nor behind it: nothing may be behind it before it is durable. */
+function cutsSector({ offset, lengthBytes }: WriteEntry | ZeroEntry): boolean {
+  return offset % sectorBytes !== 0 || lengthBytes % sectorBytes !== 0
 }
 
 function isEntry(frame: ReceivedFrame): frame is Entry {

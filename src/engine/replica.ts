@@ -2,9 +2,8 @@
 //
 // A connection is served when everything that an earlier one brought is applied or refused.
 import type { Duplex } from 'node:stream'
-import type { Sequence } from '../core/units.js'
 import type { Hello } from '../replication/hello.js'
-import { type LinkState, linkSentences, newLinkState } from '../replication/link-state.js'
+import { type LinkState, newLinkState, secondarySentences } from '../replication/link-state.js'
 import { BeforeResync } from './before-resync.js'
 import { Intake, type ReplicaHost } from './replica-intake.js'
 import type { DataEntry } from './sequencer.js'
@@ -16,8 +15,6 @@ export class Replica {
   )
   readonly beforeResync: BeforeResync
   #intake: Intake | undefined
-  /** The newest operation that was performed in this run: its primary had it durably before it sent it. */
-  lastOperation = 0 as Sequence
   #sentBytes = 0
   #receivedBytes = 0
   from = ''
@@ -27,7 +24,10 @@ export class Replica {
   constructor(host: ReplicaHost) {
     this.#host = host
     host.sequencer.stopsAtFailure = true
-    this.beforeResync = new BeforeResync(host.pool)
+    this.beforeResync = new BeforeResync(host.pool, {
+      isRequired: host.isBeforeResyncRequired,
+      onGivenUp: (reason) => host.onGivenUp(reason),
+    })
   }
 
   get state(): LinkState {
@@ -36,7 +36,7 @@ export class Replica {
 
   get reason(): string {
     const { reason } = this.#state
-    return `${linkSentences[this.state]} ${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`
+    return `${secondarySentences[this.state]} ${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`
   }
 
   get action(): string | undefined {
@@ -76,9 +76,6 @@ export class Replica {
       go: (state, reason) => this.#go(state, reason),
       met: (peer) => {
         this.peer = peer
-      },
-      performed: (sequence) => {
-        this.lastOperation = sequence
       },
       refused: (action) => {
         this.#action = action

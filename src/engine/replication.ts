@@ -17,6 +17,8 @@ import { isLocalId, presentGeneration } from '../storage/group-state.js'
 import type { Pool, Prepared } from '../storage/pool.js'
 import type {
   Explanation,
+  ForgottenPeer,
+  MarkResult,
   Mode,
   PeerStatus,
   ReplicationOptions,
@@ -26,12 +28,14 @@ import type {
 import { Doorkeeper } from './doorkeeper.js'
 import type { EventLog } from './event-log.js'
 import { FrozenStores } from './frozen.js'
-import { MarkHandler, MarkResults } from './marks.js'
+import { MarkResults } from './mark-results.js'
+import { describeMark, MarkHandler } from './marks.js'
 import { PeerLink } from './peer-link.js'
 import { PrimaryStream } from './primary-stream.js'
 import { Replica } from './replica.js'
 import { resyncHost } from './resync-host.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
+import { StreamOperations } from './stream-operations.js'
 import { verifyStore } from './verify.js'
 
 /** A resync under way may take longer: then verify says so, and is begun again. */
@@ -50,9 +54,6 @@ export type ReplicationParts = {
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
 }
 
-/** By the time of its place in the order nothing was shared any more: no operation. */
-class NothingShared extends Error {}
-
 export class Replication {
   readonly #parts: ReplicationParts
   readonly #pool: Pool
@@ -64,12 +65,13 @@ export class Replication {
   #link: PeerLink | undefined
   #replica: Replica | undefined
   readonly #frozen: FrozenStores
-  readonly markResults: MarkResults
+  readonly #markResults: MarkResults
   #resync: Resync | undefined
   #progress: (() => ResyncProgress) | undefined
   #watchers = new Set<() => void>()
   #isVerifying = false
   #isStopping = false
+  readonly #operations: StreamOperations
   readonly #doorkeeper: Doorkeeper
   /** What the sequencer calls for each data entry. */
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
@@ -82,7 +84,22 @@ export class Replication {
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
     this.#frozen = new FrozenStores(parts.pool)
-    this.markResults = new MarkResults(parts.clock, this.#log)
+    this.#markResults = new MarkResults(parts.clock, (sequence, result) => {
+      this.#log.info({ sequence, ...result }, 'a mark was performed by the peer')
+      parts.events.add({
+        kind: 'mark',
+        message: `on the peer: ${describeMark(result)}`,
+        sequence,
+      })
+    })
+    this.#operations = new StreamOperations({
+      pool: parts.pool,
+      sequencer: parts.sequencer,
+      clock: parts.clock,
+      frozen: this.#frozen,
+      stream: () => this.stream,
+      sendsBeforeDurable: this.#mutants.has('operation-before-durable'),
+    })
     this.#doorkeeper = new Doorkeeper({
       clock: parts.clock,
       hello: () => this.#hello(),
@@ -127,59 +144,23 @@ export class Replication {
   ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     for (let wait = this.stream?.admit(); wait !== undefined; wait = this.stream?.admit())
       await wait
-    return this.#operate(prepare, describe)
-  }
-
-  async #operate<Plan>(
-    prepare: () => Promise<Plan>,
-    describe: (plan: Plan) => { readonly operation: Operation; readonly prepared: Prepared },
-  ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
-    const at = this.#parts.clock.wallTime().toISOString()
-    let durable: (() => void) | undefined
-    const done = await this.#sequencer.operate({
-      prepare,
-      perform: (sequence, plan) => {
-        const { operation, prepared } = describe(plan)
-        this.#pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
-        this.#frozen.performed(operation)
-        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
-        if (this.#mutants.has('operation-before-durable')) durable?.()
-      },
-    })
-    await this.#pool.commit()
-    if (this.#mutants.has('operation-before-durable')) durable = undefined
-    durable?.()
+    const done = await this.#operations.perform(prepare, describe)
     await this.stream?.replicated(done.sequence, true)
     return done
   }
 
-  /** An operation that needs no preparing and waits for nobody. */
-  async #say(operation: Operation): Promise<Sequence> {
-    const { sequence } = await this.#operate(
-      async () => [],
-      (prepared) => ({ operation, prepared }),
-    )
-    return sequence
-  }
-
   async #beginGeneration(): Promise<void> {
-    const at = this.#parts.clock.wallTime().toISOString()
-    let durable: (() => void) | undefined
-    await this.#sequencer.operate({
-      prepare: async () => {},
-      perform: (sequence) => {
+    await this.#operations.perform(
+      async () => {},
+      (_, sequence) => {
         const record = {
           generation: this.#parts.random.hex(16) as Generation,
           parent: presentGeneration(this.#pool.state),
           forkSequence: sequence - 1,
         }
-        const operation = { kind: 'new-generation', record } as const
-        this.#pool.perform({ kind: 'operation', sequence, at, operation }, [])
-        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
+        return { operation: { kind: 'new-generation', record } }
       },
-    })
-    await this.#pool.commit()
-    durable?.()
+    )
     this.#event('link', 'changes go on without the peer: a new generation began')
   }
 
@@ -208,7 +189,7 @@ export class Replication {
     this.#sequencer.ordered = this.stream
   }
 
-  #connectTo(uri: string): void {
+  #connectTo(uri: string, options: { readonly isWanted?: boolean } = {}): void {
     const { clock, random, replication } = this.#parts
     assert(replication)
     this.#link = new PeerLink(
@@ -221,6 +202,7 @@ export class Replication {
         stream: () => this.stream,
         hello: () => this.#hello(),
         knowledge: () => this.#knowledge(),
+        durableBatch: () => this.#pool.durableBatch,
         beginTracking: (peer) => this.#beginTracking(peer),
         resync: (options) => this.#startResync(options.isPeerWhole),
         acknowledged: (durable, peer) => this.#acknowledged(durable, peer),
@@ -228,32 +210,29 @@ export class Replication {
         onAnswer: () => {
           if (this.#watchers.size > 0) this.#look()
         },
-        onResult: (sequence, body) => this.markResults.came(sequence, body),
+        onResult: (sequence, body) => this.#markResults.came(sequence, body),
         onChange: (link, reason) => this.#changed(link, reason),
       },
       uri,
     )
+    if (options.isWanted === false)
+      this.#link.disconnect('the peer was forgotten: lockstep peer connect')
     this.#link.start()
   }
 
   /** From the step of `reset` on the peer is tracked, and every entry goes through the stream. */
   async #beginTracking(peer: Hello): Promise<void> {
     const { state } = this.#pool
-    const at = this.#parts.clock.wallTime().toISOString()
-    let durable: (() => void) | undefined
-    await this.#sequencer.operate({
-      prepare: () => this.#emptyOutbox(),
-      perform: (sequence) => {
-        const operation = { kind: 'reset', table: this.#table() } as const
+    await this.#operations.perform(
+      () => this.#emptyOutbox(),
+      (_, sequence) => {
+        const table = this.#table()
         if (state.peer !== undefined && state.peer.nodeId !== peer.nodeId) this.#pool.endTracking()
         if (this.#pool.tracking === undefined) this.#pool.beginTracking(peer.nodeId)
         if (this.stream === undefined) this.#beginStream((sequence - 1) as Sequence, false)
-        this.#pool.perform({ kind: 'operation', sequence, at, operation }, [])
-        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
+        return { operation: { kind: 'reset', table } }
       },
-    })
-    await this.#pool.commit()
-    durable?.()
+    )
     this.#event('resync', `node ${peer.node} joins the group ${state.group}`)
   }
 
@@ -298,7 +277,7 @@ export class Replication {
         clock,
         // Clients' entries need room as well: a resync that fills the outbox ends itself.
         pieceBytesMax: Math.max(blockBytes, 2 ** Math.floor(Math.log2(outboxBytesMax / 8))),
-        operate: (choose) => this.#share(choose),
+        operate: (choose) => this.#operations.sayIfAny(() => operationOf(choose())),
         mutants: this.#mutants,
         end: () => {
           // Nothing known to be dirty is not nothing dirty: the link sees that too, and ends.
@@ -329,40 +308,12 @@ export class Replication {
   /** Resolves when the peer is whole, durably, or nobody waits for it any more. */
   async #endResync(stream: PrimaryStream): Promise<void> {
     try {
-      const sequence = await this.#say({ kind: 'resync-end' })
+      const sequence = await this.#operations.say({ kind: 'resync-end' })
       await stream.progress.whenDurable(sequence)
     } catch (error) {
       if (!(error instanceof LockstepError)) throw error
       this.#log.error({ err: error }, 'the end of a resync could not be made durable')
     }
-  }
-
-  async #share(choose: () => readonly DataOperation[]): Promise<void> {
-    const at = this.#parts.clock.wallTime().toISOString()
-    let durable: (() => void) | undefined
-    const done = this.#sequencer.operate({
-      // Without one there is no operation: a batch of none is none.
-      prepare: async () => {
-        const operations = choose()
-        if (operations.length === 0) throw new NothingShared()
-        return operations
-      },
-      perform: (sequence, operations) => {
-        const [only] = operations
-        const operation: Operation =
-          operations.length === 1 && only !== undefined ? only : { kind: 'batch', operations }
-        this.#pool.perform({ kind: 'operation', sequence, at, operation }, [])
-        durable = this.stream?.operation({ kind: 'operation', sequence, at, operation })
-      },
-    })
-    try {
-      await done
-    } catch (error) {
-      if (error instanceof NothingShared) return
-      throw error
-    }
-    await this.#pool.commit()
-    durable?.()
   }
 
   #acknowledged(durable: Sequence, peer: Hello): void {
@@ -412,7 +363,9 @@ export class Replication {
       sequence: this.isReadOnly
         ? (this.#pool.durableSequence as Sequence)
         : this.#sequencer.lastSequence,
-      primaryDurableSequence: this.#replica?.lastOperation ?? (0 as Sequence),
+      runs: state.runs,
+      batchNumber: this.#pool.durableBatch,
+      ...(this.#pool.primarySeen === undefined ? {} : { primarySeen: this.#pool.primarySeen }),
     }
   }
 
@@ -428,7 +381,14 @@ export class Replication {
       ...(replication?.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
       hello: () => this.#hello(),
       frozen: this.#frozen,
-      marks: new MarkHandler(this.#pool, replication?.runHook),
+      isBeforeResyncRequired: replication?.isBeforeResyncRequired ?? true,
+      onGivenUp: (reason) => this.#event('resync', reason),
+      marks: new MarkHandler({
+        pool: this.#pool,
+        log: this.#log,
+        runHook: replication?.runHook,
+        onDone: (message) => this.#parts.events.add({ kind: 'mark', message }),
+      }),
       performed: (operation, sequence) =>
         this.#parts.events.add({
           kind: 'operation',
@@ -531,6 +491,40 @@ export class Replication {
     this.#link.disconnect('disconnected by an operator')
   }
 
+  /** Lets go of the node that is tracked. Rejects with NOT_PRIMARY, INVALID_ARGUMENT or BUSY. */
+  async forgetPeer(): Promise<ForgottenPeer> {
+    if (this.isReadOnly) throw notTracking()
+    if (this.#isVerifying) throw verifying()
+    const { tracking } = this.#pool
+    if (tracking === undefined) throw noTrackedPeer()
+    const { dirtyBytes, opLogEntries } = tracking.totals
+    const link = this.#link
+    const node = link?.peer?.nodeId === this.#pool.state.peer?.nodeId ? link?.peer?.node : undefined
+    this.#link = undefined
+    await link?.close('the peer is forgotten')
+    await this.#endTracking()
+    if (link !== undefined) this.#connectTo(link.uri, { isWanted: false })
+    this.#event('link', `node ${node ?? 'unknown'} is forgotten: it needs everything again`)
+    return { ...(node === undefined ? {} : { node }), dirtyBytes, opLogEntries }
+  }
+
+  /** In one step of the order: nothing is in the outbox before it, and nothing goes through the stream behind it. */
+  async #endTracking(): Promise<void> {
+    await this.#sequencer.operate({
+      prepare: async () => {
+        this.stream?.outbox.fold()
+        await this.#emptyOutbox()
+      },
+      perform: () => {
+        if (this.stream !== undefined) this.stream.needsGeneration = false
+        this.stream = undefined
+        this.#sequencer.ordered = undefined
+        if (this.#pool.tracking !== undefined) this.#pool.endTracking()
+      },
+    })
+    await this.#pool.commit()
+  }
+
   setPeer(options: { readonly uri?: string; readonly mode?: Mode }): void {
     if (options.mode !== undefined) {
       this.#mode = options.mode
@@ -539,6 +533,18 @@ export class Replication {
     if (options.uri === undefined) return
     if (this.#link !== undefined) this.#link.setUri(options.uri)
     else if (!this.isReadOnly) this.#connectTo(options.uri)
+  }
+
+  /** Throws INVALID_ARGUMENT on a primary that has none, and expects none. */
+  checkHasPeer(): void {
+    if (!this.isReadOnly && this.#link === undefined && this.#pool.tracking === undefined)
+      throw noPeer()
+  }
+
+  /** What the peer did at a mark. Rejects with TIMED_OUT, or at once when nobody will tell. */
+  async markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
+    this.checkHasPeer()
+    return this.#markResults.wait(sequence, timeoutMs)
   }
 
   /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT. */
@@ -551,8 +557,7 @@ export class Replication {
   ): Promise<VerifyReport> {
     const link = this.#link
     if (link === undefined) throw noPeer()
-    if (this.#isVerifying)
-      throw new LockstepError('BUSY', 'a verify is under way', 'wait until it has ended')
+    if (this.#isVerifying) throw verifying()
     this.#isVerifying = true
     try {
       return await verifyStore(
@@ -560,7 +565,10 @@ export class Replication {
           pool: this.#pool,
           frozen: this.#frozen,
           inSync: () => this.waitFor('in-sync', verifyWaitMs),
-          say: async (operation) => void (await this.#say(operation)),
+          say: async (operation) => {
+            const sequence = await this.#operations.say(operation)
+            await this.stream?.replicated(sequence, true)
+          },
           digests: (request) => link.digests(request),
           onProgress: options.onProgress,
         },
@@ -661,12 +669,38 @@ function explanationOf(decision: Decision): Explanation {
   }
 }
 
+/** One batch of several; nothing when there is none: a batch of none is none. */
+function operationOf(operations: readonly DataOperation[]): Operation | undefined {
+  const [only] = operations
+  return operations.length > 1 ? { kind: 'batch', operations } : only
+}
+
 function isPrimary(): LockstepError {
   return new LockstepError(
     'INVALID_ARGUMENT',
     'this node is a primary: only a secondary becomes promotable',
     'ask the secondary, or wait for in-sync here: lockstep wait --for in-sync',
   )
+}
+
+function notTracking(): LockstepError {
+  return new LockstepError(
+    'NOT_PRIMARY',
+    'this node is a secondary: only a primary keeps in mind what its peer lacks',
+    'run the command on the primary',
+  )
+}
+
+function noTrackedPeer(): LockstepError {
+  return new LockstepError(
+    'INVALID_ARGUMENT',
+    'no node is kept in mind: there is nothing to forget',
+    'lockstep peer list',
+  )
+}
+
+function verifying(): LockstepError {
+  return new LockstepError('BUSY', 'a verify is under way', 'wait until it has ended')
 }
 
 function noPeer(): LockstepError {

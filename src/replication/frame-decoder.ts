@@ -52,6 +52,7 @@ const decoders: { readonly [type in FrameType]: Decode } = {
     ...readOperationPayload(jsonOf(parts, 'replay')),
   }),
   [FrameType.STREAM_FROM]: (head) => ({ kind: 'stream-from', sequence: sequenceOf(head) }),
+  [FrameType.JOURNALED]: (head) => ({ kind: 'journaled', batchNumber: head.sequence }),
   [FrameType.ANSWER]: readAnswer,
   [FrameType.COMPARED]: readCompared,
   [FrameType.RESULT]: (head, parts) => ({

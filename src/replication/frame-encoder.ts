@@ -134,6 +134,8 @@ function controlParts(frame: Exclude<Frame, Entry>): FrameParts {
       return { ...operationParts(frame), type: FrameType.REPLAY }
     case 'stream-from':
       return { type: FrameType.STREAM_FROM, numbers: { sequence: frame.sequence }, parts: none }
+    case 'journaled':
+      return { type: FrameType.JOURNALED, numbers: { sequence: frame.batchNumber }, parts: none }
     case 'answer': {
       const { received: sequence, applied: offset, durable: lengthBytes } = frame
       return { type: FrameType.ANSWER, numbers: { sequence, offset, lengthBytes }, parts: none }

@@ -44,6 +44,7 @@ export const FrameType = {
   NOTHING: 21,
   REPLAY: 32,
   STREAM_FROM: 33,
+  JOURNALED: 34,
   ANSWER: 48,
   COMPARED: 49,
   RESULT: 50,
@@ -129,6 +130,8 @@ const rows: readonly FrameRow[] = [
   row(FrameType.NOTHING, 'nothing', 'primary', { uses: ['sequence'] }),
   row(FrameType.REPLAY, 'replay', 'primary', { ...json(operationBytesMax), uses: ['sequence'] }),
   row(FrameType.STREAM_FROM, 'stream-from', 'primary', { uses: ['sequence'] }),
+  // The number of the batch is in the place of the sequence.
+  row(FrameType.JOURNALED, 'journaled', 'primary', { uses: ['sequence'] }),
   // received, applied and durable are in the places of sequence, offset and length.
   row(FrameType.ANSWER, 'answer', 'secondary', { uses: ['sequence', 'offset', 'lengthBytes'] }),
   row(FrameType.COMPARED, 'compared', 'secondary', {

@@ -30,6 +30,8 @@ export type ReplayFrame = {
 }
 /** The next entry has this sequence; from here on there are no gaps. */
 export type StreamFromFrame = { readonly kind: 'stream-from'; readonly sequence: Sequence }
+/** The primary's journal has batches up to this one, durably: told before the entries that rely on them. */
+export type JournaledFrame = { readonly kind: 'journaled'; readonly batchNumber: number }
 /** Cumulative: durable <= applied <= received. */
 export type AnswerFrame = {
   readonly kind: 'answer'
@@ -79,6 +81,7 @@ export type Frame =
   | RefuseFrame
   | ReplayFrame
   | StreamFromFrame
+  | JournaledFrame
   | AnswerFrame
   | ComparedFrame
   | ResultFrame

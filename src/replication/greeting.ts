@@ -2,6 +2,7 @@
 // The rules are asked in order and the first that has an answer decides; docs/LINK.md has the same table in words. Nothing goes over unless the
 // histories prove that what is overwritten is known to the other node, or was never more than unfinished writes.
 import assert from 'node:assert/strict'
+import { judgeSighting, runCountMax } from '../core/node-runs.js'
 import { formatBytes, type Position, type Sequence } from '../core/units.js'
 import { actions } from './greeting-actions.js'
 import type { Decision, DecisionKind, Hello } from './hello.js'
@@ -169,9 +170,10 @@ function byHistory(pair: Pair): Decision {
       actions.newerSecondary(secondary.node),
     )
   }
-  const known = here.fork?.sequence ?? primary.sequence
   const isAhead = here.fork === undefined && there.hasEntries
-  if (isAhead || secondary.primaryDurableSequence > known) return oldPrimary(pair, known)
+  const seen = judgePrimary(pair)
+  if (isAhead || seen === 'gone' || (seen === 'unknown' && there.hasEntries))
+    return oldPrimary(pair)
   if (there.hasEntries && here.fork?.isUnclean === false)
     return refuse(
       'diverged',
@@ -208,6 +210,7 @@ function onTheLine(pair: Pair, histories: Histories): Decision {
     )
   if (local.peerNodeId === undefined) return full(pair, 'untracked')
   if (local.isTrackingLost) return full(pair, 'tracking-lost')
+  if (judgePrimary(pair) === 'unknown') return full(pair, 'long-ago')
   if (isBeyond) return move('resync', 'beyond-crash', beyondReason(pair, fromSequence))
   if (!isKept(pair, histories))
     return move(
@@ -229,12 +232,15 @@ function isKept({ secondary, primary, local }: Pair, { mine }: Histories): boole
   )
 }
 
-function full(pair: Pair, rule: 'blank' | 'untracked' | 'tracking-lost'): Decision {
+type FullRule = 'blank' | 'untracked' | 'tracking-lost' | 'long-ago'
+
+function full(pair: Pair, rule: FullRule): Decision {
   const { secondary, toPeer } = pair
   const reasons = {
     blank: `the secondary ${secondary.node} is blank`,
     untracked: `nobody kept in mind what node ${secondary.node} lacks`,
     'tracking-lost': `more operations than can be kept were performed while node ${secondary.node} was away`,
+    'long-ago': `the primary has begun more than ${runCountMax} runs since node ${secondary.node} followed it`,
   }
   return {
     rule,
@@ -282,11 +288,18 @@ function unrelated(theirs: Hello): Decision {
   )
 }
 
-function oldPrimary({ primary, secondary }: Pair, known: number): Decision {
-  const newest = Math.max(secondary.sequence, secondary.primaryDurableSequence)
+/** Whether the primary still has what it has shown to the secondary. */
+function judgePrimary({ primary, secondary }: Pair): 'there' | 'gone' | 'unknown' {
+  const { primarySeen } = secondary
+  // Another node was the primary then.
+  if (primarySeen === undefined || primarySeen.nodeId !== primary.nodeId) return 'there'
+  return judgeSighting(primary.runs, primary.batchNumber, primarySeen)
+}
+
+function oldPrimary({ primary, secondary }: Pair): Decision {
   return refuse(
     'old-primary',
-    `the secondary ${secondary.node} knows entries up to ${newest} that the primary ${primary.node} had and has no more (it has ${known}): the primary's disk is an old copy`,
+    `the secondary ${secondary.node} (at ${secondary.sequence}) has followed the primary ${primary.node} (at ${primary.sequence}) further than its disk knows: that disk is an old copy`,
     actions.newerSecondary(secondary.node),
   )
 }

@@ -2,6 +2,7 @@
 // What comes from the other node is checked here, shape and bounds; nothing behind this file sees anything else.
 import assert from 'node:assert/strict'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
+import { type RunRecord, runCountMax, type Sighting } from '../core/node-runs.js'
 import type { GenerationRecord } from '../core/operation.js'
 import type { Generation, Sequence } from '../core/units.js'
 import { resyncLimits } from './resync-limits.js'
@@ -28,11 +29,12 @@ export type Hello = {
   readonly generations: readonly GenerationRecord[]
   /** On a primary the newest sequence it has given; on a secondary the newest up to which everything is durable there. */
   readonly sequence: Sequence
-  /**
-   * Of a secondary: the newest sequence of its present generation that it knows to have been durable on the primary's disk (an operation is, before
-   * it is sent). A primary that begins again before it has an old copy of its disk. 0: it knows of none.
-   */
-  readonly primaryDurableSequence: Sequence
+  /** Of this node, oldest first, the last is the present one. */
+  readonly runs: readonly RunRecord[]
+  /** The newest batch that is durable in its journal. */
+  readonly batchNumber: number
+  /** Of a secondary: what its primary has shown to have. A node that has less than that has an old copy of its disk. Absent: it has seen none. */
+  readonly primarySeen?: Sighting
 }
 
 export const decisionKinds = [
@@ -91,7 +93,9 @@ export function parseHello(body: Body): Hello {
     chunkBytes: integer(body, 'chunkBytes'),
     generations: generationsFrom(records),
     sequence: integer(body, 'sequence') as Sequence,
-    primaryDurableSequence: integer(body, 'primaryDurableSequence') as Sequence,
+    runs: runsFrom(body['runs']),
+    batchNumber: integer(body, 'batchNumber'),
+    ...(body['primarySeen'] !== undefined && { primarySeen: sightingFrom(body['primarySeen']) }),
   }
   const problem = contradiction(hello)
   if (problem !== undefined) throw new ProtocolError(`hello: ${problem}`)
@@ -127,8 +131,8 @@ export function contradiction(hello: Hello): string | undefined {
   if (hello.role === 'primary' && !hello.isWhole) return 'a primary must be whole'
   const last = hello.generations.at(-1)
   if (last === undefined) return 'a node of a group has a history'
-  if (hello.primaryDurableSequence > hello.sequence && hello.role === 'primary')
-    return 'more is durable than there is'
+  if (hello.runs.some((run) => run.startBatch > hello.batchNumber))
+    return 'a run began behind the end of the journal'
   return historyProblem(hello.generations)
 }
 
@@ -160,8 +164,33 @@ function strange(known: Pick<Hello, 'versionMin' | 'versionMax' | 'node'>): Hell
     chunkBytes: 0,
     generations: [],
     sequence: 0 as Sequence,
-    primaryDurableSequence: 0 as Sequence,
+    runs: [],
+    batchNumber: 0,
   }
+}
+
+function runsFrom(value: unknown): readonly RunRecord[] {
+  if (!Array.isArray(value)) throw new ProtocolError('hello: runs are not a list')
+  if (value.length > runCountMax) throw new ProtocolError('hello: too many runs')
+  return value.map((one: unknown) => {
+    const record = objectOf(one, 'a run')
+    return { runId: identity(record, 'runId'), startBatch: integer(record, 'startBatch') }
+  })
+}
+
+function sightingFrom(value: unknown): Sighting {
+  const record = objectOf(value, 'what was seen of the primary')
+  return {
+    nodeId: identity(record, 'nodeId'),
+    runId: identity(record, 'runId'),
+    batchNumber: integer(record, 'batchNumber'),
+  }
+}
+
+function objectOf(value: unknown, what: string): Body {
+  if (typeof value !== 'object' || value === null)
+    throw new ProtocolError(`hello: ${what} is not an object`)
+  return value as Body
 }
 
 function generationsFrom(value: unknown): readonly GenerationRecord[] {
@@ -169,9 +198,7 @@ function generationsFrom(value: unknown): readonly GenerationRecord[] {
   if (value.length > resyncLimits.helloGenerationCountMax)
     throw new ProtocolError('hello: too many generations')
   return value.map((one: unknown) => {
-    if (typeof one !== 'object' || one === null)
-      throw new ProtocolError('hello: a generation is not an object')
-    const record = one as Body
+    const record = objectOf(one, 'a generation')
     const { parent, isUnclean } = record
     return {
       generation: identity(record, 'generation') as Generation,

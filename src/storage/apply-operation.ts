@@ -5,7 +5,14 @@ import { unreachable } from '../core/errors.js'
 import type { DataOperation, GroupTable, Operation } from '../core/operation.js'
 import type { ByteRange, Sequence, StoreId } from '../core/units.js'
 import { ChunkMap, type PageKeeper } from './chunk-map.js'
-import { type GroupState, isLocalId, presentGeneration, Store, storeOf } from './group-state.js'
+import {
+  type GroupState,
+  isLocalId,
+  presentGeneration,
+  Store,
+  storeOf,
+  withGeneration,
+} from './group-state.js'
 
 /** What the journal keeps of an operation. */
 export type OperationEvent = {
@@ -130,7 +137,7 @@ function applyOne(
       for (const one of operation.operations) applyOne(state, keeper, event, one)
       return
     case 'new-generation':
-      state.generations = [...state.generations, operation.record]
+      state.generations = withGeneration(state.generations, operation.record)
       return
     case 'reset':
       // A primary gives its table away and keeps what it has.

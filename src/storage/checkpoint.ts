@@ -10,6 +10,7 @@ import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
 import type { DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
+import type { RunRecord, Sighting } from '../core/node-runs.js'
 import type { GenerationRecord } from '../core/operation.js'
 import { MiB, type Position, type StoreId } from '../core/units.js'
 import { ChunkMap, ChunkPage, type PageKeeper, pageEntryCount } from './chunk-map.js'
@@ -48,6 +49,8 @@ export type CheckpointState = {
   readonly nextStoreId: number
   readonly nextLocalId?: number
   readonly peer?: PeerState
+  readonly runs?: readonly RunRecord[]
+  readonly primarySeen?: Sighting
   /** The journal batch up to which the maps are complete. */
   readonly batchNumber: number
   /** True when the node stopped in order and wrote nothing after this. */
@@ -93,6 +96,8 @@ export function describeState(
     nextStoreId,
     nextLocalId,
     peer,
+    runs,
+    primarySeen,
   } = state
   const stores = [...state.stores.values()].map(
     ({ id, name, sizeBytes, volumeId, position, createdAt }) => ({
@@ -120,6 +125,8 @@ export function describeState(
     nextLocalId,
     // A copy: the state goes on while this is written.
     ...(peer === undefined ? {} : { peer: { ...peer } }),
+    runs,
+    ...(primarySeen === undefined ? {} : { primarySeen }),
     ...options,
     stores,
   }
@@ -295,6 +302,8 @@ function restoreState(described: CheckpointState, keeper: PageKeeper): GroupStat
     nextStoreId,
     nextLocalId,
     peer,
+    runs,
+    primarySeen,
   } = described
   const stores = described.stores.map((one) => new Store({ ...one, map: new ChunkMap(keeper) }))
   return {
@@ -311,6 +320,8 @@ function restoreState(described: CheckpointState, keeper: PageKeeper): GroupStat
     nextStoreId,
     nextLocalId: nextLocalId ?? firstLocalId,
     peer: peer && { nodeId: peer.nodeId, acknowledged: peer.acknowledged },
+    runs: runs ?? [],
+    primarySeen,
     stores: new Map(stores.map((store) => [store.id, store])),
   }
 }

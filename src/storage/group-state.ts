@@ -1,5 +1,6 @@
 // What a node knows of its group: the stores with their maps, the writing histories, the counters. Plain data, changed by apply-operation.ts only.
 import assert from 'node:assert/strict'
+import type { RunRecord, Sighting } from '../core/node-runs.js'
 import type { GenerationRecord } from '../core/operation.js'
 import type { Generation, Position, StoreId } from '../core/units.js'
 import type { ChunkMap } from './chunk-map.js'
@@ -69,6 +70,10 @@ export type GroupState = {
   /** The next number for a store outside the stream. */
   nextLocalId: number
   peer: PeerState | undefined
+  /** Of this node, oldest first; the last one is the present. */
+  runs: readonly RunRecord[]
+  /** Of a secondary: what its primary was seen to have. */
+  primarySeen: Sighting | undefined
   readonly stores: Map<StoreId, Store>
 }
 
@@ -76,6 +81,16 @@ export function presentGeneration(state: GroupState): Generation {
   const record = state.generations.at(-1)
   assert(record)
   return record.generation
+}
+
+/** As many as a table of a group may have; the oldest are forgotten, on each node alike. */
+const generationCountMax = 1024
+
+export function withGeneration(
+  generations: readonly GenerationRecord[],
+  record: GenerationRecord,
+): readonly GenerationRecord[] {
+  return [...generations, record].slice(-generationCountMax)
 }
 
 /** Stores that a secondary keeps for itself, outside the stream: snapshots before a resync, drills. */

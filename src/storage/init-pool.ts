@@ -73,6 +73,8 @@ export async function initPool(disk: Disk, options: InitOptions): Promise<void> 
     nextStoreId: 1,
     nextLocalId: firstLocalId,
     peer: undefined,
+    runs: [],
+    primarySeen: undefined,
     stores: new Map(),
   }
   // The checkpoint's name may reach the medium without those before it: they come first.

@@ -2,7 +2,7 @@
 //
 // Invariants: a checkpoint has the tracking of the same instant as the maps; the peer's durable position is in the same batch as what was let go of because of it.
 import { limits } from '../core/limits.js'
-import type { StoreId } from '../core/units.js'
+import type { Sequence, StoreId } from '../core/units.js'
 import { ActiveExtents } from './active-extents.js'
 import type { ActiveSet } from './active-set.js'
 import type { OperationEvent } from './apply-operation.js'
@@ -90,8 +90,8 @@ export class PoolTracking {
   }
 
   /** The first operation of a life is performed: nothing before it is in the outbox, and it is not either. */
-  begin(event: OperationEvent): void {
-    this.tracking.begin(event.sequence)
+  begin(sequence: Sequence): void {
+    this.tracking.begin(sequence)
   }
 
   /** Before a batch's records are taken. */

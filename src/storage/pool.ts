@@ -7,6 +7,7 @@ import type { Disk, DiskFile } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
+import { type Sighting, withRun } from '../core/node-runs.js'
 import type { Operation } from '../core/operation.js'
 import type { Generation, Sequence, StoreId } from '../core/units.js'
 import { ActiveSet } from './active-set.js'
@@ -26,7 +27,13 @@ import {
 import { ChunkAllocator } from './chunk-allocator.js'
 import { Committer } from './committer.js'
 import { DataPath } from './data-path.js'
-import { type GroupState, presentGeneration, type Store, storeOf } from './group-state.js'
+import {
+  type GroupState,
+  presentGeneration,
+  type Store,
+  storeOf,
+  withGeneration,
+} from './group-state.js'
 import { checkPoolInvariants } from './invariants.js'
 import type { Journal } from './journal.js'
 import { PoolKeeper } from './page-keeper.js'
@@ -63,6 +70,8 @@ export type PoolOptions = {
 
 /** The record of a start, with a generation in it. */
 const openEventBytesMax = 1024
+/** The record of what a primary has shown. */
+const sightingBytesMax = 256
 
 /** Chunks that an operation needs besides the maps' sharing: prepared before its sequence, installed with it. */
 export type Prepared = readonly { readonly install: () => void; readonly drop: () => void }[]
@@ -92,6 +101,8 @@ export class Pool {
   readonly #activeLimits: PoolOptions['activeLimits']
   readonly #mutants: ReadonlySet<string>
   #peer: PoolTracking | undefined
+  /** Told by the primary, and not in the journal yet. */
+  #sighting: Sighting | undefined
   readonly state: GroupState
 
   private constructor(
@@ -139,7 +150,10 @@ export class Pool {
       },
       appliedSequence: this.#appliedSequence,
       positionStep: () => (state.role === 'secondary' ? 1 : limits.positionStep),
-      beforeTaken: () => this.#peer?.beforeTaken(),
+      beforeTaken: () => {
+        this.#peer?.beforeTaken()
+        this.#noteSighting()
+      },
       reservedBytes: () => this.#peer?.reservedBytes ?? 0,
       onTaken: (batchNumber) => this.#checkpointAt(batchNumber),
       onFailure: (error) => this.#onEvent({ kind: 'failure', message: error.message }),
@@ -412,21 +426,46 @@ export class Pool {
     const isNewHistory =
       !wasClean && state.role === 'primary' && !this.#mutants.has('reuse-sequence')
     const generation = isNewHistory ? this.#newGeneration(random) : undefined
-    const peer = this.#peer?.tracking.isLost === false ? this.#peer : undefined
-    if (generation === undefined || peer === undefined) {
-      if (generation !== undefined) state.generations = [...state.generations, generation]
-      this.#note({ kind: 'open', ...(generation === undefined ? {} : { generation }) })
-      return
+    const run = { runId: random.hex(8), startBatch: this.#journal.lastNumber }
+    state.runs = withRun(state.runs, run)
+    const peer = this.#peer
+    const isOperation = generation !== undefined && peer?.tracking.isLost === false
+    const isEvent = generation !== undefined && !isOperation
+    this.#note({ kind: 'open', run, ...(isEvent ? { generation } : {}) })
+    if (isEvent) state.generations = withGeneration(state.generations, generation)
+    if (generation === undefined || peer === undefined) return
+    const sequence = (state.sequence + limits.uncleanSequenceJump) as Sequence
+    if (isOperation) {
+      const at = this.#clock.wallTime().toISOString()
+      const operation = { kind: 'new-generation', record: generation } as const
+      this.perform({ kind: 'operation', sequence, at, operation }, [])
     }
-    this.#note({ kind: 'open' })
-    const event: OperationEvent = {
-      kind: 'operation',
-      sequence: (state.sequence + limits.uncleanSequenceJump) as Sequence,
-      at: this.#clock.wallTime().toISOString(),
-      operation: { kind: 'new-generation', record: generation },
-    }
-    this.perform(event, [])
-    peer.begin(event)
+    // With an op log that is lost the peer is told by `reset`, which must not have a sequence that it has seen either. The batch of the event has this one.
+    state.sequence = sequence
+    peer.begin(sequence)
+  }
+
+  /** The newest batch that is durable. */
+  get durableBatch(): number {
+    return this.#journal.lastNumber
+  }
+
+  /** On a secondary: what its primary has shown to have; durable no later than the position of an entry behind it. */
+  sawPrimary(sighting: Sighting): void {
+    this.#sighting = sighting
+  }
+
+  get primarySeen(): Sighting | undefined {
+    return this.#sighting ?? this.state.primarySeen
+  }
+
+  #noteSighting(): void {
+    const sighting = this.#sighting
+    // In a full journal the older one stays: the position behind it stays as well.
+    if (sighting === undefined || !this.#committer.hasRoomInFlight(sightingBytesMax, 0)) return
+    this.#sighting = undefined
+    this.state.primarySeen = sighting
+    this.#committer.records.event({ kind: 'seen', sighting })
   }
 
   #note(event: StateEvent): void {

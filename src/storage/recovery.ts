@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Disk, DiskFile } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { type RunRecord, type Sighting, withRun } from '../core/node-runs.js'
 import type { GenerationRecord } from '../core/operation.js'
 import type { Position, StoreId } from '../core/units.js'
 import { ActiveSet } from './active-set.js'
@@ -20,7 +21,7 @@ import {
 import type { ChunkAllocator } from './chunk-allocator.js'
 import type { ChunkMap, ChunkPage } from './chunk-map.js'
 import { readFully, writeFully } from './disk-io.js'
-import type { GroupState } from './group-state.js'
+import { type GroupState, withGeneration } from './group-state.js'
 import { Journal, journalNames } from './journal.js'
 import type { PoolKeeper } from './page-keeper.js'
 import { type RecordVisitor, visitRecords } from './records.js'
@@ -28,7 +29,11 @@ import { Tracking } from './tracking.js'
 import type { TrackingState } from './tracking-sections.js'
 
 /** In the journal at each start: what follows belongs to this generation. */
-export type OpenEvent = { readonly kind: 'open'; readonly generation?: GenerationRecord }
+export type OpenEvent = {
+  readonly kind: 'open'
+  readonly run?: RunRecord
+  readonly generation?: GenerationRecord
+}
 
 /** Changes of the state that are no operations. */
 export type StateEvent =
@@ -40,6 +45,8 @@ export type StateEvent =
   | { readonly kind: 'peer'; readonly nodeId?: string }
   | { readonly kind: 'acknowledged'; readonly position: Position }
   | { readonly kind: 'tracking-lost' }
+  /** On a secondary: what its primary has told of its journal. */
+  | { readonly kind: 'seen'; readonly sighting: Sighting }
 
 export type Recovered = {
   readonly state: GroupState
@@ -227,8 +234,10 @@ class Replay implements RecordVisitor {
         applyLocal(state, this.#keeper, event)
         return
       case 'open':
-        if (event.generation !== undefined)
-          state.generations = [...state.generations, event.generation]
+        this.#open(event)
+        return
+      case 'seen':
+        state.primarySeen = event.sighting
         return
       case 'not-whole':
         state.isWhole = false
@@ -245,6 +254,13 @@ class Replay implements RecordVisitor {
       default:
         throw corrupt('the journal has an event of an unknown kind')
     }
+  }
+
+  #open(event: OpenEvent): void {
+    const state = this.#state
+    if (event.run !== undefined) state.runs = withRun(state.runs, event.run)
+    if (event.generation !== undefined)
+      state.generations = withGeneration(state.generations, event.generation)
   }
 
   #operation(event: OperationEvent): void {

@@ -90,6 +90,20 @@ export class Tracking {
   }
 
   /** Operations that left as lacked and that the peer has not durably performed, in order, with the sequences they had. */
+  /** The oldest operation of the op log behind a sequence. */
+  nextInLog(sequence: number): OperationEvent | undefined {
+    let low = 0
+    let high = this.#opLog.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const event = this.#opLog[middle]
+      assert(event)
+      if (event.sequence <= sequence) low = middle + 1
+      else high = middle
+    }
+    return this.#opLog[low]
+  }
+
   get opLog(): readonly OperationEvent[] {
     return this.#opLog
   }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { runCountMax } from '../../src/core/node-runs.js'
 import type { GenerationRecord } from '../../src/core/operation.js'
 import type { Generation, Sequence } from '../../src/core/units.js'
 import {
@@ -56,7 +57,7 @@ const sequences = [1, 2, 3, 4, 5, 7]
 const plain: Hello = {
   ...{ versionMin: 1, versionMax: 1, nodeId: 'a', node: 'alpha', group: 'g', role: 'primary' },
   ...{ isBlank: false, isWhole: true, chunkBytes: 65536, generations: [first] },
-  ...{ sequence: sequence(5), primaryDurableSequence: sequence(0) },
+  ...{ sequence: sequence(5), runs: [{ runId: 'r1', startBatch: 0 }], batchNumber: 20 },
 }
 const replica: Hello = { ...plain, nodeId: 'b', node: 'beta', role: 'secondary' }
 const blank: Hello = {
@@ -78,7 +79,9 @@ function* histories(role: Hello['role']): Generator<Hello> {
       yield hello
       if (role === 'primary') continue
       yield { ...hello, isWhole: false }
-      yield { ...hello, primaryDurableSequence: sequence(at) }
+      yield { ...hello, primarySeen: { nodeId: 'a', runId: 'r1', batchNumber: 20 } }
+      yield { ...hello, primarySeen: { nodeId: 'a', runId: 'r1', batchNumber: 21 } }
+      yield { ...hello, primarySeen: { nodeId: 'a', runId: 'r2', batchNumber: 7 } }
     }
   if (role === 'secondary') yield blank
 }
@@ -127,7 +130,7 @@ function isOnlyCrashTail(primary: Hello, secondary: Hello): boolean {
   const parent = secondary.generations.at(-1)?.generation
   const fork = primary.generations.find((record) => record.parent === parent)
   if (strange.length === 0) return true
-  if (fork?.isUnclean !== true || secondary.primaryDurableSequence > fork.forkSequence) return false
+  if (fork?.isUnclean !== true) return false
   return strange.every((entry) => {
     const [of, at] = entry.split(':')
     return of === parent && Number(at) > fork.forkSequence
@@ -150,6 +153,10 @@ function isSafe(decision: Decision, primary: Hello, secondary: Hello): boolean {
 /** Whether a secondary may do this, by the sets alone. */
 function judge(decision: Decision, primary: Hello, secondary: Hello): boolean {
   if (!movesData(decision) || secondary.isBlank) return decision.kind !== 'nothing'
+  // Seen beyond what the primary has: whatever it says, its disk is an old copy.
+  const { primarySeen } = secondary
+  if (primarySeen !== undefined && (primarySeen.runId !== 'r1' || primarySeen.batchNumber > 20))
+    return false
   const theirs = entriesOf(secondary)
   if (![...theirs].some((entry) => entriesOf(primary).has(entry))) return false
   // A generation that the primary does not know may have been told to clients, even if it is empty.
@@ -202,6 +209,25 @@ t.test('every meeting of a primary and a secondary has an answer, and none endan
     ...['secondary-newer refuse', 'unrelated refuse', 'parted split-brain'],
   ])
     t.ok(seen.get(rule), `${rule}: ${seen.get(rule)}`)
+  t.end()
+})
+
+t.test('what the primary was seen to have so long ago that nobody can tell', (t) => {
+  const runs = Array.from({ length: runCountMax }, (_, index) => ({
+    runId: `r${index}`,
+    startBatch: 100 + index,
+  }))
+  const primary: Hello = { ...plain, runs, batchNumber: 500 }
+  const primarySeen = { nodeId: 'a', runId: 'before', batchNumber: 90 }
+  const whole = decide(primary, { ...replica, primarySeen }, knowledge)
+  t.match(whole, { rule: 'long-ago', kind: 'full' })
+  const beyond = { ...replica, primarySeen, sequence: sequence(7) }
+  const crashed = { ...primary, generations: [first, crash], sequence: sequence(9) }
+  t.match(decide(crashed, beyond, knowledge), { rule: 'old-primary', kind: 'refuse' })
+  t.match(decide({ ...primary, nodeId: 'e' }, { ...replica, primarySeen }, knowledge), {
+    rule: 'in-step',
+  })
+  rulesSeen.add('long-ago')
   t.end()
 })
 

@@ -24,7 +24,9 @@ const hello: Hello = {
   ...{ versionMin: 1, versionMax: 4, nodeId: '0f3a', node: 'alpha', group: 'g-1' },
   ...{ role: 'primary', isBlank: false, isWhole: true, chunkBytes: 65536 },
   ...{ generations: [record(0), record(1)], sequence: 12 as Sequence },
-  primaryDurableSequence: 0 as Sequence,
+  runs: [{ runId: 'r1', startBatch: 3 }],
+  batchNumber: 8,
+  primarySeen: { nodeId: 'n2', runId: 'r9', batchNumber: 4 },
 }
 const decision: Decision = {
   ...{ rule: 'by-map', kind: 'resync', direction: 'to-peer', fromSequence: 3 as Sequence },
@@ -56,7 +58,9 @@ t.test('a node of another version is understood as far as its versions', (t) => 
 
 t.test('what is missing, of another type, too long or contradicts itself is refused', (t) => {
   const wrong: readonly object[] = [
-    ...Object.keys(hello).map((key) => ({ ...hello, [key]: undefined })),
+    ...Object.keys(hello)
+      .filter((key) => key !== 'primarySeen')
+      .map((key) => ({ ...hello, [key]: undefined })),
     ...Object.keys(hello).map((key) => ({ ...hello, [key]: { toString: 1 } })),
     { ...hello, sequence: -1 },
     { ...hello, sequence: 2 ** 53 },
@@ -78,7 +82,13 @@ t.test('what is missing, of another type, too long or contradicts itself is refu
     { ...hello, generations: [{ ...record(0), forkSequence: 11 }, record(1)] },
     { ...hello, generations: Array.from({ length: 129 }, (_, index) => record(index)) },
     { ...hello, role: 'secondary', isBlank: true, group: '' },
-    { ...hello, primaryDurableSequence: 13 },
+    { ...hello, batchNumber: 2 },
+    { ...hello, runs: {} },
+    { ...hello, runs: [7] },
+    { ...hello, runs: [{ runId: 'r1' }] },
+    { ...hello, runs: Array.from({ length: 129 }, () => ({ runId: 'r1', startBatch: 0 })) },
+    { ...hello, primarySeen: 'r9' },
+    { ...hello, primarySeen: { nodeId: 'n2', runId: 'r9', batchNumber: -1 } },
   ]
   for (const body of wrong)
     t.throws(() => parseHello(received(body)), ProtocolError, JSON.stringify(body).slice(0, 80))

@@ -13,7 +13,7 @@ function at(sequence: number, ...generations: readonly (readonly [string, number
   return {
     ...{ versionMin: 1, versionMax: 1, nodeId: 'a', node: 'a', group: 'g', role: 'secondary' },
     ...{ isBlank: false, isWhole: true, chunkBytes: 4096, generations: records },
-    ...{ sequence: sequence as Sequence, primaryDurableSequence: 0 as Sequence },
+    ...{ sequence: sequence as Sequence, runs: [], batchNumber: 0 },
   }
 }
 

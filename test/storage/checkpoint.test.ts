@@ -49,6 +49,8 @@ function stateWith(keeper: PageKeeper): GroupState {
     sequence: 12,
     nextStoreId: 4,
     nextLocalId: firstLocalId,
+    runs: [],
+    primarySeen: undefined,
     peer: undefined,
     stores: new Map([volume, new Store({ ...base, ...snapshot })].map((one) => [one.id, one])),
   }

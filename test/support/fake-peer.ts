@@ -78,7 +78,8 @@ export function fakeHello(of: Partial<Hello> = {}): Hello {
     chunkBytes: 4096,
     generations: [{ generation: fakeGeneration, forkSequence: 0 }],
     sequence: 10 as Sequence,
-    primaryDurableSequence: 0 as Sequence,
+    runs: [],
+    batchNumber: 0,
     ...of,
   }
 }

@@ -28,6 +28,8 @@ export class Group {
       sequence: 0,
       nextStoreId: 1,
       nextLocalId: firstLocalId,
+      runs: [],
+      primarySeen: undefined,
       peer: undefined,
       stores: new Map(),
     }
