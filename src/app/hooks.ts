@@ -62,7 +62,6 @@ export class HookRunner {
   readonly #hooks: Hooks
   readonly #timeoutMs: number
   readonly #directory: string
-  readonly #node: () => string
   #running: Running | undefined
   #isClosed = false
 
@@ -71,12 +70,10 @@ export class HookRunner {
     readonly timeoutMs: number
     /** The data directory: a hook may ask the daemon. */
     readonly directory: string
-    readonly node?: () => string
   }) {
     this.#hooks = options.hooks
     this.#timeoutMs = options.timeoutMs
     this.#directory = options.directory
-    this.#node = options.node ?? (() => '')
   }
 
   readonly run: RunHook = async (request) => {
@@ -109,7 +106,6 @@ export class HookRunner {
     return {
       PATH: searchPath,
       LOCKSTEP_DIR: this.#directory,
-      LOCKSTEP_NODE: this.#node(),
       LOCKSTEP_HOOK: hook,
       LOCKSTEP_MARK: name,
       LOCKSTEP_MESSAGE: message.replaceAll('\0', ' '),
@@ -149,7 +145,7 @@ class Running {
       })
       child.once('exit', (exitCode, signal) => {
         clearTimeout(timer)
-        this.#drained().then(() =>
+        void this.#drained().then(() =>
           resolve({
             ...(exitCode === null ? {} : { exitCode }),
             ...(signal === null ? {} : { signal }),

@@ -33,9 +33,10 @@ export async function readKeptPeer(directory: string): Promise<KeptPeer> {
     throw unreadable(path, errno)
   }
   try {
-    const value = JSON.parse(text) as Record<string, unknown>
+    const value = Object(JSON.parse(text)) as Record<string, unknown>
     const found = keptKeys.flatMap((key) => (isKept(value[key]) ? [[key, value[key]]] : []))
-    if (found.length === Object.keys(value).length) return Object.fromEntries(found) as KeptPeer
+    if (found.length > 0 && found.length === Object.keys(value).length)
+      return Object.fromEntries(found) as KeptPeer
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error
   }

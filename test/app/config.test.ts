@@ -116,3 +116,22 @@ t.test('a variable that looks like ours and is none gets a warning', async (t) =
   const { warnings } = await resolveWith(t, { environment })
   t.same(warnings, ['the variable LOCKSTEP_LISTN is not known; is it LOCKSTEP_LISTEN?'])
 })
+
+t.test('the table of hooks is shown key by key; a mistake in it is named', async (t) => {
+  const toml = '[hooks]\nbackup = "/usr/bin/true"\n'
+  const { hooks, reports } = await resolveWith(t, { toml })
+  t.same(hooks, { backup: '/usr/bin/true' })
+  t.match(reports.at(-1), {
+    key: 'hooks.backup',
+    value: '/usr/bin/true',
+    origin: /lockstep\.toml$/,
+  })
+  await t.rejects(resolveWith(t, { toml: '[hooks]\nbackup = "true"\n' }), {
+    code: 'INVALID_CONFIG',
+    message: /lockstep\.toml: hooks\.backup must be an absolute path/,
+  })
+  await t.rejects(resolveWith(t, { toml: '[hook]\nbackup = "/bin/true"\n' }), {
+    code: 'INVALID_CONFIG',
+    action: /write hooks in/,
+  })
+})
