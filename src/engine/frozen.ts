@@ -6,6 +6,9 @@ import { type Store, storeOf } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { frozenPrefix, isHidden } from './local-stores.js'
 
+/** One verify keeps one; what an earlier run of the primary left is replaced by number. A peer that asks for more is no primary of ours. */
+export const frozenCountMax = 16
+
 export class FrozenStores {
   readonly #pool: Pool
   readonly #frozen = new Map<number, StoreId>()
@@ -23,6 +26,11 @@ export class FrozenStores {
   find(frozenId: number): Store | undefined {
     const id = this.#frozen.get(frozenId)
     return id === undefined ? undefined : this.#pool.state.stores.get(id)
+  }
+
+  /** False when one more than `frozenCountMax` would be kept. */
+  hasRoomFor(frozenId: number): boolean {
+    return this.#frozen.has(frozenId) || this.#frozen.size < frozenCountMax
   }
 
   /** What an earlier run left. */

@@ -14,7 +14,7 @@ import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
 import { MiB, type Sequence } from '../core/units.js'
-import type { DigestRequestFrame, ReceivedFrame } from '../replication/frames.js'
+import type { DigestRequestFrame, ReadRequestFrame, ReceivedFrame } from '../replication/frames.js'
 import { decide, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
@@ -137,6 +137,9 @@ export class Intake {
       case 'digest-request':
         if (this.#phase !== 'stream') throw outOfPlace(frame)
         return this.#guard(this.#digest(frame))
+      case 'read-request':
+        if (this.#phase !== 'stream') throw outOfPlace(frame)
+        return this.#guard(this.#readFrozen(frame))
       default:
         throw outOfPlace(frame)
     }
@@ -150,15 +153,24 @@ export class Intake {
 
   /** For verify: digests of a store that was kept at an earlier entry. */
   async #digest(request: DigestRequestFrame): Promise<void> {
-    const { requestId, frozenId, offset, lengthBytes } = request
+    const digests = digestsOf(await this.#frozenBytes(request))
+    this.connection.send({ kind: 'digest-answer', requestId: request.requestId, digests })
+  }
+
+  /** For a repair from here: its bytes. */
+  async #readFrozen(request: ReadRequestFrame): Promise<void> {
+    const bytes = await this.#frozenBytes(request)
+    this.connection.send({ kind: 'read-answer', requestId: request.requestId, bytes })
+  }
+
+  /** None when there is no such store: this node was started again meanwhile. */
+  async #frozenBytes(request: DigestRequestFrame | ReadRequestFrame): Promise<Buffer> {
+    const { frozenId, offset, lengthBytes } = request
     const store = this.#host.frozen.find(frozenId)
-    let digests: Buffer = Buffer.alloc(0)
-    if (store !== undefined && offset + lengthBytes <= store.sizeBytes) {
-      const bytes = Buffer.allocUnsafe(lengthBytes)
-      await this.#host.pool.read(store, offset, bytes)
-      digests = digestsOf(bytes)
-    }
-    this.connection.send({ kind: 'digest-answer', requestId, digests })
+    if (store === undefined || offset + lengthBytes > store.sizeBytes) return Buffer.alloc(0)
+    const bytes = Buffer.allocUnsafe(lengthBytes)
+    await this.#host.pool.read(store, offset, bytes)
+    return bytes
   }
 
   async #greet(peer: Hello): Promise<void> {
@@ -365,6 +377,8 @@ export class Intake {
     if (sequence <= sequencer.lastSequence)
       throw new ProtocolError(`operation ${sequence} was performed here already`)
     checkSequence(sequence, sequencer.lastSequence)
+    if (operation.kind === 'freeze' && !this.#host.frozen.hasRoomFor(operation.frozenId))
+      throw new ProtocolError('more stores are to be kept for verify than one verify needs')
     const table = this.#awaitsTable ? this.#peer : undefined
     checkOperation(pool, operation, {
       sequence,

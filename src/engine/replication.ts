@@ -6,14 +6,13 @@ import type { Duplex } from 'node:stream'
 import type { Clock, Random } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import type { DataOperation, GroupTable, Operation } from '../core/operation.js'
+import type { DataOperation, Operation } from '../core/operation.js'
 import { blockBytes, type Generation, type Sequence, type StoreId } from '../core/units.js'
-import type { LocalKnowledge } from '../replication/greeting.js'
-import { type Decision, type Hello, helloGenerations, linkVersions } from '../replication/hello.js'
+import type { Hello } from '../replication/hello.js'
 import { linkLimits } from '../replication/limits.js'
 import type { LinkState } from '../replication/link-state.js'
 import { Resync, type ResyncProgress } from '../replication/resync.js'
-import { isLocalId, presentGeneration } from '../storage/group-state.js'
+import { presentGeneration } from '../storage/group-state.js'
 import type { Pool, Prepared } from '../storage/pool.js'
 import type {
   Explanation,
@@ -30,13 +29,17 @@ import type { EventLog } from './event-log.js'
 import { FrozenStores } from './frozen.js'
 import { MarkResults } from './mark-results.js'
 import { describeMark, MarkHandler } from './marks.js'
+import { overwrite } from './overwrite.js'
 import { PeerLink } from './peer-link.js'
+import { explanationOf, linkStatus, replicaStatus } from './peer-report.js'
 import { PrimaryStream } from './primary-stream.js'
 import { Replica } from './replica.js'
 import { resyncHost } from './resync-host.js'
+import { helloOf, knowledgeOf, positionOf, tableOf } from './self-portrait.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 import { StreamOperations } from './stream-operations.js'
-import { verifyStore } from './verify.js'
+import { type Overwrite, type Repair, verifyStore } from './verify.js'
+import { Watchers } from './watchers.js'
 
 /** A resync under way may take longer: then verify says so, and is begun again. */
 const verifyWaitMs = 30_000
@@ -68,7 +71,7 @@ export class Replication {
   readonly #markResults: MarkResults
   #resync: Resync | undefined
   #progress: (() => ResyncProgress) | undefined
-  #watchers = new Set<() => void>()
+  readonly #watchers: Watchers
   #isVerifying = false
   #isStopping = false
   readonly #operations: StreamOperations
@@ -83,6 +86,7 @@ export class Replication {
     this.#log = parts.log.child({ component: 'replication' })
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
+    this.#watchers = new Watchers(parts.clock)
     this.#frozen = new FrozenStores(parts.pool)
     this.#markResults = new MarkResults(parts.clock, (sequence, result) => {
       this.#log.info({ sequence, ...result }, 'a mark was performed by the peer')
@@ -103,7 +107,7 @@ export class Replication {
     this.#doorkeeper = new Doorkeeper({
       clock: parts.clock,
       hello: () => this.#hello(),
-      knowledge: () => this.#knowledge(),
+      knowledge: () => knowledgeOf(this.#pool, this.stream),
       onRefused: (reason) => this.#event('link', reason),
     })
     this.apply = (entry) => {
@@ -201,15 +205,13 @@ export class Replication {
         ...(replication.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
         stream: () => this.stream,
         hello: () => this.#hello(),
-        knowledge: () => this.#knowledge(),
+        knowledge: () => knowledgeOf(this.#pool, this.stream),
         durableBatch: () => this.#pool.durableBatch,
         beginTracking: (peer) => this.#beginTracking(peer),
         resync: (options) => this.#startResync(options.isPeerWhole),
         acknowledged: (durable, peer) => this.#acknowledged(durable, peer),
         clearsAtApplied: this.#mutants.has('clear-at-applied'),
-        onAnswer: () => {
-          if (this.#watchers.size > 0) this.#look()
-        },
+        onAnswer: () => this.#watchers.look(),
         onResult: (sequence, body) => this.#markResults.came(sequence, body),
         onChange: (link, reason) => this.#changed(link, reason),
       },
@@ -226,7 +228,7 @@ export class Replication {
     await this.#operations.perform(
       () => this.#emptyOutbox(),
       (_, sequence) => {
-        const table = this.#table()
+        const table = tableOf(state)
         if (state.peer !== undefined && state.peer.nodeId !== peer.nodeId) this.#pool.endTracking()
         if (this.#pool.tracking === undefined) this.#pool.beginTracking(peer.nodeId)
         if (this.stream === undefined) this.#beginStream((sequence - 1) as Sequence, false)
@@ -241,25 +243,6 @@ export class Replication {
     while ((this.stream?.outbox.entryCount ?? 0) > 0) {
       await this.#pool.commit()
       await new Promise<void>((resolve) => this.#parts.clock.defer(resolve))
-    }
-  }
-
-  #table(): GroupTable {
-    const { state } = this.#pool
-    return {
-      group: state.group,
-      generations: state.generations,
-      nextStoreId: state.nextStoreId,
-      stores: [...state.stores.values()]
-        .filter((store) => !isLocalId(store.id))
-        .map(({ id, name, sizeBytes, volumeId, position, createdAt }) => ({
-          id,
-          name,
-          sizeBytes,
-          ...(volumeId === undefined ? {} : { volumeId }),
-          ...(position === undefined ? {} : { position }),
-          createdAt,
-        })),
     }
   }
 
@@ -319,54 +302,14 @@ export class Replication {
   #acknowledged(durable: Sequence, peer: Hello): void {
     const { tracking, state } = this.#pool
     if (tracking === undefined || tracking.isLost) return
-    const generation =
-      durable <= peer.sequence
-        ? peer.generations.at(-1)?.generation
-        : state.generations.findLast((one) => one.forkSequence < durable)?.generation
-    if (generation !== undefined) tracking.acknowledged({ generation, sequence: durable })
-  }
-
-  #knowledge(): LocalKnowledge {
-    const { tracking, state, usage } = this.#pool
-    const outbox = this.stream?.outbox
-    const totals = tracking?.totals
-    return {
-      ...(state.peer === undefined ? {} : { peerNodeId: state.peer.nodeId }),
-      ...(tracking?.acknowledgedPosition === undefined
-        ? {}
-        : { acknowledged: tracking.acknowledgedPosition }),
-      ...(outbox?.firstSequence === undefined ? {} : { outboxFirst: outbox.firstSequence }),
-      outboxBytes: outbox?.usedBytes ?? 0,
-      isTrackingLost: tracking?.isLost ?? true,
-      dirtyBytes: totals?.dirtyBytes ?? 0,
-      opLogEntries: totals?.opLogEntries ?? 0,
-      allocatedBytes: usage.usedBytes,
-    }
+    const position = positionOf(state, durable, peer)
+    if (position !== undefined) tracking.acknowledged(position)
   }
 
   // --- Both. ---
 
   #hello(): Hello {
-    const { state } = this.#pool
-    const isBlank = state.group === ''
-    return {
-      versionMin: linkVersions.min,
-      versionMax: linkVersions.max,
-      nodeId: state.nodeId,
-      node: state.node,
-      group: state.group,
-      role: state.role,
-      isBlank,
-      isWhole: state.isWhole,
-      chunkBytes: state.chunkBytes,
-      generations: isBlank ? [] : helloGenerations(state.generations),
-      sequence: this.isReadOnly
-        ? (this.#pool.durableSequence as Sequence)
-        : this.#sequencer.lastSequence,
-      runs: state.runs,
-      batchNumber: this.#pool.durableBatch,
-      ...(this.#pool.primarySeen === undefined ? {} : { primarySeen: this.#pool.primarySeen }),
-    }
+    return helloOf(this.#pool, this.#sequencer.lastSequence)
   }
 
   // --- The secondary. ---
@@ -418,67 +361,24 @@ export class Replication {
   // --- Operators. ---
 
   peers(): readonly PeerStatus[] {
-    if (this.#replica !== undefined) return this.#replicaStatus(this.#replica)
-    const { tracking } = this.#pool
+    const replica = this.#replica
+    if (replica !== undefined) {
+      const applied = this.#sequencer.appliedSequence
+      return [replicaStatus(replica, { pool: this.#pool, applied, mode: this.#mode })]
+    }
     const link = this.#link
     const { refused } = this.#doorkeeper
+    const status = linkStatus(link, {
+      pool: this.#pool,
+      stream: this.stream,
+      clock: this.#parts.clock,
+      mode: this.#mode,
+      progress: this.#progress?.(),
+    })
     // While this node's own link does something it is the news.
     const isIdle = link === undefined || link.state === 'offline' || link.state === 'connecting'
-    if (refused !== undefined && isIdle) return [{ ...this.#linkStatus(link), ...refused }]
-    if (link === undefined && tracking === undefined) return []
-    return [this.#linkStatus(link)]
-  }
-
-  #linkStatus(link: PeerLink | undefined): PeerStatus {
-    const { tracking } = this.#pool
-    const { stream } = this
-    const totals = tracking?.totals
-    const progress = this.#progress?.()
-    const oldest = stream?.outbox.oldestAtMs
-    const isKept = stream?.outbox.isCollecting ?? false
-    const node = link?.peer?.node
-    const action = link?.action
-    return {
-      uri: link?.uri ?? '',
-      ...(node === undefined ? {} : { node }),
-      link: link?.state ?? 'offline',
-      reason: link?.reason ?? 'No address of the peer is known.',
-      ...(action === undefined ? {} : { action }),
-      mode: this.#mode,
-      appliedSequence: stream?.progress.applied ?? (0 as Sequence),
-      durableSequence: stream?.progress.durable ?? (0 as Sequence),
-      lagBytes:
-        isKept && (stream?.outbox.entryCount ?? 0) > 0 ? (stream?.outbox.usedBytes ?? 0) : 0,
-      lagSeconds: oldest === undefined ? 0 : Math.max(0, this.#parts.clock.nowMs() - oldest) / 1000,
-      dirtyBytes: totals?.dirtyBytes ?? 0,
-      opLogEntries: totals?.opLogEntries ?? 0,
-      sentBytes: link?.sentBytes ?? 0,
-      receivedBytes: link?.receivedBytes ?? 0,
-      ...(progress === undefined ? {} : { resync: progress }),
-    }
-  }
-
-  #replicaStatus(replica: Replica): readonly PeerStatus[] {
-    const node = replica.peer?.node
-    const { action } = replica
-    return [
-      {
-        uri: replica.from,
-        ...(node === undefined ? {} : { node }),
-        link: replica.state,
-        reason: replica.reason,
-        ...(action === undefined || action === '' ? {} : { action }),
-        mode: this.#mode,
-        appliedSequence: this.#sequencer.appliedSequence,
-        durableSequence: this.#pool.durableSequence as Sequence,
-        lagBytes: 0,
-        lagSeconds: 0,
-        dirtyBytes: 0,
-        opLogEntries: 0,
-        sentBytes: replica.sentBytes,
-        receivedBytes: replica.receivedBytes,
-      },
-    ]
+    if (refused !== undefined && isIdle) return [{ ...status, ...refused }]
+    return link === undefined && this.#pool.tracking === undefined ? [] : [status]
   }
 
   async connectPeer(options: { readonly explain?: boolean }): Promise<Explanation> {
@@ -551,7 +451,7 @@ export class Replication {
   async verify(
     store: { readonly id: StoreId; readonly name: string },
     options: {
-      readonly isRepairing: boolean
+      readonly repairs: Repair | undefined
       readonly onProgress: (progress: VerifyProgress) => void
     },
   ): Promise<VerifyReport> {
@@ -569,7 +469,8 @@ export class Replication {
             const sequence = await this.#operations.say(operation)
             await this.stream?.replicated(sequence, true)
           },
-          digests: (request) => link.digests(request),
+          ask: (kind, range) => link.ask(kind, range),
+          overwrite: (write) => this.#overwrite(write),
           onProgress: options.onProgress,
         },
         store,
@@ -581,6 +482,12 @@ export class Replication {
     }
   }
 
+  async #overwrite(write: Overwrite): Promise<boolean> {
+    const { stream } = this
+    assert(stream)
+    return overwrite({ pool: this.#pool, sequencer: this.#sequencer, stream }, write)
+  }
+
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {
     const sequence = this.#sequencer.lastSequence
     const holds = (): boolean =>
@@ -590,30 +497,15 @@ export class Replication {
     if (condition === 'in-sync' && this.#link === undefined && this.#replica === undefined)
       return Promise.reject(noPeer())
     if (condition === 'promotable' && !this.isReadOnly) return Promise.reject(isPrimary())
-    return new Promise((resolve, reject) => {
-      const look = (): void => {
-        if (!holds()) return
-        end()
-        resolve()
-      }
-      const timer = this.#parts.clock.setTimer(timeoutMs, () => {
-        end()
-        const [peer] = this.peers()
-        reject(
-          new LockstepError(
-            'TIMED_OUT',
-            `not ${condition} within ${timeoutMs / 1000} s: ${peer?.reason ?? 'no peer'}`,
-            peer?.action ?? 'lockstep status',
-          ),
-        )
-      })
-      const end = (): void => {
-        timer.cancel()
-        this.#watchers.delete(look)
-      }
-      this.#watchers.add(look)
-      look()
-    })
+    const tooLate = (): LockstepError => {
+      const [peer] = this.peers()
+      return new LockstepError(
+        'TIMED_OUT',
+        `not ${condition} within ${timeoutMs / 1000} s: ${peer?.reason ?? 'no peer'}`,
+        peer?.action ?? 'lockstep status',
+      )
+    }
+    return this.#watchers.until(holds, { timeoutMs, tooLate })
   }
 
   /** On a primary: the peer has everything up to a sequence. */
@@ -645,27 +537,10 @@ export class Replication {
     this.#event('link', `link ${link}: ${reason}`)
   }
 
-  #look(): void {
-    for (const look of [...this.#watchers]) look()
-  }
-
   #event(kind: 'link' | 'resync', message: string): void {
     this.#log.info({}, message)
     this.#parts.events.add({ kind, message })
-    this.#look()
-  }
-}
-
-function explanationOf(decision: Decision): Explanation {
-  const { rule, kind, direction, operations, bytes, reason, action } = decision
-  return {
-    rule,
-    kind,
-    ...(direction === undefined ? {} : { direction }),
-    operations,
-    bytes,
-    reason,
-    ...(action === undefined ? {} : { action }),
+    this.#watchers.look()
   }
 }
 

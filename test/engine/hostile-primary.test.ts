@@ -3,6 +3,7 @@
 import t, { type Test } from 'tap'
 import type { Operation } from '../../src/core/operation.js'
 import type { ByteOffset, Generation, Sequence, StoreId } from '../../src/core/units.js'
+import { frozenCountMax } from '../../src/engine/frozen.js'
 import { EnginePair } from '../support/engine-pair.js'
 import { FakePrimary, fakeGeneration, tableOperation } from '../support/fake-peer.js'
 
@@ -55,6 +56,19 @@ const create = (storeId: number, name: string): Operation => ({
   storeId: id(storeId),
   name,
   sizeBytes,
+})
+
+t.test('stores are not kept for verify without end', async (t) => {
+  const pair = await following()
+  await attack(t, pair, {
+    name: 'freeze for ever',
+    attack: (peer) => {
+      for (let frozenId = 1; frozenId <= frozenCountMax + 1; frozenId++)
+        peer.operation({ kind: 'freeze', frozenId, storeId: id(1) })
+    },
+    reason: /more stores are to be kept/,
+  })
+  await pair.b.close()
 })
 
 t.test('entries out of place', async (t) => {

@@ -1,0 +1,84 @@
+// What `status` says of the other node, and `peer connect --explain` of what would be done: values for people and scripts, made from what the parts know.
+import type { Clock } from '../core/clock.js'
+import type { Sequence } from '../core/units.js'
+import type { Decision } from '../replication/hello.js'
+import type { ResyncProgress } from '../replication/resync.js'
+import type { Pool } from '../storage/pool.js'
+import type { Explanation, Mode, PeerStatus } from './api.js'
+import type { PeerLink } from './peer-link.js'
+import type { PrimaryStream } from './primary-stream.js'
+import type { Replica } from './replica.js'
+
+/** A primary's view. The link is absent when no address of the peer is known. */
+export function linkStatus(
+  link: PeerLink | undefined,
+  parts: {
+    readonly pool: Pool
+    readonly stream: PrimaryStream | undefined
+    readonly clock: Clock
+    readonly mode: Mode
+    readonly progress: ResyncProgress | undefined
+  },
+): PeerStatus {
+  const { pool, stream, clock, mode, progress } = parts
+  const totals = pool.tracking?.totals
+  const oldest = stream?.outbox.oldestAtMs
+  const isKept = stream?.outbox.isCollecting ?? false
+  const node = link?.peer?.node
+  const action = link?.action
+  return {
+    uri: link?.uri ?? '',
+    ...(node === undefined ? {} : { node }),
+    link: link?.state ?? 'offline',
+    reason: link?.reason ?? 'No address of the peer is known.',
+    ...(action === undefined ? {} : { action }),
+    mode,
+    appliedSequence: stream?.progress.applied ?? (0 as Sequence),
+    durableSequence: stream?.progress.durable ?? (0 as Sequence),
+    lagBytes: isKept && (stream?.outbox.entryCount ?? 0) > 0 ? (stream?.outbox.usedBytes ?? 0) : 0,
+    lagSeconds: oldest === undefined ? 0 : Math.max(0, clock.nowMs() - oldest) / 1000,
+    dirtyBytes: totals?.dirtyBytes ?? 0,
+    opLogEntries: totals?.opLogEntries ?? 0,
+    sentBytes: link?.sentBytes ?? 0,
+    receivedBytes: link?.receivedBytes ?? 0,
+    ...(progress === undefined ? {} : { resync: progress }),
+  }
+}
+
+/** A secondary's view: what it lacks it cannot know. */
+export function replicaStatus(
+  replica: Replica,
+  parts: { readonly pool: Pool; readonly applied: Sequence; readonly mode: Mode },
+): PeerStatus {
+  const node = replica.peer?.node
+  const { action } = replica
+  return {
+    uri: replica.from,
+    ...(node === undefined ? {} : { node }),
+    link: replica.state,
+    reason: replica.reason,
+    ...(action === undefined || action === '' ? {} : { action }),
+    mode: parts.mode,
+    appliedSequence: parts.applied,
+    durableSequence: parts.pool.durableSequence as Sequence,
+    lagBytes: 0,
+    lagSeconds: 0,
+    dirtyBytes: 0,
+    opLogEntries: 0,
+    sentBytes: replica.sentBytes,
+    receivedBytes: replica.receivedBytes,
+  }
+}
+
+export function explanationOf(decision: Decision): Explanation {
+  const { rule, kind, direction, operations, bytes, reason, action } = decision
+  return {
+    rule,
+    kind,
+    ...(direction === undefined ? {} : { direction }),
+    operations,
+    bytes,
+    reason,
+    ...(action === undefined ? {} : { action }),
+  }
+}
