@@ -10,6 +10,7 @@ const optionalFlag = optional(flag)
 const optionalUri = optional(text({ bytesMax: controlLimits.uriBytesMax }))
 const optionalStore = optional(text({ bytesMax: controlLimits.nameBytesMax }))
 const optionalMode = optional<Mode>(oneOf(['sync', 'semi-sync', 'async']))
+const optionalSide = optional<'self' | 'peer'>(oneOf(['self', 'peer']))
 const condition = oneOf(['in-sync', 'promotable'])
 const optionalTimeout = optional(integer({ min: 0, max: controlLimits.waitTimeoutMsMax }))
 
@@ -94,13 +95,14 @@ export const peerMethods: readonly Method[] = [
   method({
     name: 'verify',
     summary:
-      'Compares a store, or all, with the one of the peer; with "repair" the peer gets what differs.',
+      'Compares a store, or all, with the one of the peer; "repair" copies what differs, to the peer or "from" it.',
     example: { store: 'vol0' },
-    fields: { store: optionalStore, repair: optionalFlag },
-    run: async ({ store, repair }, { daemon, notify }) => ({
+    fields: { store: optionalStore, repair: optionalFlag, from: optionalSide },
+    run: async ({ store, repair, from }, { daemon, notify }) => ({
       stores: await daemon.engine.verify({
         ...(store === undefined ? {} : { store }),
         repair: repair === true,
+        ...(from === undefined ? {} : { from }),
         onProgress: (progress) => notify('progress', { method: 'verify', ...progress }),
       }),
     }),

@@ -164,6 +164,8 @@ export type VerifyReport = {
   readonly comparedBytes: number
   readonly differingBytes: number
   readonly ranges: readonly { readonly offset: number; readonly lengthBytes: number }[]
+  /** Of a repair from the peer: what clients have written to meanwhile, and was left as it is. */
+  readonly skippedBytes?: number
 }
 
 export type PoolStatus = {
@@ -257,10 +259,12 @@ export interface MarkApi {
 }
 
 export interface VerifyApi {
-  /** Compares one store, or all, with the peer's while writes go on. With `repair` what differs is copied from this node to the peer afterwards. */
+  /** Compares one store, or all, with the peer's while writes go on. With `repair` what differs is copied to the peer afterwards, or from it at once. */
   verify(options?: {
     readonly store?: string
     readonly repair?: boolean
+    /** Whose bytes are right where they differ: this node's, by default, or the peer's. */
+    readonly from?: 'self' | 'peer'
     readonly onProgress?: (progress: VerifyProgress) => void
   }): Promise<readonly VerifyReport[]>
 }

@@ -230,6 +230,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     options: {
       readonly store?: string
       readonly repair?: boolean
+      readonly from?: 'self' | 'peer'
       readonly onProgress?: (progress: VerifyProgress) => void
     } = {},
   ): Promise<readonly VerifyReport[]> {
@@ -243,7 +244,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       const named = { id: store.id, name: fullName(state, store) }
       reports.push(
         await this.#replication.verify(named, {
-          isRepairing: options.repair ?? false,
+          repairs: options.repair === true ? (options.from ?? 'self') : undefined,
           onProgress: options.onProgress ?? (() => {}),
         }),
       )

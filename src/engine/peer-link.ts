@@ -8,7 +8,7 @@ import { LockstepError } from '../core/errors.js'
 import { Backoff } from '../replication/backoff.js'
 import type { Decision, Hello } from '../replication/hello.js'
 import { type LinkState, linkSentences, newLinkState } from '../replication/link-state.js'
-import { type LinkHost, linkLost, PeerSession } from './peer-session.js'
+import { type FrozenRange, type LinkHost, linkLost, PeerSession } from './peer-session.js'
 
 const connectTimeoutMs = 10_000
 /** Somebody has to decide something: looked at again after this long. */
@@ -97,6 +97,7 @@ export class PeerLink {
     if (this.#giveUp !== undefined) this.#giveUp(reason)
     else if (this.#state.may('offline') && this.#session === undefined)
       this.#state.go('offline', reason)
+    else if (this.state === 'offline') this.#state.explain(reason)
     this.#wake()
   }
 
@@ -108,14 +109,10 @@ export class PeerLink {
     this.#wake()
   }
 
-  /** Digests of a store that the peer keeps for verify. Rejects with PEER_UNREACHABLE when the connection is lost. */
-  digests(request: {
-    readonly frozenId: number
-    readonly offset: number
-    readonly lengthBytes: number
-  }): Promise<Buffer> {
+  /** Digests, or bytes, of a store that the peer keeps for verify. Rejects with PEER_UNREACHABLE when the connection is lost. */
+  ask(kind: 'digest-request' | 'read-request', range: FrozenRange): Promise<Buffer> {
     if (this.#session === undefined) return Promise.reject(linkLost())
-    return this.#session.digests(request)
+    return this.#session.ask(kind, range)
   }
 
   /** Something became dirty by itself: copies it, when the peer follows. */
@@ -128,11 +125,11 @@ export class PeerLink {
     this.#session?.connection.close('the outbox is full: what the peer lacks is kept as a map')
   }
 
-  async close(): Promise<void> {
+  async close(reason = 'the node is stopping'): Promise<void> {
     this.#isClosed = true
     this.#isWanted = false
-    this.#session?.connection.bye('the node is stopping')
-    this.#giveUp?.('the node is stopping')
+    this.#session?.connection.bye(reason)
+    this.#giveUp?.(reason)
     this.#wake()
     await this.#running
   }

@@ -59,6 +59,13 @@ export type SessionObserver = {
   readonly reached: () => void
 }
 
+/** A part of a store that is kept under a number on both nodes. */
+export type FrozenRange = {
+  readonly frozenId: number
+  readonly offset: number
+  readonly lengthBytes: number
+}
+
 /** Ends a session from inside; the connection's own end is another matter. */
 class SessionOver extends Error {}
 
@@ -72,7 +79,7 @@ export class PeerSession {
   #awaited:
     | { readonly kind: Frame['kind']; readonly resolve: (frame: ReceivedFrame) => void }
     | undefined
-  readonly #asked = new Map<number, (digests: Buffer) => void>()
+  readonly #asked = new Map<number, { readonly kind: string; resolve(bytes: Buffer): void }>()
   #lastRequestId = 0
   /** The stream is open and the copying that the greeting asked for has begun. */
   #isInStep = false
@@ -341,13 +348,12 @@ export class PeerSession {
         stream.outbox.compared(frame.sequence, frame.lengthBytes, frame.differing)
         return
       }
-      case 'digest-answer': {
-        const asked = this.#asked.get(frame.requestId)
-        if (asked === undefined) throw new ProtocolError('an answer to nothing')
-        this.#asked.delete(frame.requestId)
-        asked(frame.digests)
+      case 'digest-answer':
+        this.#answered('digest-request', frame.requestId, frame.digests)
         return
-      }
+      case 'read-answer':
+        this.#answered('read-request', frame.requestId, frame.bytes)
+        return
       case 'result':
         this.#host.onResult(frame.sequence, frame.body)
         return
@@ -361,16 +367,20 @@ export class PeerSession {
     }
   }
 
-  async digests(request: {
-    readonly frozenId: number
-    readonly offset: number
-    readonly lengthBytes: number
-  }): Promise<Buffer> {
+  #answered(kind: string, requestId: number, bytes: Buffer): void {
+    const asked = this.#asked.get(requestId)
+    if (asked?.kind !== kind) throw new ProtocolError('an answer to nothing')
+    this.#asked.delete(requestId)
+    asked.resolve(bytes)
+  }
+
+  /** Digests, or bytes, of a store that the peer keeps for verify. */
+  async ask(kind: 'digest-request' | 'read-request', range: FrozenRange): Promise<Buffer> {
     const requestId = ++this.#lastRequestId
     const answer = await new Promise<Buffer | undefined>((resolve) => {
-      this.#asked.set(requestId, resolve)
+      this.#asked.set(requestId, { kind, resolve })
       void this.connection.closed.then(() => resolve(undefined))
-      this.connection.send({ kind: 'digest-request', requestId, ...request })
+      this.connection.send({ kind, requestId, ...range })
     })
     if (answer === undefined) throw linkLost()
     return answer

@@ -60,6 +60,8 @@ export class PrimaryStream implements Ordered {
   readonly #onLeft = new Map<number, Left>()
   #detaching: Promise<void> | undefined
   #attachCount = 0
+  /** The newest attachment that was given up. */
+  #detachingFrom = -1
   #isActiveFull = false
   /** The peer may take the changes so far for the newest of this generation: the next one without it needs another. */
   needsGeneration: boolean
@@ -158,6 +160,7 @@ export class PrimaryStream implements Ordered {
   #change(entry: DataEntry, { slot }: Ticket): Promise<void> | undefined {
     try {
       checkRange(entry.store, entry, 'ENOSPC')
+      entry.check?.()
     } catch (error) {
       this.#pool.drop(entry.store.id, entry.offset, entry.lengthBytes)
       this.outbox.cancel(slot)
@@ -306,6 +309,9 @@ export class PrimaryStream implements Ordered {
 
   async #detach(): Promise<void> {
     const attachCount = this.#attachCount
+    this.#detachingFrom = attachCount
+    // The generation is ordered behind writes that wait for extents, and without the peer only folding sets those free.
+    if (this.#isActiveFull) this.#foldAway()
     if (this.#options.mutants.has('generation-after-data')) this.progress.releaseAll()
     try {
       if (this.needsGeneration) await this.#options.beginGeneration()
@@ -387,12 +393,17 @@ export class PrimaryStream implements Ordered {
   /** Every extent of the active set is held by entries in the outbox: writers wait until some have left. Without a peer they leave by folding only. */
   activeFull(): void {
     this.#isActiveFull = true
-    if (!this.progress.isWaiting) queueMicrotask(() => this.#foldAway())
+    if (this.#isAlone) queueMicrotask(() => this.#foldAway())
+  }
+
+  /** No peer takes anything: there is none, or the generation without it is being made. */
+  get #isAlone(): boolean {
+    return !this.progress.isWaiting || this.#detachingFrom === this.#attachCount
   }
 
   /** Nobody will make room in the outbox. */
   #foldAway(): void {
-    if (this.progress.isWaiting) return
+    if (!this.#isAlone) return
     this.#isActiveFull = false
     this.outbox.fold()
   }

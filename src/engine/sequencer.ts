@@ -25,6 +25,8 @@ export type DataEntry = {
   readonly mayUnmap: boolean
   /** Durable before it is acknowledged. */
   readonly fua?: boolean
+  /** At its place in the order, before anything is changed: throws a RequestError when it is not to be. */
+  readonly check?: () => void
   /** Its place in the order, 0 until it has one. Whoever made the entry reads it when it is applied. */
   sequence?: number
 }

@@ -1,9 +1,9 @@
 // Compares a store with the peer's copy while writes go on: both nodes keep it as it is at one position of the stream, then digests of every piece are compared.
 //
 // No false alarm is possible: the position is the same on both nodes, and nothing was dirty there when the peer had performed everything up to it.
-import assert from 'node:assert/strict'
+import assert, { AssertionError } from 'node:assert/strict'
 import { comparePieceBytes, digestBytes } from '../core/entry.js'
-import { LockstepError } from '../core/errors.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Operation } from '../core/operation.js'
 import { byteOffset, MiB, type StoreId } from '../core/units.js'
 import { isLocalId, type Store } from '../storage/group-state.js'
@@ -11,6 +11,7 @@ import type { Pool } from '../storage/pool.js'
 import type { VerifyProgress, VerifyReport } from './api.js'
 import { differingPieces, digestsOf } from './digests.js'
 import type { FrozenStores } from './frozen.js'
+import type { FrozenRange } from './peer-session.js'
 
 const requestBytes = 4 * MiB
 /** Differences that are listed; all are counted and repaired. */
@@ -23,70 +24,153 @@ export type VerifyHost = {
   readonly inSync: () => Promise<void>
   /** Performs an operation of the stream; resolves when it is durable on both nodes. */
   readonly say: (operation: Operation) => Promise<void>
-  /** Digests of the peer's frozen store; empty when there is none. Rejects when the link is lost. */
-  readonly digests: (request: {
-    readonly frozenId: number
-    readonly offset: number
-    readonly lengthBytes: number
-  }) => Promise<Buffer>
+  /** Digests, or bytes, of the peer's frozen store; empty when there is none. Rejects when the link is lost. */
+  readonly ask: (kind: 'digest-request' | 'read-request', range: FrozenRange) => Promise<Buffer>
+  /** A write in the order of the clients', unless the store has changed there since it was kept: then false. */
+  readonly overwrite: (write: Overwrite) => Promise<boolean>
   readonly onProgress: (progress: VerifyProgress) => void
 }
 
+/** `bytes` for `offset` of a store, which was kept as `kept`. */
+export type Overwrite = {
+  readonly storeId: StoreId
+  readonly kept: Store
+  readonly offset: number
+  readonly bytes: Buffer
+}
+
+/** Whose bytes are right where they differ. */
+export type Repair = 'self' | 'peer'
+
 let lastFrozenId = 0
 
-/** Verifies one store. With `repair`, what differs is dirty afterwards: the resync that follows copies it from here to the peer. */
+/**
+ * Verifies one store. With `repairs: 'self'` what differs is dirty afterwards: the resync that follows copies it from here to the peer. With `'peer'` it is
+ * written here, as an entry like a client's.
+ */
 export async function verifyStore(
   host: VerifyHost,
   store: { readonly id: StoreId; readonly name: string },
-  options: { readonly isRepairing: boolean },
+  options: { readonly repairs: Repair | undefined },
 ): Promise<VerifyReport> {
   await host.inSync()
   const frozenId = ++lastFrozenId
   await host.say({ kind: 'freeze', frozenId, storeId: store.id })
   try {
-    return await compare(host, { ...store, frozenId }, options)
+    const kept = host.frozen.find(frozenId)
+    assert(kept)
+    return await new Comparison(host, { ...store, frozenId, kept }, options.repairs).run()
   } finally {
     await host.say({ kind: 'thaw', frozenId })
   }
 }
 
-async function compare(
-  host: VerifyHost,
-  store: { readonly id: StoreId; readonly name: string; readonly frozenId: number },
-  options: { readonly isRepairing: boolean },
-): Promise<VerifyReport> {
-  const { pool, frozen, digests, onProgress } = host
-  const kept = frozen.find(store.frozenId)
-  assert(kept)
-  const { sizeBytes } = kept
-  const ranges: { offset: number; lengthBytes: number }[] = []
-  let differingBytes = 0
-  for (let offset = 0; offset < sizeBytes; offset += requestBytes) {
-    const lengthBytes = Math.min(requestBytes, sizeBytes - offset)
-    const asked = digests({ frozenId: store.frozenId, offset, lengthBytes })
-    const bytes = Buffer.allocUnsafe(lengthBytes)
-    const [theirs] = await Promise.all([asked, pool.read(kept, offset, bytes)])
+type Compared = {
+  readonly id: StoreId
+  readonly name: string
+  readonly frozenId: number
+  readonly kept: Store
+}
+
+class Comparison {
+  readonly #host: VerifyHost
+  readonly #store: Compared
+  readonly #repairs: Repair | undefined
+  readonly #ranges: { offset: number; lengthBytes: number }[] = []
+  #differingBytes = 0
+  #skippedBytes = 0
+  /** The chunk that was repaired last: a chunk may have several pieces. */
+  #repairedChunk = -1
+
+  constructor(host: VerifyHost, store: Compared, repairs: Repair | undefined) {
+    this.#host = host
+    this.#store = store
+    this.#repairs = repairs
+  }
+
+  async run(): Promise<VerifyReport> {
+    const { name, kept } = this.#store
+    const { sizeBytes } = kept
+    for (let offset = 0; offset < sizeBytes; offset += requestBytes) {
+      const lengthBytes = Math.min(requestBytes, sizeBytes - offset)
+      await this.#compare(offset, lengthBytes)
+      const doneBytes = offset + lengthBytes
+      this.#host.onProgress({ store: name, doneBytes, totalBytes: sizeBytes })
+    }
+    if (this.#repairs !== undefined && this.#differingBytes > 0) await this.#host.pool.commit()
+    return {
+      store: name,
+      comparedBytes: sizeBytes,
+      differingBytes: this.#differingBytes,
+      ranges: this.#ranges,
+      ...(this.#repairs === 'peer' ? { skippedBytes: this.#skippedBytes } : {}),
+    }
+  }
+
+  async #compare(offset: number, lengthBytes: number): Promise<void> {
+    const { frozenId, name, kept } = this.#store
+    const asked = this.#host.ask('digest-request', { frozenId, offset, lengthBytes })
+    const [theirs, bytes] = await Promise.all([asked, this.#read(offset, lengthBytes)])
     const ours = digestsOf(bytes)
-    if (theirs.length !== ours.length) throw lostFrozen(store.name)
+    if (theirs.length !== ours.length) throw lostFrozen(name)
     const bits = differingPieces(ours, theirs)
     for (let piece = 0; piece * digestBytes < ours.length; piece++) {
       if ((((bits[piece >> 3] as number) >> (piece & 7)) & 1) === 0) continue
       const from = offset + piece * comparePieceBytes
-      const pieceBytes = Math.min(comparePieceBytes, sizeBytes - from)
-      differingBytes += pieceBytes
-      if (options.isRepairing) {
-        markSharers(pool, { storeId: store.id, kept }, from, pieceBytes)
-      }
-      const last = ranges.at(-1)
-      if (last !== undefined && last.offset + last.lengthBytes === from)
-        last.lengthBytes += pieceBytes
-      else if (ranges.length < listedRangesMax)
-        ranges.push({ offset: from, lengthBytes: pieceBytes })
+      await this.#differs(from, Math.min(comparePieceBytes, kept.sizeBytes - from))
     }
-    onProgress({ store: store.name, doneBytes: offset + lengthBytes, totalBytes: sizeBytes })
   }
-  if (options.isRepairing && differingBytes > 0) await pool.commit()
-  return { store: store.name, comparedBytes: sizeBytes, differingBytes, ranges }
+
+  async #read(offset: number, lengthBytes: number): Promise<Buffer> {
+    const { kept, name } = this.#store
+    const bytes = Buffer.allocUnsafe(lengthBytes)
+    try {
+      await this.#host.pool.read(kept, offset, bytes)
+      return bytes
+    } catch (error) {
+      if (error instanceof AssertionError || error instanceof LockstepError) throw error
+      throw new LockstepError(
+        'IO_ERROR',
+        `${name} cannot be read here between ${offset} and ${offset + lengthBytes}: ${errnoNameOf(error)}`,
+        'check the disk of this node and its kernel log',
+      )
+    }
+  }
+
+  async #differs(offset: number, lengthBytes: number): Promise<void> {
+    const { id: storeId, kept } = this.#store
+    const last = this.#ranges.at(-1)
+    this.#differingBytes += lengthBytes
+    if (last !== undefined && last.offset + last.lengthBytes === offset)
+      last.lengthBytes += lengthBytes
+    else if (this.#ranges.length < listedRangesMax) this.#ranges.push({ offset, lengthBytes })
+    if (this.#repairs === 'self')
+      markSharers(this.#host.pool, { storeId, kept }, offset, lengthBytes)
+    if (this.#repairs === 'peer') await this.#fetch(offset, lengthBytes)
+  }
+
+  /** Chunk by chunk: whether one was written to since it was kept is known for whole chunks only. */
+  async #fetch(offset: number, lengthBytes: number): Promise<void> {
+    const { kept } = this.#store
+    const { chunkBytes } = this.#host.pool.state
+    const end = Math.ceil((offset + lengthBytes) / chunkBytes)
+    for (let chunk = Math.floor(offset / chunkBytes); chunk < end; chunk++) {
+      if (chunk === this.#repairedChunk) continue
+      this.#repairedChunk = chunk
+      const from = chunk * chunkBytes
+      await this.#fetchChunk(from, Math.min(chunkBytes, kept.sizeBytes - from))
+    }
+  }
+
+  async #fetchChunk(offset: number, lengthBytes: number): Promise<void> {
+    const { id: storeId, frozenId, kept, name } = this.#store
+    const asked = this.#host.ask('read-request', { frozenId, offset, lengthBytes })
+    const [bytes, mine] = await Promise.all([asked, this.#read(offset, lengthBytes)])
+    if (bytes.length !== lengthBytes) throw lostFrozen(name)
+    if (bytes.equals(mine)) return
+    const isDone = await this.#host.overwrite({ storeId, kept, offset, bytes })
+    if (!isDone) this.#skippedBytes += lengthBytes
+  }
 }
 
 /**

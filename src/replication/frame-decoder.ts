@@ -65,6 +65,12 @@ const decoders: { readonly [type in FrameType]: Decode } = {
     if (head.payloadBytes % 32 !== 0) throw new ProtocolError('a digest is cut')
     return { kind: 'digest-answer', requestId: head.sequence, digests: joined(parts) }
   },
+  [FrameType.READ_REQUEST]: readReadRequest,
+  [FrameType.READ_ANSWER]: (head, parts) => ({
+    kind: 'read-answer',
+    requestId: head.sequence,
+    bytes: joined(parts),
+  }),
   [FrameType.PING]: (head) => ({ kind: 'ping', token: head.sequence }),
   [FrameType.PONG]: (head) => ({ kind: 'pong', token: head.sequence }),
   [FrameType.BYE]: (_, parts) => {
@@ -121,6 +127,14 @@ function readDigestRequest(head: FrameHead): Frame {
   if (lengthBytes > linkLimits.digestBytesMax)
     throw new ProtocolError('a request for digests covers too much')
   return { kind: 'digest-request', requestId, frozenId, offset, lengthBytes }
+}
+
+function readReadRequest(head: FrameHead): Frame {
+  const { sequence: requestId, storeId: frozenId, offset, lengthBytes } = head
+  checkRange(offset, lengthBytes)
+  if (lengthBytes > linkLimits.readBytesMax)
+    throw new ProtocolError('a request for bytes covers too much')
+  return { kind: 'read-request', requestId, frozenId, offset, lengthBytes }
 }
 
 function rangeOf(head: FrameHead) {

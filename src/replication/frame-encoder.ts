@@ -162,6 +162,17 @@ function controlParts(frame: Exclude<Frame, Entry>): FrameParts {
         numbers: { sequence: frame.requestId },
         parts: frame.digests.length === 0 ? none : [frame.digests],
       }
+    case 'read-request': {
+      const { requestId: sequence, frozenId: storeId, offset, lengthBytes } = frame
+      const numbers = { sequence, storeId, offset, lengthBytes }
+      return { type: FrameType.READ_REQUEST, numbers, parts: none }
+    }
+    case 'read-answer':
+      return {
+        type: FrameType.READ_ANSWER,
+        numbers: { sequence: frame.requestId },
+        parts: frame.bytes.length === 0 ? none : [frame.bytes],
+      }
     case 'ping':
       return { type: FrameType.PING, numbers: { sequence: frame.token }, parts: none }
     case 'pong':

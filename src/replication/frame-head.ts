@@ -50,6 +50,8 @@ export const FrameType = {
   RESULT: 50,
   DIGEST_REQUEST: 64,
   DIGEST_ANSWER: 65,
+  READ_REQUEST: 66,
+  READ_ANSWER: 67,
   PING: 80,
   PONG: 81,
   BYE: 82,
@@ -147,6 +149,11 @@ const rows: readonly FrameRow[] = [
   row(FrameType.DIGEST_REQUEST, 'digest-request', 'primary', { uses: range }),
   row(FrameType.DIGEST_ANSWER, 'digest-answer', 'secondary', {
     payloadBytesMax: digestsMax(linkLimits.digestBytesMax),
+    uses: ['sequence'],
+  }),
+  row(FrameType.READ_REQUEST, 'read-request', 'primary', { uses: range }),
+  row(FrameType.READ_ANSWER, 'read-answer', 'secondary', {
+    payloadBytesMax: linkLimits.readBytesMax,
     uses: ['sequence'],
   }),
   row(FrameType.PING, 'ping', 'both', { uses: ['sequence'] }),

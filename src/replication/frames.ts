@@ -67,6 +67,20 @@ export type DigestAnswerFrame = {
   readonly requestId: number
   readonly digests: Buffer
 }
+/** For a repair from the peer: bytes of a frozen store. */
+export type ReadRequestFrame = {
+  readonly kind: 'read-request'
+  readonly requestId: number
+  readonly frozenId: number
+  readonly offset: number
+  readonly lengthBytes: number
+}
+/** As many bytes as were asked for; none when there is no such frozen store. */
+export type ReadAnswerFrame = {
+  readonly kind: 'read-answer'
+  readonly requestId: number
+  readonly bytes: Buffer
+}
 /** The connection sends and answers these itself. */
 export type PingFrame = { readonly kind: 'ping'; readonly token: number }
 export type PongFrame = { readonly kind: 'pong'; readonly token: number }
@@ -87,6 +101,8 @@ export type Frame =
   | ResultFrame
   | DigestRequestFrame
   | DigestAnswerFrame
+  | ReadRequestFrame
+  | ReadAnswerFrame
   | PingFrame
   | PongFrame
   | ByeFrame

@@ -16,6 +16,8 @@ export const linkLimits = {
   compareBytesMax: 4 * MiB,
   /** Read and digested in about 50 ms; the answer is 8 KiB. */
   digestBytesMax: 16 * MiB,
+  /** One read for a repair: a few pieces. */
+  readBytesMax: 1 * MiB,
   /** Numbers from here on are stores that a node keeps for itself: they never cross the link. */
   storeIdEnd: 2 ** 31,
   /** Generation records in a table, which is in one operation: one for each takeover or loss of the link. */

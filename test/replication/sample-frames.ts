@@ -80,6 +80,14 @@ export const samples: { readonly [K in FrameKind]: Extract<Frame, { readonly kin
     offset: 0,
     lengthBytes: 131072,
   },
+  'read-request': {
+    kind: 'read-request',
+    requestId: 2,
+    frozenId: 9,
+    offset: 65536,
+    lengthBytes: 65536,
+  },
+  'read-answer': { kind: 'read-answer', requestId: 2, bytes: Buffer.from('bytes') },
   'digest-answer': { kind: 'digest-answer', requestId: 1, digests: Buffer.alloc(64) },
   ping: { kind: 'ping', token: 3 },
   pong: { kind: 'pong', token: 3 },
@@ -101,6 +109,7 @@ const fromSecondary: readonly FrameKind[] = [
   'compared',
   'result',
   'digest-answer',
+  'read-answer',
 ]
 export const senderOf = (kind: FrameKind): Side =>
   fromSecondary.includes(kind) ? 'secondary' : 'primary'

@@ -183,11 +183,12 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
     options: {
       readonly store?: string
       readonly repair?: boolean
+      readonly from?: 'self' | 'peer'
       readonly onProgress?: (progress: VerifyProgress) => void
     } = {},
   ): Promise<readonly VerifyReport[]> {
-    const { store = 'vol0', repair } = options
-    this.peerCalls.push(`verify ${store} repair=${repair}`)
+    const { store = 'vol0', repair, from } = options
+    this.peerCalls.push(`verify ${store} repair=${repair}${repair === true ? ` from=${from}` : ''}`)
     for (const doneBytes of [65536, 131072])
       options.onProgress?.({ store, doneBytes, totalBytes: 131072 })
     return [

@@ -205,6 +205,21 @@ export class PairedNode {
     return target
   }
 
+  /** As a failing medium: what of the data file is `bytes` becomes `other`, and nobody notices. */
+  rot(bytes: Buffer, other: Buffer): void {
+    const file = this.#disk?.medium.find('data')
+    assert(file)
+    const found = Buffer.alloc(bytes.length)
+    let count = 0
+    for (let offset = 0; offset < file.lengthBytes; offset += bytes.length) {
+      file.read(found, offset)
+      if (!found.equals(bytes)) continue
+      file.finish(file.begin(offset, [other]))
+      count++
+    }
+    assert(count > 0, 'the bytes were there')
+  }
+
   flush(name: string): Promise<void> {
     return this.#pair.scheduler.run(Promise.resolve(this.export(name).flush()))
   }

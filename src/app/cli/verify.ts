@@ -5,12 +5,16 @@ import type { VerifyProgress, VerifyReport } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { percent } from './table.js'
+import { UsageError } from './usage-error.js'
 
 /** The largest store at the speed of a slow disk; the daemon ends it when the link is lost. */
 const verifyTimeoutMs = 24 * 60 * 60 * 1000
 /** Ranges told to people; --json has all that the daemon names. */
 const toldRangesMax = 10
 const stepPercent = 10
+
+const sides = ['self', 'peer'] as const
+type Side = (typeof sides)[number]
 
 export const verifyCommands: readonly Command[] = [
   {
@@ -20,13 +24,20 @@ export const verifyCommands: readonly Command[] = [
     options: {
       repair: {
         type: 'flag',
-        description: 'what differs is copied from this node to the peer',
+        description: 'what differs is copied, to the peer unless --from says otherwise',
+      },
+      from: {
+        type: 'text',
+        placeholder: 'NODE',
+        description: 'whose bytes are right: self (this node) or peer; only with --repair',
+        completion: sides,
       },
       ...yesOption,
     },
     examples: [
       ['lockstep verify vol0', 'exit code 6 when the nodes differ'],
       ['lockstep verify --repair --yes', 'the peer gets what differs'],
+      ['lockstep verify vol0 --repair --from peer', 'this node gets what differs'],
     ],
     run: verify,
   },
@@ -35,10 +46,12 @@ export const verifyCommands: readonly Command[] = [
 async function verify(context: Context): Promise<ExitCode> {
   const store = context.arguments.maybeText('store')
   const repair = context.arguments.isSet('repair')
+  const from = repairSource(context, repair)
   if (repair) {
     const what = store ?? 'any store'
+    const [loser, winner] = from === 'peer' ? ['this node', 'the peer'] : ['the peer', 'this node']
     await confirm(context, {
-      lost: `what the peer holds of ${what} where it differs will be lost: it becomes what this node holds`,
+      lost: `what ${loser} holds of ${what} where it differs will be lost: it becomes what ${winner} holds`,
       name: store ?? 'repair',
     })
   }
@@ -47,11 +60,22 @@ async function verify(context: Context): Promise<ExitCode> {
   client.onNotification((method, params) => {
     if (method === 'progress') tell(params as VerifyProgress)
   })
-  const params = store === undefined ? { repair } : { store, repair }
+  const params = { repair, ...(store === undefined ? {} : { store }), ...(repair ? { from } : {}) }
   const answer = await client.request('verify', params, { timeoutMs: verifyTimeoutMs })
   const { stores } = answer as { stores: readonly VerifyReport[] }
-  context.output.result({ stores }, verifyText(stores, repair))
+  context.output.result({ stores }, verifyText(stores, repair ? from : undefined))
+  if (stores.some((one) => (one.skippedBytes ?? 0) > 0)) return ExitCode.PARTLY_DONE
   return stores.some((one) => one.differingBytes > 0) && !repair ? ExitCode.DEGRADED : ExitCode.DONE
+}
+
+function repairSource(context: Context, repair: boolean): Side {
+  const word = context.arguments.maybeText('from')
+  if (word === undefined) return 'self'
+  const usage = `lockstep verify --repair --from ${sides.join('|')}`
+  if (!repair) throw new UsageError('--from needs --repair', usage)
+  const side = sides.find((known) => known === word)
+  if (side === undefined) throw new UsageError(`--from is self or peer, not "${word}"`, usage)
+  return side
 }
 
 /** A bar in place on a terminal, a line for each tenth elsewhere. */
@@ -68,20 +92,26 @@ function progressTeller(context: Context): (progress: VerifyProgress) => void {
   }
 }
 
-function verifyText(stores: readonly VerifyReport[], isRepaired: boolean): string {
+function verifyText(stores: readonly VerifyReport[], repaired: Side | undefined): string {
   if (stores.length === 0) return 'no stores'
-  return stores.map((report) => reportText(report, isRepaired)).join('\n')
+  return stores.map((report) => reportText(report, repaired)).join('\n')
 }
 
-function reportText(report: VerifyReport, isRepaired: boolean): string {
+function reportText(report: VerifyReport, repaired: Side | undefined): string {
   const { store, comparedBytes, differingBytes, ranges } = report
   if (differingBytes === 0)
     return `${store}: the same on both nodes (${formatBytes(comparedBytes)})`
-  const end = isRepaired ? '; the peer gets what this node has: lockstep wait --for in-sync' : ''
-  const head = `${store}: ${formatBytes(differingBytes)} of ${formatBytes(comparedBytes)} (${percent(differingBytes, comparedBytes)}) may differ${end}`
+  const head = `${store}: ${formatBytes(differingBytes)} of ${formatBytes(comparedBytes)} (${percent(differingBytes, comparedBytes)}) may differ${repairText(report, repaired)}`
   const told = ranges
     .slice(0, toldRangesMax)
     .map(({ offset, lengthBytes }) => `  bytes ${offset} to ${offset + lengthBytes}`)
   const more = ranges.length > toldRangesMax ? ['  and more: --json names them'] : []
   return [head, ...told, ...more].join('\n')
+}
+
+function repairText({ skippedBytes = 0 }: VerifyReport, repaired: Side | undefined): string {
+  if (repaired === undefined) return ''
+  if (repaired === 'self') return '; the peer gets what this node has: lockstep wait --for in-sync'
+  if (skippedBytes === 0) return '; this node has what the peer has now'
+  return `; this node has what the peer has, except ${formatBytes(skippedBytes)} that were written to meanwhile: run it again`
 }

@@ -139,6 +139,6 @@ t.test('verify: 0 when the nodes are the same, 6 with the places when they diffe
   t.same(engine.peerCalls, [
     'verify vol0 repair=false',
     'verify vol0 repair=false',
-    'verify vol0 repair=true',
+    'verify vol0 repair=true from=self',
   ])
 })

@@ -1,0 +1,178 @@
+// verify between two engines: a byte that was changed behind the pool's back is found, on either node, and repaired in the direction that somebody names; what
+// clients write meanwhile is neither taken for a difference nor lost.
+import t from 'tap'
+import { SeededRandom } from '../simulation/random.js'
+import { EnginePair, pattern } from '../support/engine-pair.js'
+
+const storeBytes = 65536
+const rotten = pattern(0xaa)
+
+t.test('nodes that hold the same are found the same', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.create('vol1', 12_288)
+  await pair.a.write('vol0', 4096, pattern(7))
+  await pair.a.snapshot('vol0@a')
+  const told: unknown[] = []
+  const reports = await pair.run(
+    pair.a.engine.verify({ onProgress: (progress) => told.push(progress) }),
+  )
+  t.same(
+    reports.map(({ store, comparedBytes, differingBytes, ranges }) => [
+      store,
+      comparedBytes,
+      differingBytes,
+      ranges.length,
+    ]),
+    [
+      ['vol0', storeBytes, 0, 0],
+      ['vol1', 12_288, 0, 0],
+      ['vol0@a', storeBytes, 0, 0],
+    ],
+  )
+  t.match(told.at(-1), { store: 'vol0@a', doneBytes: storeBytes, totalBytes: storeBytes })
+  t.same(pair.a.storeNames, ['vol0', 'vol0@a', 'vol1'], 'what it read is gone')
+  for (const node of [pair.a, pair.b]) {
+    await pair.run(node.engine.reclaim())
+    node.engine.checkInvariants()
+  }
+  await pair.close()
+})
+
+t.test('what differs on the replica is found; repaired, all that share it are', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.write('vol0', 0, pattern(1))
+  await pair.a.write('vol0', 8192, pattern(2))
+  await pair.a.snapshot('vol0@a')
+  pair.b.rot(pattern(2), rotten)
+  const found = await pair.run(pair.a.engine.verify({ store: 'vol0' }))
+  t.match(found, [{ differingBytes: storeBytes, ranges: [{ offset: 0, lengthBytes: storeBytes }] }])
+  t.equal(pair.a.peer.dirtyBytes, 0, 'looking changes nothing')
+  await pair.run(pair.a.engine.verify({ store: 'vol0', repair: true }))
+  await pair.sync()
+  await pair.same()
+  t.equal((await pair.b.read('vol0@a', 8192, 1))[0], 2, 'the snapshot shared the chunk')
+  t.match(await pair.run(pair.a.engine.verify()), [{ differingBytes: 0 }, { differingBytes: 0 }])
+  await pair.close()
+})
+
+t.test('what differs on the primary is taken from the peer, when somebody says so', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.write('vol0', 0, pattern(1))
+  await pair.a.write('vol0', 8192, pattern(2))
+  await pair.a.snapshot('vol0@a')
+  pair.a.rot(pattern(2), rotten)
+  t.equal((await pair.a.read('vol0', 8192, 1))[0], 0xaa)
+  const reports = await pair.run(pair.a.engine.verify({ repair: true, from: 'peer' }))
+  t.match(reports, [
+    { store: 'vol0', differingBytes: storeBytes, skippedBytes: 0 },
+    { store: 'vol0@a', differingBytes: storeBytes, skippedBytes: 0 },
+  ])
+  t.equal((await pair.a.read('vol0', 8192, 1))[0], 2)
+  t.equal((await pair.a.read('vol0@a', 8192, 1))[0], 2)
+  await pair.sync()
+  await pair.same()
+  t.match(await pair.run(pair.a.engine.verify()), [{ differingBytes: 0 }, { differingBytes: 0 }])
+  await pair.close()
+})
+
+t.test('writes go on meanwhile: no false alarm, and none is lost to a repair', async (t) => {
+  const random = new SeededRandom(5)
+  for (let round = 0; round < 12; round++) {
+    const pair = await EnginePair.inSync({ isSlow: true, chunkBytes: 8192 })
+    const latest = new Map<number, number>()
+    const write = (value: number): Promise<void> => {
+      const offset = random.below(16) * 4096
+      latest.set(offset, value)
+      return pair.a.begin('vol0', offset, pattern(value))
+    }
+    for (let value = 1; value <= 16; value++) await pair.run(write(value))
+    const hasRot = round % 3 > 0
+    const offset = [...latest.keys()][0] ?? 0
+    if (hasRot) pair.a.rot(pattern(latest.get(offset) ?? 0), rotten)
+    const verifying =
+      round % 3 === 2
+        ? pair.a.engine.verify({ repair: true, from: 'peer' })
+        : pair.a.engine.verify()
+    const writes: Promise<void>[] = []
+    for (let value = 100; value < 140; value++) {
+      for (let step = random.below(12); step > 0; step--) await pair.scheduler.step()
+      writes.push(write(value))
+    }
+    const [report] = await pair.run(verifying)
+    await pair.run(Promise.all(writes))
+    if (!hasRot) t.equal(report?.differingBytes, 0, 'nothing differs')
+    if (round % 3 === 2) {
+      await pair.sync()
+      for (const [at, value] of latest) {
+        const [byte] = await pair.a.read('vol0', at, 1)
+        if (value >= 100) t.equal(byte, value, 'what a client wrote is there')
+      }
+      // What was written to meanwhile is left as it is: another run finds it.
+      for (let run = 0; run < 2; run++)
+        await pair.run(pair.a.engine.verify({ repair: true, from: 'peer' }))
+      await pair.sync()
+      await pair.same()
+      for (const [at, value] of latest) t.equal((await pair.a.read('vol0', at, 1))[0], value)
+    }
+    await pair.close()
+  }
+})
+
+t.test('a snapshot of all, and a delete, while it goes on', async (t) => {
+  const pair = await EnginePair.inSync({ isSlow: true })
+  for (let at = 0; at < 16; at++) await pair.a.write('vol0', at * 4096, pattern(at + 1))
+  await pair.a.create('vol1')
+  const verifying = pair.a.engine.verify()
+  for (let step = 0; step < 40; step++) await pair.scheduler.step()
+  await pair.a.perform({ kind: 'snapshot.create', stores: 'all', name: 'x' })
+  t.same(pair.a.storeNames, ['vol0', 'vol0@x', 'vol1', 'vol1@x'], 'of what people see')
+  t.equal(pair.a.engine.exports.find('')?.name, undefined, 'two volumes have no default')
+  t.same(
+    pair.a.engine.exports
+      .list()
+      .map(({ name }) => name)
+      .sort(),
+    pair.a.storeNames,
+  )
+  await pair.a.perform({ kind: 'snapshot.delete', store: 'vol1@x' })
+  await pair.a.perform({ kind: 'volume.delete', name: 'vol1' })
+  t.ok((await pair.run(verifying)).every(({ differingBytes }) => differingBytes === 0))
+  await pair.sync()
+  await pair.same()
+  await pair.close()
+})
+
+t.test('a link that is lost ends it with a reason; the next one is whole', async (t) => {
+  const pair = await EnginePair.inSync({ isSlow: true })
+  for (let at = 0; at < 16; at++) await pair.a.write('vol0', at * 4096, pattern(at + 1))
+  const verifying = pair.a.engine.verify()
+  verifying.catch(() => {})
+  let isRead = false
+  pair.b.beforeCall = ({ kind, name }) => {
+    isRead ||= name === 'data' && kind.startsWith('read')
+  }
+  await pair.until(() => isRead, 'the peer reads for it')
+  await pair.part()
+  await t.rejects(pair.run(verifying), { code: /PEER_UNREACHABLE|TIMED_OUT/ })
+  await t.rejects(pair.run(pair.a.engine.verify()), { code: 'TIMED_OUT' }, 'nobody is there')
+  pair.mend()
+  await pair.sync()
+  t.match(await pair.run(pair.a.engine.verify()), [{ differingBytes: 0 }])
+  await pair.close()
+})
+
+t.test('one at a time, on the primary, of stores that are there', async (t) => {
+  const pair = await EnginePair.inSync()
+  const first = pair.a.engine.verify()
+  await t.rejects(pair.run(pair.a.engine.verify()), { code: 'BUSY' })
+  await pair.run(first)
+  await t.rejects(pair.run(pair.b.engine.verify()), { code: 'NOT_PRIMARY' })
+  await t.rejects(pair.run(pair.a.engine.verify({ store: 'x' })), { code: 'NO_SUCH_STORE' })
+  pair.a.fault = ({ kind, name }) =>
+    name === 'data' && kind.startsWith('read') ? { errno: 'EIO' } : undefined
+  await pair.a.write('vol0', 0, pattern(1))
+  await t.rejects(pair.run(pair.a.engine.verify()), { code: 'IO_ERROR' })
+  pair.a.fault = () => undefined
+  t.match(await pair.run(pair.a.engine.verify()), [{ differingBytes: 0 }])
+  await pair.close()
+})
