@@ -67,6 +67,10 @@ export class Client {
     }
   }
 
+  get isOperating(): boolean {
+    return this.#operationCount > 0
+  }
+
   /** Whether the store is there and long enough: what the session asks before it calls an export. */
   isPossible(action: Action): boolean {
     if (action.kind === 'perform' || action.kind === 'checkpoint') return true

@@ -42,7 +42,13 @@ export type Job = Common &
     /** Lives with the seeds from `seed` on. */
     | { readonly kind: 'lives'; readonly count: number; readonly actionCount: number }
     /** Schedules of two nodes with the seeds from `seed` on. */
-    | { readonly kind: 'pairs'; readonly count: number; readonly actionCount: number }
+    | {
+        readonly kind: 'pairs'
+        readonly count: number
+        readonly actionCount: number
+        /** Crashes and a bad network only. */
+        readonly isPlain?: boolean
+      }
     | { readonly kind: 'full-disk'; readonly count: number }
     | { readonly kind: 'damage' }
     | { readonly kind: 'init' }
@@ -119,6 +125,7 @@ function perform(job: Job): Promise<JobResults[Job['kind']]> {
           seed,
           mutants,
           actionCount: job.actionCount,
+          isPlain: job.isPlain ?? false,
         }),
       )
     case 'full-disk':

@@ -44,7 +44,14 @@ export class ActionSource {
 
   /** Unaligned, in sectors or in chunks; often small, sometimes all. */
   range(sizeBytes: number): { readonly offset: number; readonly lengthBytes: number } {
-    const random = this.#random
+    return this.rangeFrom(this.#random, sizeBytes)
+  }
+
+  /** The same with somebody else's randomness. */
+  rangeFrom(
+    random: SeededRandom,
+    sizeBytes: number,
+  ): { readonly offset: number; readonly lengthBytes: number } {
     const unit = random.pick([1, 512, 512, this.#chunkBytes])
     const spanMax = random.pick([600, 2000, this.#chunkBytes, 3 * this.#chunkBytes, sizeBytes])
     const offset = Math.min(sizeBytes - 1, unit * random.below(Math.ceil(sizeBytes / unit)))

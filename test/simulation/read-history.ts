@@ -36,6 +36,11 @@ export class ReadHistory {
     }
   }
 
+  /** What each store holds when everything that was asked for is done. */
+  contents(): ReadonlyMap<number, Buffer> {
+    return new Map([...this.#stores].map(([id, { content }]) => [id, Buffer.from(content)]))
+  }
+
   write(storeId: number, offset: number, bytes: Buffer): Change {
     const layer = this.#put(storeId, offset, bytes)
     return this.#change([layer])

@@ -43,8 +43,8 @@ export type SimDiskOptions = {
   /** How readNow and writeNow answer: done, `wouldBlock`, or by chance either (a read also in part). */
   readonly now?: 'always' | 'never' | 'random'
   readonly random: SeededRandom
-  /** Bytes of medium; writes that need more get ENOSPC. */
-  readonly capacityBytes?: number
+  /** Bytes of medium, or who knows them now; writes that need more get ENOSPC. */
+  readonly capacityBytes?: number | (() => number)
   /** A file that has this length, for ever. */
   readonly device?: { readonly name: string; readonly sizeBytes: number }
   /** Called before each call. May end the life: the call then does nothing and never settles. */

@@ -137,7 +137,9 @@ export class SimDisk implements Disk {
   roomFor(file: SimFile, offset: number, lengthBytes: number): number {
     const { capacityBytes } = this.#options
     if (capacityBytes === undefined) return lengthBytes
-    let free = Math.floor(capacityBytes / pageBytes) - this.medium.allocatedPages
+    const roomBytes = typeof capacityBytes === 'number' ? capacityBytes : capacityBytes()
+    if (roomBytes === Number.POSITIVE_INFINITY) return lengthBytes
+    let free = Math.floor(roomBytes / pageBytes) - this.medium.allocatedPages
     let end = offset
     while (end < offset + lengthBytes) {
       const stop = Math.min(offset + lengthBytes, (Math.floor(end / pageBytes) + 1) * pageBytes)

@@ -1,10 +1,12 @@
 // The program behind scripts/simulate: random lives of one node, or schedules of two, one after the other, until so many or for ever. A run that breaks a
 // law is shown with the one command that repeats it. With --mutants each planted bug of replication is switched on in turn: every one must be found.
 //
-//   node out/test/simulation/simulate.js [--pair] [--seeds N] [--seed S] [--actions N] [--mutant NAME]... [--mutants] [--naive]
+//   node out/test/simulation/simulate.js [--pair] [--seeds N] [--seed S] [--actions N] [--plain] [--threads N] [--keep-going]
+//     [--mutant NAME]... [--mutants] [--naive]
 import { parseArgs } from 'node:util'
-import { type Finding, type Job, runJob } from './jobs.js'
 import { pairMutants } from './pair/mutants.js'
+import { coverageOf } from './pair/rare-states.js'
+import { runSeeds, type SeedFinding } from './seed-pool.js'
 
 const options = {
   seeds: { type: 'string' },
@@ -14,6 +16,9 @@ const options = {
   mutants: { type: 'boolean', default: false },
   pair: { type: 'boolean', default: false },
   naive: { type: 'boolean', default: false },
+  plain: { type: 'boolean', default: false },
+  threads: { type: 'string', default: '2' },
+  'keep-going': { type: 'boolean', default: false },
 } as const
 
 /** Between two lines of progress. */
@@ -30,6 +35,10 @@ type Plan = {
   readonly count: number
   readonly actionCount: number
   readonly mutants: readonly string[]
+  readonly isPlain: boolean
+  readonly threadCount: number
+  /** Not only the first schedule that breaks a law is shown. */
+  readonly keepsGoing: boolean
 }
 
 async function main(): Promise<number> {
@@ -46,6 +55,9 @@ async function main(): Promise<number> {
       : Number.POSITIVE_INFINITY,
     actionCount: wholeNumber('--actions', values.actions ?? String(usual)),
     mutants: values.mutant ?? [],
+    isPlain: values.plain,
+    threadCount: Math.max(1, wholeNumber('--threads', values.threads)),
+    keepsGoing: values['keep-going'],
   }
   return values.mutants ? killMutants(plan) : simulate(plan)
 }
@@ -59,27 +71,31 @@ async function simulate(plan: Plan): Promise<number> {
     isStopped = true
   })
   let done = 0
-  for (; done < plan.count && !isStopped; done++) {
-    const found = await runOne(plan, plan.first + done)
-    if ('broken' in found) {
-      showBroken(found.broken, plan, plan.first + done)
-      return 1
-    }
+  let brokenCount = 0
+  await run(plan, (seed, found) => {
+    done++
     addUp(totals, found)
-    if (performance.now() - reportedMs < reportMs) continue
+    if ('broken' in found) {
+      brokenCount++
+      showBroken(found.broken, plan, seed)
+      return plan.keepsGoing && !isStopped
+    }
+    if (performance.now() - reportedMs < reportMs) return !isStopped
     reportedMs = performance.now()
-    const perSecond = ((done + 1) / (reportedMs - startedMs)) * 1000
-    console.log(
-      `${done + 1} ${plan.kind} from seed ${plan.first}, ${perSecond.toFixed(1)} a second`,
-    )
-  }
+    const perSecond = (done / (reportedMs - startedMs)) * 1000
+    console.log(`${done} ${plan.kind} from seed ${plan.first}, ${perSecond.toFixed(1)} a second`)
+    return !isStopped
+  })
+  if (brokenCount > 0 && !plan.keepsGoing) return 1
   showCoverage(totals)
+  if (plan.kind === 'pairs') showRare(totals)
   const seconds = (performance.now() - startedMs) / 1000
   const rate = (done / seconds).toFixed(1)
+  const laws = brokenCount === 0 ? 'no law broken' : `${brokenCount} of them broke a law`
   console.log(
-    `${done} ${plan.kind} from seed ${plan.first} on in ${seconds.toFixed(1)} s (${rate} a second), no law broken`,
+    `${done} ${plan.kind} from seed ${plan.first} on in ${seconds.toFixed(1)} s (${rate} a second), ${laws}`,
   )
-  return 0
+  return brokenCount > 0 ? 1 : 0
 }
 
 /** Each planted bug by itself, until it is found: a table. Without seeds that find it, it lives, and the checker proves nothing about it. */
@@ -88,34 +104,33 @@ async function killMutants(plan: Plan): Promise<number> {
     ({ name }) => plan.mutants.length === 0 || plan.mutants.includes(name),
   )
   let aliveCount = 0
-  console.log('| mutant | breaks | schedules | found by |')
-  console.log('|---|---|---|---|')
+  console.log('| planted bug | breaks | schedules | seed | found by |')
+  console.log('|---|---|---|---|---|')
   for (const { name, breaks } of chosen) {
-    const { count, broken } = await firstFinding({ ...plan, mutants: [name] })
+    const { count, seed, broken } = await firstFinding({ ...plan, mutants: [name] })
     if (broken === undefined) aliveCount++
-    const how = broken?.split('\n')[0]?.slice(0, 90) ?? 'nobody: it is alive'
-    console.log(`| ${name} | ${breaks} | ${count} | ${how} |`)
+    const how = broken?.split('\n')[0]?.replace('LawBroken: ', '').slice(0, 90)
+    console.log(`| ${name} | ${breaks} | ${count} | ${seed} | ${how ?? 'nobody: it is alive'} |`)
   }
   console.log(`${chosen.length - aliveCount} of ${chosen.length} found`)
   return aliveCount > 0 ? 1 : 0
 }
 
-async function firstFinding(
-  plan: Plan,
-): Promise<{ readonly count: number; readonly broken: string | undefined }> {
-  for (let done = 0; done < plan.count; done++) {
-    const found = await runOne(plan, plan.first + done)
-    if ('broken' in found) return { count: done + 1, broken: found.broken }
-  }
-  return { count: plan.count, broken: undefined }
+async function firstFinding(plan: Plan) {
+  let count = 0
+  let broken: string | undefined
+  await run(plan, (_, found) => {
+    count++
+    if ('broken' in found) broken = found.broken
+    return broken === undefined
+  })
+  return { count, broken, seed: broken === undefined ? '' : plan.first + count - 1 }
 }
 
-function runOne(plan: Plan, seed: number): Promise<Finding<Plan['kind']>> {
-  const { kind, subject, mutants, actionCount } = plan
-  return runJob({ kind, subject, seed, mutants, count: 1, actionCount } as Extract<
-    Job,
-    { kind: Plan['kind'] }
-  >)
+function run(plan: Plan, onFound: (seed: number, found: SeedFinding) => boolean): Promise<void> {
+  const { kind, subject, mutants, actionCount, isPlain, first, count, threadCount } = plan
+  const job = { kind, subject, mutants, actionCount, ...(kind === 'pairs' ? { isPlain } : {}) }
+  return runSeeds({ job, first, count, threadCount, onFound })
 }
 
 function wholeNumber(name: string, text: string): number {
@@ -125,7 +140,7 @@ function wholeNumber(name: string, text: string): number {
   process.exit(2)
 }
 
-function addUp(totals: Map<string, number>, found: Finding<Plan['kind']>): void {
+function addUp(totals: Map<string, number>, found: SeedFinding): void {
   if (!('report' in found)) return
   for (const [what, count] of Object.entries(found.report.counts)) {
     totals.set(what, (totals.get(what) ?? 0) + count)
@@ -139,12 +154,22 @@ function showCoverage(totals: ReadonlyMap<string, number>): void {
   }
 }
 
+/** What has to happen for the schedules to prove anything: how often it did. */
+function showRare(totals: ReadonlyMap<string, number>): void {
+  const coverage = coverageOf(totals)
+  console.log('rare states:')
+  for (const { name, count } of coverage) console.log(`  ${String(count).padStart(9)}  ${name}`)
+  const missing = coverage.filter(({ count }) => count === 0).map(({ name }) => name)
+  if (missing.length > 0) console.log(`never: ${missing.join('; ')}`)
+}
+
 function showBroken(broken: string, plan: Plan, seed: number): void {
   console.error(broken)
   const isUsual = plan.actionCount === (plan.kind === 'pairs' ? pairActionCount : lifeActionCount)
   const more = [
     ...(plan.kind === 'pairs' ? ['--pair'] : []),
     ...(plan.subject === 'naive' ? ['--naive'] : []),
+    ...(plan.isPlain ? ['--plain'] : []),
     `--seeds 1 --seed ${seed}`,
     ...(isUsual ? [] : [`--actions ${plan.actionCount}`]),
     ...plan.mutants.map((name) => `--mutant ${name}`),

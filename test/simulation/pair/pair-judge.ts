@@ -6,6 +6,7 @@ import type { SeededRandom } from '../random.js'
 import { checkDifference } from './difference.js'
 import type { PairNode } from './pair-node.js'
 import type { Inspection, PairSubject } from './pair-subject.js'
+import { isOwn } from './pair-traffic.js'
 import type { Timeline } from './timeline.js'
 
 /** Two nodes that share alike use the same space: so much of it, and so many chunks more. */
@@ -42,25 +43,27 @@ export class PairJudge {
     this.#count(`media ${checkDifference(primary, secondary)}`)
   }
 
-  async checkSecondary(b: PairNode): Promise<void> {
-    this.#checkSecondary(await this.#subject.inspect(b.mediumNow(this.#random)))
+  /** Law 4 or 5 of what is on its medium; `kept`: it is in a resync, and has what was before. */
+  async checkSecondary(b: PairNode): Promise<'whole' | 'new' | 'kept'> {
+    return this.#checkSecondary(await this.#subject.inspect(b.mediumNow(this.#random)))
   }
 
-  #checkSecondary(found: Inspection): void {
+  #checkSecondary(found: Inspection): 'whole' | 'new' | 'kept' {
     if (found.isWhole) {
       this.#hasBeenWhole = true
       this.#count('second medium whole')
       const problem = this.#timeline.judge(found.stores)
       if (problem !== undefined)
         throw new LawBroken(`law 4: the second node holds no legal image:\n${problem}`)
-      return
+      return 'whole'
     }
-    if (!this.#hasBeenWhole) return
+    if (!this.#hasBeenWhole) return 'new'
     this.#count('second medium in a resync')
     if (!found.beforeResync) throw new LawBroken('law 5: not whole, and nothing from before')
     const problem = this.#timeline.judge(found.beforeResync)
     if (problem !== undefined)
       throw new LawBroken(`law 5: what was kept from before the resync is wrong:\n${problem}`)
+    return 'kept'
   }
 
   /** Both live, both at one position: equal in everything. */
@@ -68,14 +71,19 @@ export class PairJudge {
     assert(a.running)
     assert(b.running)
     const images = await a.running.readStores()
-    sameImages(images, await b.running.readStores())
+    const copies = await b.running.readStores()
+    sameImages(
+      images,
+      copies.filter(({ name }) => !isOwn(name)),
+    )
     assert(a.engine)
     assert(b.engine)
     b.engine.checkInvariants()
     const facts = [a.engine, b.engine].map((engine) =>
       engine
         .status()
-        .stores.map(({ name, sizeBytes, snapshotOf, position }) => ({
+        .stores.filter(({ name }) => !isOwn(name))
+        .map(({ name, sizeBytes, snapshotOf, position }) => ({
           name,
           sizeBytes,
           snapshotOf,

@@ -7,6 +7,7 @@ import type { Call } from '../sim-call.js'
 import type { Life, Scheduler } from '../sim-clock.js'
 import type { CrashChoice, MediumCapture, SimMedium } from '../sim-medium.js'
 import { type NodeOptions, SimNode } from '../sim-node.js'
+import type { PairDiskFaults } from './pair-disk-faults.js'
 import type { PairEngine, PairSubject, Role } from './pair-subject.js'
 import type { SimNetwork } from './sim-network.js'
 
@@ -22,6 +23,8 @@ export type PairNodeOptions = {
   readonly disk: NonNullable<NodeOptions['disk']>
   readonly replication: Omit<ReplicationOptions, 'connect' | 'peerUri' | 'mode'>
   readonly onCall: (call: Call) => void
+  readonly faults?: PairDiskFaults
+  readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
 }
 
 /** What kind of end a life comes to. */
@@ -136,6 +139,27 @@ export class PairNode {
     return this.isDown ? this.#medium.afterKill() : crashed(this.#medium, random)
   }
 
+  get medium(): SimMedium {
+    return this.#medium
+  }
+
+  /** Flips a bit of these bytes wherever the data file has them, durably. Answers in how many places. */
+  damage(sector: Buffer): number {
+    const file = this.#medium.find('data')
+    assert(file)
+    const found = Buffer.alloc(sector.length)
+    let count = 0
+    for (let offset = 0; offset < file.lengthBytes; offset += sector.length) {
+      if (file.read(found, offset) < found.length || !found.equals(sector)) continue
+      const wrong = Buffer.from(found)
+      wrong.writeUInt8(wrong.readUInt8(5) ^ 1, 5)
+      file.finish(file.begin(offset, [wrong]))
+      file.finishSync(file.beginSync())
+      count++
+    }
+    return count
+  }
+
   /** Ends in order: everything flushed. */
   async close(): Promise<void> {
     assert(this.#engine)
@@ -163,7 +187,7 @@ export class PairNode {
 
   #nodeOptions(mode: ReplicationOptions['mode']): NodeOptions {
     const { subject, role, peerName, network, replication, onCall } = this.#options
-    const { scheduler, random, name, disk, mutants } = this.#options
+    const { scheduler, random, name, disk, mutants, faults, activeLimits } = this.#options
     return {
       subject: {
         name: subject.name,
@@ -171,6 +195,7 @@ export class PairNode {
         open: (common) =>
           subject.open({
             ...common,
+            ...(activeLimits ? { activeLimits } : {}),
             replication: {
               ...replication,
               ...(mode ? { mode } : {}),
@@ -187,7 +212,11 @@ export class PairNode {
       random: random.fork(`life ${random.bits()}`),
       node: name,
       mutants,
-      disk: { ...disk, beforeCall: onCall },
+      disk: {
+        ...disk,
+        ...(faults ? { fault: faults.fault, capacityBytes: faults.capacityBytes } : {}),
+        beforeCall: onCall,
+      },
     }
   }
 

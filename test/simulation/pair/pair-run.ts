@@ -1,8 +1,9 @@
-// One schedule of two nodes, from one seed. First a phase with faults: clients on the primary, an operator, crashes of either node or both, a network that
-// cuts, stalls and lies; the laws are checked all the time. Then nothing fails any more, and both must come to be equal, with every request answered.
+// One schedule of two nodes, from one seed. First a phase with faults: clients on the primary, an operator, crashes of either node or both, disks that fail, a
+// network that cuts, stalls and lies; the laws are checked all the time. Then nothing fails any more, and both must come to be equal, with every request answered.
+//
+// A plain schedule has crashes and a bad network only, and draws nothing for the rest: its seed gives the same run whatever is added to the others.
 import assert from 'node:assert/strict'
 import { LockstepError } from '../../../src/core/errors.js'
-import type { Mode } from '../../../src/engine/api.js'
 import { checkQuiet } from '../check-quiet.js'
 import { Client } from '../client.js'
 import { describe, LawBroken } from '../laws.js'
@@ -12,11 +13,16 @@ import { SeededRandom } from '../random.js'
 import { ActionSource } from '../random-actions.js'
 import { ReadHistory } from '../read-history.js'
 import { Scheduler } from '../sim-clock.js'
+import { sectorBytes } from '../sim-file.js'
+import { PairDiskFaults } from './pair-disk-faults.js'
+import { PairExtraActions } from './pair-extra-actions.js'
 import { PairFaults } from './pair-faults.js'
 import { PairJudge } from './pair-judge.js'
 import { type EndKind, PairNode } from './pair-node.js'
+import { differingBytesOf, PairOperator } from './pair-operator.js'
 import { type PairShape, shapeOf } from './pair-shape.js'
-import { isInSync, linkOf, type PairEngine, type PairSubject } from './pair-subject.js'
+import { isInSync, linkOf, type PairSubject } from './pair-subject.js'
+import { PairTraffic } from './pair-traffic.js'
 import { SimNetwork } from './sim-network.js'
 import { RecordingOracle, Timeline } from './timeline.js'
 
@@ -25,6 +31,7 @@ export type PairRunOptions = {
   readonly seed: number
   readonly mutants?: ReadonlySet<string>
   readonly actionCount: number
+  readonly isPlain?: boolean
 }
 
 export type PairRunReport = {
@@ -43,6 +50,8 @@ const healMsMax = 150_000
 const recentEventsMax = 30
 /** What entries need beyond their data. An outbox may hold one entry more than it has room for. */
 const outboxSlackBytes = 16 * 1024
+/** Chance, at each step, that somebody starts a node again whose journal has failed. */
+const replaceShare = 0.2
 
 /** Throws LawBroken with the seed and the history. */
 export async function pairRun(options: PairRunOptions): Promise<PairRunReport> {
@@ -70,16 +79,17 @@ class PairRun {
   readonly #shape: PairShape
   readonly #scheduler: Scheduler
   readonly #network: SimNetwork
-  readonly #actions: ActionSource
   readonly #timeline: Timeline
   readonly #oracle: RecordingOracle
   readonly #judge: PairJudge
+  readonly #traffic: PairTraffic
+  readonly #operator: PairOperator
+  /** Of the first node's disk and the second's. */
+  readonly #diskFaults: readonly [PairDiskFaults, PairDiskFaults]
   readonly #counts = new Map<string, number>()
-  readonly #underWay = new Set<Promise<unknown>>()
+  #a: PairNode | undefined
+  #b: PairNode | undefined
   #client: Client | undefined
-  #mode: Mode
-  #modeSerial = 0
-  #writesSinceBase = 0
   #link = ''
   readonly #recent: string[] = []
   #hasEnded = false
@@ -87,47 +97,77 @@ class PairRun {
 
   constructor(options: PairRunOptions) {
     this.#options = options
+    const { subject, isPlain } = options
     this.#random = new SeededRandom(options.seed)
-    this.#shape = shapeOf(this.#random.fork('shape'))
-    const { chunkBytes, chunkCountMax, network, mode } = this.#shape
-    this.#mode = mode
+    const extraRandom = this.#random.fork('extras')
+    // The naive pair knows nothing of all that.
+    const hasExtras = isPlain !== true && subject.tracksDifferences
+    this.#shape = shapeOf(this.#random.fork('shape'), hasExtras ? extraRandom : undefined)
+    const { chunkBytes, chunkCountMax, network, mode, extras } = this.#shape
+    const count = (what: string) => this.#count(what)
     this.#scheduler = new Scheduler({ order: this.#random.fork('order') })
     this.#network = new SimNetwork({
       scheduler: this.#scheduler,
       random: this.#random.fork('network'),
       shape: network,
+      ...(subject.tracksDifferences
+        ? { taps: { count, keepsOld: (extras?.frameShare ?? 0) > 0 } }
+        : {}),
     })
     this.#timeline = new Timeline(chunkBytes)
     this.#oracle = new RecordingOracle(chunkBytes, this.#timeline)
-    this.#actions = new ActionSource(this.#random.fork('actions'), { chunkBytes, chunkCountMax })
+    this.#traffic = new PairTraffic({
+      random: this.#random,
+      actions: new ActionSource(this.#random.fork('actions'), { chunkBytes, chunkCountMax }),
+      oracle: this.#oracle,
+      timeline: this.#timeline,
+      count,
+    })
+    this.#operator = new PairOperator({
+      random: this.#random,
+      mode,
+      count,
+      connection: () => this.#connection(),
+      peer: () => this.#b?.engine,
+      mayDiffer: () => this.#diskFaults[0].hasEverStruck,
+    })
+    this.#diskFaults = [
+      new PairDiskFaults(extraRandom.fork('disk a'), (what) => this.#count(`${what} (a)`)),
+      new PairDiskFaults(extraRandom.fork('disk b'), (what) => this.#count(`${what} (b)`)),
+    ]
     this.#judge = new PairJudge({
-      subject: options.subject,
+      subject,
       timeline: this.#timeline,
       random: this.#random.fork('judge'),
-      count: (what) => this.#count(what),
+      count,
     })
   }
 
   async run(): Promise<PairRunReport> {
     const a = await this.#init('a')
     const b = await this.#init('b')
+    this.#a = a
+    this.#b = b
     const faults = this.#faults(a, b)
+    const more = this.#extraActions(a, b)
     this.#oracle.promiseToken = () => this.#promiseToken(a)
-    a.start(this.#mode)
+    a.start(this.#operator.mode)
     b.start(undefined)
     for (let i = 0; i < this.#options.actionCount; i++) {
       await this.#restart([a, b], this.#shape.restartShare)
       await this.#welcome(a)
       this.#issue(a)
+      more?.act(this.#client, this.#oracle.catalog)
       await this.#pass()
-      this.#look(a, b)
+      await this.#look(a, b)
       if (this.#random.chance(this.#shape.faultShare)) await faults.strike()
       if (this.#random.chance(0.03)) await this.#judge.checkMedia(a, b)
-      if (this.#random.chance(0.03) || this.#writesSinceBase > writesBetweenBases) {
+      if (this.#random.chance(0.03) || this.#traffic.writesSinceBase > writesBetweenBases) {
         await this.#quiet(a, b)
       }
     }
     faults.calm()
+    for (const disk of this.#diskFaults) disk.calm()
     await this.#heal(a, b)
     await this.#finish(a, b)
     return { trace: this.#scheduler.trace, counts: this.#counts }
@@ -139,11 +179,11 @@ class PairRun {
   }
 
   get firstFailure(): unknown {
-    return this.#failure?.error
+    return this.#failure?.error ?? this.#traffic.failure?.error
   }
 
   describe(): string {
-    return `${JSON.stringify(this.#shape)}\nlink ${this.#link}\n${this.#recent.join('\n')}\nhistory:\n${this.#timeline.describe()}`
+    return `${JSON.stringify(this.#shape)}\nlink ${this.#link}, under way: ${this.#traffic.describe()}\n${this.#recent.join('\n')}\nhistory:\n${this.#timeline.describe()}`
   }
 
   #init(name: 'a' | 'b'): Promise<PairNode> {
@@ -162,6 +202,10 @@ class PairRun {
         disk: this.#shape.disks[isFirst ? 0 : 1],
         replication: this.#shape.replication,
         onCall: (call) => this.#count(`disk ${call.kind}`),
+        ...(this.#shape.extras ? { faults: this.#diskFaults[isFirst ? 0 : 1] } : {}),
+        ...(this.#shape.extras?.activeLimits
+          ? { activeLimits: this.#shape.extras.activeLimits }
+          : {}),
       },
       { chunkBytes: this.#shape.chunkBytes, journalBytes },
     )
@@ -172,7 +216,7 @@ class PairRun {
       {
         network: this.#network,
         nodes: [a, b],
-        end: (node, kind) => this.#end(node, kind, a, b),
+        end: (node, kind) => this.#end(node, kind),
         count: (what) => this.#count(what),
         link: () => this.#link,
       },
@@ -180,18 +224,39 @@ class PairRun {
     )
   }
 
+  #extraActions(a: PairNode, b: PairNode): PairExtraActions | undefined {
+    const { extras } = this.#shape
+    if (!extras) return undefined
+    return new PairExtraActions({
+      extras,
+      random: this.#random.fork('extra actions'),
+      nodes: [a, b],
+      diskFaults: this.#diskFaults,
+      network: this.#network,
+      operator: this.#operator,
+      traffic: this.#traffic,
+    })
+  }
+
+  /** The same number as long as one connection streams. */
+  #connection(): number | undefined {
+    const engine = this.#a?.engine
+    if (!engine || linkOf(engine) !== 'streaming') return undefined
+    return this.#network.connectionCount
+  }
+
   /** While the link streams in `sync`, what a flush covers is on both media when it is answered. */
   #promiseToken(a: PairNode): number | undefined {
     const [peer] = a.engine?.status().peers ?? []
-    if (peer?.link !== 'streaming' || peer.mode !== 'sync' || this.#mode !== 'sync')
+    if (peer?.link !== 'streaming' || peer.mode !== 'sync' || this.#operator.mode !== 'sync')
       return undefined
-    return this.#network.connectionCount * 100_000 + this.#modeSerial
+    return this.#network.connectionCount * 100_000 + this.#operator.modeSerial
   }
 
   async #restart(nodes: readonly PairNode[], share: number): Promise<void> {
     for (const node of nodes) {
       if (!node.isDown || !this.#random.chance(share)) continue
-      node.start(node.role === 'primary' ? this.#mode : undefined)
+      node.start(node.role === 'primary' ? this.#operator.mode : undefined)
     }
   }
 
@@ -199,19 +264,25 @@ class PairRun {
   async #welcome(a: PairNode): Promise<void> {
     if (this.#client || !a.engine || !a.running) return
     const engine = a.engine
-    const images = await a.running.readStores()
+    const { running } = a
+    const images = await this.#undisturbed(() => running.readStores())
     const catalog = this.#oracle.judge(images, 'crash')
     if (typeof catalog === 'string')
       throw new LawBroken(`the primary recovered to an illegal state:\n${catalog}`)
     if (a.engine !== engine) return
     const client = new Client(engine, this.#oracle, this.#random.fork('client'))
-    client.history = new ReadHistory()
+    const { diskFaultShares, fullShares } = this.#shape.extras ?? {}
+    client.mayFail = (diskFaultShares?.[0] ?? 0) + (fullShares?.[0] ?? 0) > 0
+    client.isFullClean = !client.mayFail
+    // It knows nothing of what was copied after a write that failed.
+    if (!client.mayFail) client.history = new ReadHistory()
     this.#client = client
     if (this.#hasEnded) this.#timeline.beginEra(images, catalog)
     this.#rebase(images, catalog)
     engine.onEvent(({ kind, message }) => {
       this.#recent.push(`  ${this.#scheduler.nowMs} ms, ${kind}: ${message}`)
       if (this.#recent.length > recentEventsMax) this.#recent.shift()
+      if (message.startsWith('the outbox is full')) this.#count(`overflow while ${linkOf(engine)}`)
       if (kind !== 'link' && kind !== 'resync') return
       this.#count(`${kind}: ${message.replace(/[0-9a-f]{8,}|\d[\d.]*/g, 'N').slice(0, 90)}`)
     })
@@ -219,86 +290,14 @@ class PairRun {
 
   #issue(a: PairNode): void {
     const client = this.#client
-    if (!client || !a.engine || this.#underWay.size >= this.#shape.inFlightMax) return
-    const stores = client.reachable().filter((name) => client.sizeOf(name) > 0)
-    const kind = this.#random.below(100)
-    if (kind < 3) this.#operate(a.engine)
-    else if (stores.length === 0 || kind < 15) this.#issueOperation(client)
-    else this.#issueData(client, this.#random.pick(stores), kind)
-  }
-
-  #issueData(client: Client, store: string, kind: number): void {
-    if (kind < 27) {
-      this.#watch(client.act({ kind: 'flush', store }))
-    } else if (kind < 40) {
-      const { offset, lengthBytes } = this.#actions.range(client.sizeOf(store))
-      this.#watch(client.read(store, offset, lengthBytes))
-    } else {
-      this.#writesSinceBase++
-      this.#watch(client.act(this.#actions.data(store, client.sizeOf(store))))
-    }
-  }
-
-  #issueOperation(client: Client): void {
-    const request = this.#actions.request(this.#oracle.catalog)
-    const done = client.act({ kind: 'perform', request }).then((outcome) => {
-      this.#count(outcome === 'done' ? request.kind : `refused ${outcome.failed}`)
-    })
-    this.#watch(done)
-  }
-
-  /** What an administrator does with a peer. It may be refused, with a reason. */
-  #operate(engine: PairEngine): void {
-    const what = this.#random.pick([
-      'disconnect',
-      'connect',
-      'connect',
-      'explain',
-      'mode',
-      'checkpoint',
-    ])
-    this.#count(`operator: ${what} while ${this.#link}`)
-    const work = this.#operated(engine, what).catch((error: unknown) => {
-      if (!(error instanceof LockstepError)) throw error
-      this.#count(`operator: ${what} refused with ${error.code}`)
-    })
-    this.#watch(work)
-  }
-
-  async #connect(engine: PairEngine): Promise<void> {
-    try {
-      await engine.connectPeer()
-    } catch (error) {
-      if (!(error instanceof LockstepError)) throw error
-    }
-  }
-
-  async #operated(engine: PairEngine, what: string): Promise<void> {
-    if (what === 'disconnect') await engine.disconnectPeer()
-    else if (what === 'connect') await engine.connectPeer()
-    else if (what === 'explain') await engine.connectPeer({ explain: true })
-    else if (what === 'checkpoint') await engine.checkpoint?.()
-    else {
-      this.#mode = this.#random.pick(['sync', 'semi-sync', 'async'] as const)
-      this.#modeSerial++
-      await engine.setPeer({ mode: this.#mode })
-    }
-  }
-
-  #watch(work: Promise<unknown>): void {
-    const watched = work.then(
-      () => void this.#underWay.delete(watched),
-      (error: unknown) => {
-        this.#underWay.delete(watched)
-        this.#failure ??= { error }
-      },
-    )
-    this.#underWay.add(watched)
+    const { engine } = a
+    if (!client || !engine || this.#traffic.underWayCount >= this.#shape.inFlightMax) return
+    this.#traffic.issue(client, () => this.#traffic.watch('operator', this.#operator.act(engine)))
   }
 
   /** Some completions; time passes when there are none, or now and then. */
   async #pass(): Promise<void> {
-    const isFull = this.#underWay.size >= this.#shape.inFlightMax
+    const isFull = this.#traffic.underWayCount >= this.#shape.inFlightMax
     const steps = isFull ? 12 : this.#random.below(6)
     let isIdle = false
     for (let step = 0; step < steps && !isIdle; step++) {
@@ -316,48 +315,96 @@ class PairRun {
   }
 
   /** What can be seen at every step. */
-  #look(a: PairNode, b: PairNode): void {
-    if (this.#failure) throw this.#failure.error
-    for (const node of [a, b]) {
-      if (node.failure !== undefined) throw node.failure
-      const failure = node.engine?.status().failure
-      if (failure) throw new LawBroken(`node ${node.name} failed: ${failure.message}`)
-    }
+  async #look(a: PairNode, b: PairNode): Promise<void> {
+    const failure = this.#failure ?? this.#traffic.failure
+    if (failure) throw failure.error
+    await this.#lookAt(a, this.#diskFaults[0])
+    await this.#lookAt(b, this.#diskFaults[1])
     const link = a.engine ? linkOf(a.engine) : 'down'
     if (link !== this.#link) this.#count(`link: ${this.#link || 'none'} > ${link}`)
     this.#link = link
     const [peer] = a.engine?.status().peers ?? []
-    const { chunkBytes, chunkCountMax, replication } = this.#shape
-    const largestBytes = chunkBytes * chunkCountMax + outboxSlackBytes
-    const boundBytes = (replication.outboxBytesMax ?? 0) + largestBytes
-    if (peer && peer.lagBytes > boundBytes)
-      throw new LawBroken(`law 10: ${peer.lagBytes} bytes in an outbox for ${boundBytes}`)
+    if (peer) this.#checkOutbox(peer.lagBytes)
   }
 
-  async #end(node: PairNode, kind: EndKind, a: PairNode, b: PairNode): Promise<void> {
+  /** A node stops, or does not start, only because its disk has failed: then somebody starts it again. */
+  async #lookAt(node: PairNode, faults: PairDiskFaults): Promise<void> {
+    if (node.failure !== undefined) {
+      if (!faults.hasStruck || !isRefusal(node.failure)) throw node.failure
+      this.#count(`start refused (${node.name})`)
+      node.failure = undefined
+      await this.#end(node, 'kill')
+      return
+    }
+    const failure = node.engine?.status().failure
+    if (!failure) return
+    if (!faults.hasStruck) throw new LawBroken(`node ${node.name} failed: ${failure.message}`)
+    if (!this.#random.chance(replaceShare)) return
+    this.#count(`journal failed (${node.name})`)
+    await this.#end(node, this.#random.pick(['kill', 'power loss'] as const))
+  }
+
+  #checkOutbox(lagBytes: number): void {
+    const { chunkBytes, chunkCountMax, replication, inFlightMax } = this.#shape
+    const outboxBytesMax = replication.outboxBytesMax ?? 0
+    const isStalling = replication.congestion === 'stall'
+    if (isStalling && lagBytes > outboxBytesMax) this.#count('writers wait for room')
+    // Those that wait behind an operation were let in before it was full: as many as clients may have under way.
+    const largestBytes = (chunkBytes * chunkCountMax + 512) * (isStalling ? 1 + inFlightMax : 1)
+    const boundBytes = outboxBytesMax + largestBytes + outboxSlackBytes
+    if (lagBytes > boundBytes)
+      throw new LawBroken(`law 10: ${lagBytes} bytes in an outbox for ${boundBytes}`)
+  }
+
+  async #end(node: PairNode, kind: EndKind): Promise<void> {
+    const a = this.#a
+    const b = this.#b
+    assert(a)
+    assert(b)
     node.end(kind, this.#random)
+    this.#diskFaults[node === a ? 0 : 1].newLife()
     if (node === a) {
       this.#client = undefined
       this.#hasEnded = true
-      this.#underWay.clear()
+      this.#traffic.forget()
       this.#oracle.primaryEnded()
-    } else await this.#judge.checkSecondary(b)
+    } else {
+      this.#traffic.forgetReads()
+      const state = await this.#judge.checkSecondary(b)
+      if (state === 'kept') this.#count('before-resync kept through a crash')
+    }
     if (a.isDown && b.isDown) {
       this.#count('both nodes down')
       await this.#judge.checkMedia(a, b)
     }
   }
 
+  /** The checker looks: meanwhile no disk call fails. */
+  #undisturbed<T>(work: () => Promise<T>): Promise<T> {
+    const [first, second] = this.#diskFaults
+    return first.paused(() => second.paused(work))
+  }
+
   /** Lets everything finish, checks the primary, and, when the two are in sync, the other one too. */
-  async #quiet(a: PairNode, b: PairNode): Promise<void> {
+  #quiet(a: PairNode, b: PairNode): Promise<void> {
+    return this.#undisturbed(() => this.#checkBoth(a, b))
+  }
+
+  async #checkBoth(a: PairNode, b: PairNode): Promise<void> {
     const client = this.#client
-    if (!client || !a.running) return
-    await a.running.run(Promise.all(this.#underWay))
-    this.#look(a, b)
+    const { running } = a
+    if (!client || !running) return
+    await running.run(this.#traffic.ended())
+    await this.#look(a, b)
+    // Its journal may have failed, and somebody may have ended it.
+    if (a.running !== running) return
+    let isFlushed = true
     for (const store of client.reachable()) {
-      await a.running.run(client.act({ kind: 'flush', store }))
+      const outcome = await running.run(client.act({ kind: 'flush', store }))
+      if (outcome !== 'done') isFlushed = false
     }
-    const { images, catalog } = await checkQuiet(a.running, this.#oracle)
+    const { images, catalog } = await checkQuiet(running, this.#oracle)
+    if (!isFlushed) return
     this.#rebase(images, catalog)
     if (!b.engine || !this.#isSettled(a)) return
     this.#count('quiet and in sync')
@@ -368,7 +415,7 @@ class PairRun {
   /** Everything that the primary ever said is durable on the peer. */
   #isSettled(a: PairNode): boolean {
     const engine = a.engine
-    if (!engine || !isInSync(engine)) return false
+    if (!engine || engine.status().failure || !isInSync(engine)) return false
     const { sequence, peers } = engine.status()
     return peers[0]?.durableSequence === sequence
   }
@@ -381,18 +428,20 @@ class PairRun {
     for (;;) {
       await this.#scheduler.settle(500)
       await this.#welcome(a)
-      this.#look(a, b)
+      await this.#look(a, b)
+      await this.#restart([a, b], 1)
       if (a.engine && !isAsked) {
         isAsked = true
         // The administrator may have disconnected the peer.
-        this.#watch(this.#connect(a.engine))
+        this.#traffic.watch('connect', this.#operator.connect(a.engine))
       }
-      if (this.#underWay.size === 0 && this.#isSettled(a)) return
-      if (this.#underWay.size === 0 && a.engine && isInSync(a.engine)) await this.#quiet(a, b)
+      if (this.#traffic.underWayCount === 0 && this.#isSettled(a)) return
+      if (this.#traffic.underWayCount === 0 && a.engine && isInSync(a.engine))
+        await this.#quiet(a, b)
       if (this.#scheduler.nowMs < untilMs) continue
       const [peer] = a.engine?.status().peers ?? []
       throw new LawBroken(
-        `not in sync after ${healMsMax / 1000} s without faults, ${this.#underWay.size} requests unanswered: ${JSON.stringify(peer)}`,
+        `not in sync after ${healMsMax / 1000} s without faults, ${this.#traffic.underWayCount} requests unanswered: ${JSON.stringify(peer)}`,
       )
     }
   }
@@ -403,16 +452,34 @@ class PairRun {
     await this.#scheduler.settle(20_000)
     if (!this.#isSettled(a)) throw new LawBroken('in sync, idle, and not in sync any more')
     await this.#judge.checkEqual(a, b)
-    this.#judge.checkSpace(a, b)
+    if (!this.#operator.hasMarked) this.#judge.checkSpace(a, b)
+    if (this.#shape.extras?.hasDamage) await this.#damage(a, b)
     await a.close()
     await this.#scheduler.settle(1000)
     await b.close()
     await this.#judge.checkClosed(a, b)
   }
 
+  /** A wrong byte on the second node's disk, which nobody noticed: verify finds it, and repairs it. */
+  async #damage(a: PairNode, b: PairNode): Promise<void> {
+    const { engine, running } = a
+    assert(engine?.verify)
+    assert(running)
+    const images = await running.readStores()
+    const sectors = images.flatMap(({ bytes }) => sectorsOf(bytes))
+    if (sectors.length === 0) return
+    if (b.damage(this.#random.pick(sectors)) === 0) return
+    const reports = await running.run(engine.verify({ repair: true }))
+    if (differingBytesOf(reports) === 0) throw new LawBroken('verify did not find a wrong byte')
+    this.#count('verify found and repaired damage')
+    await this.#scheduler.settle(20_000)
+    if (!this.#isSettled(a)) throw new LawBroken('not in sync after a repair')
+    await this.#judge.checkEqual(a, b)
+  }
+
   #rebase(images: readonly StoreImage[], catalog: Catalog): void {
     this.#oracle.rebase(images, catalog)
-    this.#writesSinceBase = 0
+    this.#traffic.writesSinceBase = 0
     this.#client?.history?.reset(
       [...catalog.stores.values()].map((store) => {
         const image = images.find(({ name }) => name === catalog.fullName(store))
@@ -425,4 +492,20 @@ class PairRun {
   #count(what: string): void {
     this.#counts.set(what, (this.#counts.get(what) ?? 0) + 1)
   }
+}
+
+/** What a start may say when its disk fails. */
+function isRefusal(error: unknown): boolean {
+  const { code } = error as { readonly code?: unknown }
+  return error instanceof LockstepError || /^E[A-Z]+$/.test(String(code))
+}
+
+/** Those with data in them. */
+function sectorsOf(bytes: Buffer): readonly Buffer[] {
+  const sectors: Buffer[] = []
+  for (let offset = 0; offset + sectorBytes <= bytes.length; offset += sectorBytes) {
+    const sector = bytes.subarray(offset, offset + sectorBytes)
+    if (sector.some((byte) => byte !== 0)) sectors.push(sector)
+  }
+  return sectors
 }

@@ -18,6 +18,28 @@ export type PairShape = {
   readonly disks: readonly [DiskShape, DiskShape]
   readonly network: PipeShape
   readonly replication: Omit<ReplicationOptions, 'connect' | 'peerUri' | 'mode'>
+  /** Absent in plain schedules. */
+  readonly extras?: PairExtras
+}
+
+/** What not every schedule has: each has some of it, so that one thing does not drown the others. Shares are chances at each action. */
+export type PairExtras = {
+  /** Of failing disk calls, on the first node and on the second. */
+  readonly diskFaultShares: readonly [number, number]
+  /** Of a disk that gets full, or has room again. */
+  readonly fullShares: readonly [number, number]
+  /** Of whole frames that the network repeats, swaps, or brings from an earlier connection, and of cuts within one of a certain kind. */
+  readonly frameShare: number
+  readonly markShare: number
+  readonly verifyShare: number
+  /** Of reads from the second node. */
+  readonly readShare: number
+  /** The second node's data is damaged at the end: verify must find that, and repair it. */
+  readonly hasDamage: boolean
+  /** Few extents may be active at once. */
+  readonly activeLimits:
+    | { readonly itemsMax: number; readonly itemsPerEviction: number }
+    | undefined
 }
 
 /** From a close one to a far one. None carries less than some 100 KiB a second: a resync must end within a run. */
@@ -29,8 +51,10 @@ const networks: readonly PipeShape[] = [
   { capacityBytes: 65536, pieceBytesMax: 65536, delayShare: 0.5, delayMsMax: 400 },
 ]
 
-export function shapeOf(random: SeededRandom): PairShape {
+/** A plain schedule has crashes and a bad network only. */
+export function shapeOf(random: SeededRandom, extras: SeededRandom | undefined): PairShape {
   return {
+    ...(extras === undefined ? {} : { extras: extrasOf(extras) }),
     chunkBytes: random.pick([4096, 4096, 8192, 16384]),
     chunkCountMax: random.pick([4, 8, 8, 20]),
     inFlightMax: random.pick([1, 3, 8, 16]),
@@ -43,6 +67,22 @@ export function shapeOf(random: SeededRandom): PairShape {
       outboxBytesMax: random.pick([16384, 65536, 2 ** 20, 2 ** 28]),
       congestion: random.chance(0.8) ? 'fold' : 'stall',
     },
+  }
+}
+
+function extrasOf(random: SeededRandom): PairExtras {
+  const share = (chance: number, most: number) => (random.chance(chance) ? most : 0)
+  return {
+    diskFaultShares: [share(0.2, 0.03), share(0.2, 0.03)],
+    fullShares: [share(0.15, 0.03), share(0.15, 0.03)],
+    frameShare: share(0.4, 0.15),
+    markShare: share(0.4, 0.04),
+    verifyShare: share(0.3, 0.04),
+    readShare: share(0.4, 0.3),
+    hasDamage: random.chance(0.1),
+    activeLimits: random.chance(0.4)
+      ? { itemsMax: random.pick([1, 2, 4]), itemsPerEviction: 1 }
+      : undefined,
   }
 }
 

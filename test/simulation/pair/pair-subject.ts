@@ -4,12 +4,21 @@ import type { Clock, Random } from '../../../src/core/clock.js'
 import type { Disk } from '../../../src/core/disk.js'
 import type { Log } from '../../../src/core/log.js'
 import type { Operation } from '../../../src/core/operation.js'
-import type { PeerStatus, ReplicationApi, ReplicationOptions } from '../../../src/engine/api.js'
+import type {
+  MarkApi,
+  PeerStatus,
+  ReplicationApi,
+  ReplicationOptions,
+  VerifyApi,
+} from '../../../src/engine/api.js'
 import type { StoreImage } from '../oracle.js'
 import type { SimMedium } from '../sim-medium.js'
 import type { SubjectEngine } from '../subject.js'
 
-export type PairEngine = SubjectEngine & ReplicationApi
+/** Marks and verify are for the real one only. */
+export type PairEngine = SubjectEngine &
+  Pick<ReplicationApi, 'acceptPeer' | 'connectPeer' | 'disconnectPeer' | 'setPeer' | 'waitFor'> &
+  Partial<MarkApi & VerifyApi>
 
 export type Role = 'primary' | 'secondary'
 
@@ -35,6 +44,7 @@ export type PairSubject = {
     readonly log: Log
     readonly mutants?: ReadonlySet<string>
     readonly replication?: ReplicationOptions
+    readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
   }): Promise<PairEngine>
   /** Recovers a copy of what the medium holds, by itself and without a network, and says what is there. */
   inspect(medium: SimMedium): Promise<Inspection>

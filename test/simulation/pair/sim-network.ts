@@ -6,6 +6,7 @@ import { Duplex } from 'node:stream'
 import type { SeededRandom } from '../random.js'
 import { errnoError } from '../sim-call.js'
 import { Life, type Scheduler } from '../sim-clock.js'
+import { FrameTap, type Mischief, OldFrames } from './frame-tap.js'
 import { Pipe, type PipeShape } from './sim-pipe.js'
 
 /** How a connection ends: both ends get an error, both see the end of the stream, or nothing arrives any more and nobody is told. */
@@ -16,6 +17,13 @@ export type NetworkState = 'up' | 'refusing' | 'dark'
 
 type Listener = { readonly life: Life; readonly accept: (stream: Duplex) => void }
 
+/** What the network knows of the bytes it carries. */
+export type Taps = {
+  readonly count: (what: string) => void
+  /** Frames of old connections are kept, to come again. */
+  readonly keepsOld: boolean
+}
+
 /** As long as a real one waits before it gives up. */
 const connectTimeoutMs = 120_000
 
@@ -25,6 +33,9 @@ export class SimNetwork {
   readonly #shape: PipeShape
   readonly #beforeCall: () => void
   readonly #life = new Life('network')
+  readonly #taps: Taps | undefined
+  /** By direction. */
+  readonly #old = [new OldFrames(), new OldFrames()] as const
   readonly #listeners = new Map<string, Listener>()
   #connections: SimConnection[] = []
   state: NetworkState = 'up'
@@ -38,11 +49,14 @@ export class SimNetwork {
     readonly shape: PipeShape
     /** Called before a node sends bytes, and before a piece of them arrives. May end lives: the call then does nothing. */
     readonly beforeCall?: () => void
+    /** Absent: the bytes are no frames of the link. */
+    readonly taps?: Taps
   }) {
     this.#scheduler = options.scheduler
     this.#random = options.random
     this.#shape = options.shape
     this.#beforeCall = options.beforeCall ?? (() => {})
+    this.#taps = options.taps
   }
 
   listen(name: string, life: Life, accept: (stream: Duplex) => void): void {
@@ -76,7 +90,9 @@ export class SimNetwork {
   }
 
   #establish(life: Life, listener: Listener, resolve: (stream: Duplex) => void): void {
+    const number = this.connectionCount
     const connection = new SimConnection({
+      makeTap: (direction, onCut) => this.#tap(number, direction, onCut),
       scheduler: this.#scheduler,
       random: this.#random.fork(`connection ${this.connectionCount++}`),
       shape: this.#shape,
@@ -90,7 +106,16 @@ export class SimNetwork {
     this.#scheduler.post(life, () => resolve(near))
     this.#scheduler.post(listener.life, () => listener.accept(far))
   }
+
+  #tap(connection: number, direction: 0 | 1, onCut: (atBytes: number) => void) {
+    const taps = this.#taps
+    if (taps === undefined) return undefined
+    const old = taps.keepsOld ? this.#old[direction] : undefined
+    return new FrameTap({ connection, old, count: taps.count, onCut })
+  }
 }
+
+type MakeTap = (direction: 0 | 1, onCut: (atBytes: number) => void) => FrameTap | undefined
 
 type PlannedCut = { readonly kind: CutKind; readonly pipe: Pipe; readonly atBytes: number }
 
@@ -102,6 +127,7 @@ export class SimConnection {
   /** From the connecting node to the listening one, and back. */
   readonly pipes: readonly [Pipe, Pipe]
   #planned: PlannedCut | undefined
+  #frameCut: CutKind = 'reset'
   #isCut = false
 
   constructor(options: {
@@ -112,6 +138,7 @@ export class SimConnection {
     readonly ends: readonly [Life, Life]
     readonly violations: string[]
     readonly beforeCall: () => void
+    readonly makeTap: MakeTap
   }) {
     const { scheduler, random, shape, life, ends, violations, beforeCall } = options
     this.#scheduler = scheduler
@@ -127,8 +154,12 @@ export class SimConnection {
     const far = socketOf(1)
     const onMoved = () => this.#checkPlan()
     const common = { scheduler, shape, life, violations, beforeArrival: beforeCall, onMoved }
-    const there = new Pipe({ ...common, random: random.fork('there'), to: far })
-    const back = new Pipe({ ...common, random: random.fork('back'), to: near })
+    const tapOf = (direction: 0 | 1) => {
+      const tap = options.makeTap(direction, (atBytes) => this.#cutAt(direction, atBytes))
+      return tap === undefined ? {} : { tap }
+    }
+    const there = new Pipe({ ...common, ...tapOf(0), random: random.fork('there'), to: far })
+    const back = new Pipe({ ...common, ...tapOf(1), random: random.fork('back'), to: near })
     near.attach(back, there)
     far.attach(there, back)
     this.sockets = [near, far]
@@ -163,6 +194,21 @@ export class SimConnection {
     this.#planned = { kind, pipe, atBytes: pipe.deliveredBytes + afterBytes }
   }
 
+  /** The next frame of that kind is cut at that share of its length. */
+  cutWithin(frameKind: string, direction: 0 | 1, kind: CutKind, share: number): void {
+    this.#frameCut = kind
+    this.pipes[direction].tap?.planCut(frameKind, share)
+  }
+
+  #cutAt(direction: 0 | 1, atBytes: number): void {
+    this.#planned = { kind: this.#frameCut, pipe: this.pipes[direction], atBytes }
+  }
+
+  /** Something happens to the next frame in one direction. */
+  meddle(direction: 0 | 1, what: Mischief, choice: number): void {
+    this.pipes[direction].tap?.plan(what, choice)
+  }
+
   stall(forMs: number): void {
     for (const pipe of this.pipes) pipe.stall(this.#scheduler.nowMs + forMs)
   }
@@ -170,7 +216,10 @@ export class SimConnection {
   /** No more planned cuts and wrong bits. */
   calm(): void {
     this.#planned = undefined
-    for (const pipe of this.pipes) pipe.flip(Number.POSITIVE_INFINITY)
+    for (const pipe of this.pipes) {
+      pipe.flip(Number.POSITIVE_INFINITY)
+      pipe.tap?.calm()
+    }
   }
 
   /** A process of this life was killed: its kernel sends what it has, then closes. */

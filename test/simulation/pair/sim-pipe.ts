@@ -1,10 +1,11 @@
 // One direction of a simulated connection: bytes in order, in random pieces, after random delays, and what can happen to them on the way.
 //
-// Invariant: what arrives is a prefix of what was sent, byte for byte, except for bits flipped on purpose. No more than `capacityBytes` are on the way:
+// Invariant: what arrives is a prefix of what was sent, byte for byte, except for bits flipped and whole frames moved on purpose. No more than `capacityBytes` are on the way:
 // a sender whose peer does not read is held back.
 import assert from 'node:assert/strict'
 import type { SeededRandom } from '../random.js'
 import type { Life, Scheduler } from '../sim-clock.js'
+import type { FrameTap } from './frame-tap.js'
 
 export type PipeShape = {
   readonly capacityBytes: number
@@ -36,6 +37,7 @@ export class Pipe {
   readonly #beforeArrival: () => void
   readonly #onMoved: () => void
   readonly #violations: string[]
+  readonly tap: FrameTap | undefined
   #queue: Buffer[] = []
   #queuedBytes = 0
   #unsent: Unsent | undefined
@@ -61,6 +63,7 @@ export class Pipe {
     /** Called after each piece. */
     readonly onMoved: () => void
     readonly violations: string[]
+    readonly tap?: FrameTap
   }) {
     this.#scheduler = options.scheduler
     this.#random = options.random
@@ -70,6 +73,7 @@ export class Pipe {
     this.#beforeArrival = options.beforeArrival ?? (() => {})
     this.#onMoved = options.onMoved
     this.#violations = options.violations
+    this.tap = options.tap
   }
 
   /** Takes the bytes over as there is room, then calls `done`. The caller must leave `chunk` as it is until then. */
@@ -123,8 +127,11 @@ export class Pipe {
     const room = this.#shape.capacityBytes - this.#queuedBytes
     const piece = unsent.chunk.subarray(this.#unsentAt, this.#unsentAt + room)
     if (piece.length > 0) {
-      this.#queue.push(Buffer.from(piece))
-      this.#queuedBytes += piece.length
+      const copy = Buffer.from(piece)
+      for (const part of this.tap?.pass(copy) ?? [copy]) {
+        this.#queue.push(part)
+        this.#queuedBytes += part.length
+      }
       this.#unsentAt += piece.length
       this.sentBytes += piece.length
     }

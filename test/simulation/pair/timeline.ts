@@ -5,7 +5,7 @@
 //
 // A crash of the primary begins a new era: what it lost may still be on the second node, until a resync brings that into the new era.
 import assert from 'node:assert/strict'
-import { Catalog } from '../model-catalog.js'
+import { Catalog, Refusal } from '../model-catalog.js'
 import {
   type FlushMark,
   type OperationEntry,
@@ -65,11 +65,19 @@ export class Timeline {
 
   /** Undefined when the images are legal, or why no point of the history explains them. */
   judge(images: readonly StoreImage[]): string | undefined {
+    const problem = this.#judgeEras(images, true)
+    const hasFailed = this.#eras.some(({ items }) => items.some(isFailedOperation))
+    return problem !== undefined && hasFailed ? this.#judgeEras(images, false) : problem
+  }
+
+  /** What failed on the primary, when its journal did, may have happened or not. */
+  #judgeEras(images: readonly StoreImage[], withFailed: boolean): string | undefined {
     const problems: string[] = []
     for (let index = this.#eras.length - 1; index >= 0; index--) {
       const era = this.#eras[index]
       assert(era)
-      const epochs = epochsOf(era.items)
+      const items = withFailed ? era.items : era.items.filter((item) => !isFailedOperation(item))
+      const epochs = epochsOf(items)
       for (let epoch = epochs.length - 1; epoch >= 0; epoch--) {
         const problem = this.#judgeEpoch(images, era, epochs, epoch)
         if (problem === undefined) return undefined
@@ -79,6 +87,17 @@ export class Timeline {
       }
     }
     return shortened(problems)
+  }
+
+  /** Whether aligned bytes at this place were ever there in some store since the two were last known to be equal, or are zeroes. */
+  explains(offset: number, word: Buffer): boolean {
+    if (word.every((byte) => byte === 0)) return true
+    const end = offset + word.length
+    return this.#eras.some(
+      (era) =>
+        era.base.some(({ bytes }) => bytes.subarray(offset, end).equals(word)) ||
+        era.items.some((item) => mayLeave(item, offset, word)),
+    )
   }
 
   /** The history in words: for messages. */
@@ -101,6 +120,18 @@ export class Timeline {
     return `${item.index} ${what} store ${item.storeId} ${item.offset}..${item.end} ${item.state}${promised}`
   }
 
+  /** A write failed on the primary in this sector: what each node has of it, and of what was copied from there, may differ until it is copied again. */
+  readonly #isUncertain = (offset: number): boolean =>
+    this.#eras.some(({ items }) =>
+      items.some(
+        (item) =>
+          item.kind === 'write' &&
+          item.state === 'failed' &&
+          item.offset < offset + sectorBytes &&
+          item.end > offset,
+      ),
+    )
+
   #isPromised(item: Item): boolean {
     return item.kind === 'write' && this.#promised.has(item)
   }
@@ -120,7 +151,8 @@ export class Timeline {
       for (const item of epochs[epoch] ?? []) {
         if (item.kind === 'flush') continue
         if (item.kind === 'operation') {
-          const effects = catalog.perform(item.request, item.index * idsPerEntry)
+          const effects = performed(catalog, item)
+          if (effects === undefined) return `operation ${item.index} cannot be performed here`
           for (const effect of effects) events.push({ kind: 'effect', effect })
           continue
         }
@@ -128,7 +160,7 @@ export class Timeline {
         events.push({ kind: 'write', entry: item, isCertain })
       }
     }
-    return matchAll(era.base, events, images, catalog)
+    return matchAll(era.base, events, images, catalog, this.#isUncertain)
   }
 }
 
@@ -140,8 +172,8 @@ export class RecordingOracle extends Oracle {
   /** A number while an answer promises both media, the same one as long as nothing has come between; else undefined. */
   promiseToken: () => number | undefined = () => undefined
 
-  constructor(chunkBytes: number, timeline: Timeline) {
-    super(chunkBytes)
+  constructor(chunkBytes: number, timeline: Timeline, firstIndex?: number) {
+    super(chunkBytes, firstIndex)
     this.#timeline = timeline
   }
 
@@ -198,6 +230,37 @@ export class RecordingOracle extends Oracle {
   }
 }
 
+/** Undefined when the model refuses it: one before it did not happen. */
+function performed(catalog: Catalog, { request, index }: OperationEntry) {
+  try {
+    return catalog.perform(request, index * idsPerEntry)
+  } catch (error) {
+    if (error instanceof Refusal) return undefined
+    throw error
+  }
+}
+
+function isFailedOperation(item: Item): boolean {
+  return item.kind === 'operation' && item.state === 'failed'
+}
+
+/** Whether a write leaves these bytes there, or a change covers a part of them only: then nobody knows. */
+function mayLeave(item: Item, offset: number, word: Buffer): boolean {
+  const end = offset + word.length
+  if (item.kind === 'flush') return false
+  if (item.kind === 'operation') return isOdd(item.request)
+  if (item.offset >= end || item.end <= offset) return false
+  if (item.offset > offset || item.end < end) return true
+  return item.data?.subarray(offset - item.offset, end - item.offset).equals(word) === true
+}
+
+/** Copies of ranges that begin or end within a word. */
+function isOdd(request: OperationEntry['request']): boolean {
+  if (request.kind === 'batch') return request.operations.some(isOdd)
+  if (!('range' in request) || request.range === undefined) return false
+  return request.range.offset % 8 !== 0 || request.range.lengthBytes % 8 !== 0
+}
+
 /** The runs between barriers. An operation opens the run behind it; refused changes are none. */
 function epochsOf(items: readonly Item[]): readonly (readonly Item[])[] {
   const epochs: Item[][] = [[]]
@@ -222,6 +285,7 @@ function matchAll(
   events: readonly ColumnEvent[],
   images: readonly StoreImage[],
   catalog: Catalog,
+  isUncertain: (offset: number) => boolean,
 ): string | undefined {
   const names = images.map(({ name }) => name).sort()
   if (names.join() !== catalog.names().join()) {
@@ -239,6 +303,7 @@ function matchAll(
     sizeMax = Math.max(sizeMax, bytes.length)
   }
   for (let offset = 0; offset < sizeMax; offset += sectorBytes) {
+    if (isUncertain(offset)) continue
     const states = columnStates(base, events, offset)
     if (!states.some((state) => isMatch(state, found, offset))) {
       return describeColumn(states, found, offset)
