@@ -167,3 +167,18 @@ t.test('what our own code must never ask for is a bug', async (t) => {
   const again = { kind: 'create-volume', storeId: 1 as StoreId, name: 'w', sizeBytes: 512 } as const
   t.throws(() => group.apply(again), { name: 'AssertionError' })
 })
+
+t.test(
+  'a history keeps as many generations as a table may have, on every node alike',
+  async (t) => {
+    const group = new Group()
+    for (let number = 2; number <= 1100; number++)
+      group.apply({
+        kind: 'new-generation',
+        record: { generation: `g${number}` as Generation, forkSequence: number },
+      })
+    t.equal(group.state.generations.length, 1024)
+    t.equal(group.state.generations[0]?.generation, 'g77')
+    t.equal(group.state.generations.at(-1)?.generation, 'g1100')
+  },
+)

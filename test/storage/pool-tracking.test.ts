@@ -134,6 +134,48 @@ t.test('an unclean start of a primary with a peer is an operation, far ahead', a
   t.equal(state.generations.at(-1)?.isUnclean, true)
 })
 
+t.test(
+  'an unclean start is far ahead with a lost op log as well: a reset must be new to the peer',
+  async (t) => {
+    const bench = await PoolBench.start()
+    bench.volume()
+    bench.pool.beginTracking('b')
+    await bench.run(bench.pool.commit())
+    const before = bench.pool.state.sequence
+    const next = await PoolBench.start({ medium: bench.kill() })
+    const { state, tracking } = next.pool
+    t.equal(tracking?.isLost, true)
+    t.equal(state.sequence, before + 2 ** 32)
+    t.equal(tracking?.leftSequence, state.sequence)
+    t.match(state.generations.at(-1), { forkSequence: before, isUnclean: true })
+    const again = await PoolBench.start({ medium: next.kill() })
+    t.equal(again.pool.state.sequence, before + 2 * 2 ** 32, 'and the journal knows it')
+  },
+)
+
+t.test('each start is a run, and what a secondary has seen outlives it', async (t) => {
+  const bench = await PoolBench.start({ role: 'secondary' })
+  const sighting = { nodeId: 'a', runId: 'r1', batchNumber: 7 }
+  bench.pool.sawPrimary(sighting)
+  await bench.run(bench.pool.commit())
+  const lost = { ...sighting, batchNumber: 8 }
+  const unsynced = await PoolBench.start({ medium: bench.kill() })
+  t.strictSame(unsynced.pool.primarySeen, sighting, 'any commit takes it along')
+  unsynced.pool.sawPrimary(sighting)
+  unsynced.pool.markNotWhole()
+  await unsynced.run(unsynced.pool.commit())
+  unsynced.pool.sawPrimary(lost)
+  const next = await PoolBench.start({ medium: unsynced.kill() })
+  t.strictSame(next.pool.primarySeen, sighting)
+  await next.run(next.pool.close({ sequence: 0 }))
+  const last = await PoolBench.start({ medium: next.kill() })
+  t.strictSame(last.pool.primarySeen, sighting, 'in the checkpoint as well')
+  const { runs } = last.pool.state
+  t.equal(runs.length, 4)
+  for (const [index, run] of runs.entries())
+    t.ok(run.startBatch >= (runs[index - 1]?.startBatch ?? 0))
+})
+
 t.test('an unclean start of a secondary begins no history', async (t) => {
   const bench = await PoolBench.start({ role: 'secondary' })
   const next = await PoolBench.start({ medium: bench.kill() })
