@@ -325,8 +325,9 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     if (request.kind === 'snapshot.delete') {
       const found = findStore(this.#pool.state, request.store)
       if (found !== undefined && isLocalId(found.id)) return this.#deleteLocal(request.store)
-      // On a secondary it would be refused for another reason, which is none.
-      if (found === undefined) storeNamed(this.#pool.state, request.store)
+      // A secondary would refuse it for another reason, which is none. On a primary one that is ordered before may make it.
+      if (found === undefined && this.#pool.state.role === 'secondary')
+        storeNamed(this.#pool.state, request.store)
     }
     return this.#operate(() =>
       resolve(this.#pool.state, request, {

@@ -12,9 +12,15 @@ export const frozenCountMax = 16
 export class FrozenStores {
   readonly #pool: Pool
   readonly #frozen = new Map<number, StoreId>()
+  #lastId = 0
 
   constructor(pool: Pool) {
     this.#pool = pool
+  }
+
+  /** For the next store to be kept. Numbers that an earlier run gave out are used again: it ended with them. */
+  nextId(): number {
+    return ++this.#lastId
   }
 
   /** In the step that performs an operation of the stream. */

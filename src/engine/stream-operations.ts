@@ -2,7 +2,9 @@
 //
 // Invariant: in one synchronous step an operation takes its sequence, effect and slot in the outbox; it goes on the wire when its record is durable, not before
 // (what the peer may have, this node must not be able to forget).
+
 import type { Clock } from '../core/clock.js'
+import { LockstepError } from '../core/errors.js'
 import type { Operation } from '../core/operation.js'
 import type { Sequence } from '../core/units.js'
 import type { Pool, Prepared } from '../storage/pool.js'
@@ -61,8 +63,20 @@ export class StreamOperations {
 
   /** An operation that needs no preparing. */
   async say(operation: Operation): Promise<Sequence> {
-    const { sequence } = await this.perform(nothing, () => ({ operation }))
+    const prepare = async (): Promise<void> => this.#check(operation)
+    const { sequence } = await this.perform(prepare, () => ({ operation }))
     return sequence
+  }
+
+  /** At its place in the order: the store may have been deleted before it. */
+  #check(operation: Operation): void {
+    if (operation.kind !== 'freeze') return
+    if (this.#options.pool.state.stores.has(operation.storeId)) return
+    throw new LockstepError(
+      'NO_SUCH_STORE',
+      'the store was deleted before it could be compared',
+      'lockstep verify compares those that are there',
+    )
   }
 
   /** The operation that `choose` finds to be right at its place in the order; none when it finds none. */
@@ -79,5 +93,3 @@ export class StreamOperations {
     }
   }
 }
-
-async function nothing(): Promise<void> {}

@@ -42,8 +42,6 @@ export type Overwrite = {
 /** Whose bytes are right where they differ. */
 export type Repair = 'self' | 'peer'
 
-let lastFrozenId = 0
-
 /**
  * Verifies one store. With `repairs: 'self'` what differs is dirty afterwards: the resync that follows copies it from here to the peer. With `'peer'` it is
  * written here, as an entry like a client's.
@@ -54,7 +52,7 @@ export async function verifyStore(
   options: { readonly repairs: Repair | undefined },
 ): Promise<VerifyReport> {
   await host.inSync()
-  const frozenId = ++lastFrozenId
+  const frozenId = host.frozen.nextId()
   await host.say({ kind: 'freeze', frozenId, storeId: store.id })
   try {
     const kept = host.frozen.find(frozenId)
