@@ -15,6 +15,7 @@ import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 import type { OptionHandler } from './options.js'
 import type { Poller } from './poller.js'
+import type { SendNow } from './reply-writer.js'
 import { Session } from './session.js'
 import type { Timers } from './timers.js'
 
@@ -30,6 +31,7 @@ export type ConnectionOptions = {
   readonly limits: Limits
   readonly timers: Timers
   readonly poller: Poller
+  readonly sendNow?: SendNow | undefined
   readonly memory: SharedMemory
   readonly counters: Counters
   readonly onHandshakeOver: () => void
@@ -140,7 +142,7 @@ export class Connection {
   }
 
   async #transmit(result: HandshakeResult & { kind: 'transmission' }): Promise<void> {
-    const { hooks, limits, timers, poller, memory, counters } = this.#o
+    const { hooks, limits, timers, poller, sendNow, memory, counters } = this.#o
     const info = { ...this.#info, exportName: result.target.name }
     this.#info = info
     let isReleased = false
@@ -159,6 +161,7 @@ export class Connection {
       limits,
       timers,
       poller,
+      sendNow,
       counters,
       onFailed: (failure) => hooks.onRequestFailed?.(info, failure),
       onFatal: (error) => reportFatal(hooks, error),

@@ -14,5 +14,6 @@ export type {
   SessionInfo,
 } from './hooks.js'
 export { defaultLimits, type Limits } from './limits.js'
+export type { SendNow } from './reply-writer.js'
 export { NbdServer, type NbdServerOptions } from './server.js'
 export { nodeTimers, type Timers } from './timers.js'

@@ -18,6 +18,12 @@ class Arena {
   }
 }
 
+/**
+ * Gives the system as much of `parts` as it takes at once, without the stream, which has nothing of its own to send then: the bytes taken.
+ * 0 when it takes nothing or the stream cannot be gone around; the stream is written to instead, and shows what is wrong.
+ */
+export type SendNow = (stream: Duplex, parts: readonly Buffer[]) => number
+
 /** A piece of an arena that is kept until `send` or `drop`. */
 export type Slot = { readonly arena: Arena; readonly start: number; readonly end: number }
 
@@ -28,6 +34,7 @@ export class ReplyWriter {
   readonly #memory: SharedMemory
   readonly #limits: Limits
   readonly #onProgress: () => void
+  readonly #sendNow: SendNow | undefined
   #arena: Arena | undefined
   /** Where the replies begin that were committed and not closed into a slice. */
   #runStart = 0
@@ -46,11 +53,13 @@ export class ReplyWriter {
     readonly limits: Limits
     /** The socket took something after it had not for a while. */
     readonly onProgress: () => void
+    readonly sendNow?: SendNow | undefined
   }) {
     this.#stream = options.stream
     this.#memory = options.memory
     this.#limits = options.limits
     this.#onProgress = options.onProgress
+    this.#sendNow = options.sendNow
   }
 
   /** Bytes of finished replies that the system has not taken. */
@@ -176,11 +185,31 @@ export class ReplyWriter {
       slices.shift()
     }
     this.#written = writing
+    if (this.#gaveNow(writing, lengthBytes)) {
+      this.#releaseWritten()
+      return
+    }
     this.#writeCount++
     this.#give(writing)
     if (this.#isClosed) return
     // The system took everything at once: no need to wait for the callback, which comes later in the same turn.
     if (this.#stream.writableLength === 0) this.#releaseWritten()
+  }
+
+  /** True when the system took all of it. Of what it did not take the slices say where it begins. */
+  #gaveNow(slices: readonly Slice[], lengthBytes: number): boolean {
+    const sendNow = this.#sendNow
+    if (sendNow === undefined || this.#stream.writableLength > 0) return false
+    let takenBytes = sendNow(this.#stream, slices.map(bytesOf))
+    assert(takenBytes <= lengthBytes)
+    if (takenBytes === lengthBytes) return true
+    this.#unsentBytes -= takenBytes
+    for (const slice of slices) {
+      const count = Math.min(takenBytes, slice.end - slice.start)
+      slice.start += count
+      takenBytes -= count
+    }
+    return false
   }
 
   #give(slices: readonly Slice[]): void {
@@ -189,7 +218,7 @@ export class ReplyWriter {
     if (!isOne) stream.cork()
     const last = slices.length - 1
     for (const [index, slice] of slices.entries()) {
-      const bytes = slice.arena.bytes.subarray(slice.start, slice.end)
+      const bytes = bytesOf(slice)
       if (index === last) stream.write(bytes, this.#onWritten)
       else stream.write(bytes)
     }
@@ -250,3 +279,5 @@ export class ReplyWriter {
     this.#memory.pool.give(arena.bytes)
   }
 }
+
+const bytesOf = ({ arena, start, end }: Slice): Buffer => arena.bytes.subarray(start, end)

@@ -20,7 +20,7 @@ import type { SharedMemory } from './memory.js'
 import { Performer } from './performer.js'
 import type { Poller } from './poller.js'
 import { ReplyEncoder, type ReplyStyle } from './replies.js'
-import { ReplyWriter } from './reply-writer.js'
+import { ReplyWriter, type SendNow } from './reply-writer.js'
 import { SlabReader } from './slab-reader.js'
 import type { MetaContext } from './status.js'
 import type { Timers } from './timers.js'
@@ -28,6 +28,8 @@ import { Watchdog } from './watchdog.js'
 
 /** A request of this much keeps both sides busy for longer than a wake-up takes. */
 const largeBytes = 32 * 1024
+/** With this much in flight the event loop does not turn while it waits. */
+const heavyBytes = 256 * 1024
 
 export type SessionOptions = {
   readonly stream: Duplex
@@ -40,6 +42,7 @@ export type SessionOptions = {
   readonly limits: Limits
   readonly timers: Timers
   readonly poller: Poller
+  readonly sendNow?: SendNow | undefined
   readonly counters: Counters
   readonly onFailed: (failure: FailedRequest) => void
   readonly onFatal: (error: unknown) => void
@@ -71,10 +74,10 @@ export class Session {
   #linger: { cancel(): void } | undefined
 
   constructor(options: SessionOptions) {
-    const { stream, limits, memory, timers, style } = options
+    const { limits, timers, style } = options
     this.#o = options
-    this.#stream = stream
-    const writer = new ReplyWriter({ stream, memory, limits, onProgress: () => this.#onProgress() })
+    this.#stream = options.stream
+    const writer = new ReplyWriter({ ...options, onProgress: () => this.#onProgress() })
     this.#writer = writer
     const performer = new Performer({
       ...options,
@@ -191,7 +194,10 @@ export class Session {
   /** Tells the poller of a step in which so many requests were under way. */
   #worked(requestCount: number, dataBytes: number): void {
     const isCrowd = requestCount > 1 && dataBytes < requestCount * largeBytes
-    this.#o.poller.worked({ isCrowd, isInFlight: this.#performer.inFlightCount > 0 })
+    const { inFlightCount, inFlightBytes } = this.#performer
+    // Whoever moves that much for the export needs the processor.
+    const isHeavy = inFlightBytes >= heavyBytes
+    this.#o.poller.worked({ isCrowd: isCrowd || isHeavy, isInFlight: inFlightCount > 0 })
   }
 
   #endOfInput(): SessionEnd {

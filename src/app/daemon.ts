@@ -28,9 +28,10 @@ import { createLogger } from './logger.js'
 import { nbdHooks } from './nbd-hooks.js'
 import { notifySystemd } from './notify.js'
 import { preparePeering } from './peering.js'
-import { enlargeSendBuffer } from './send-buffer.js'
+import { sendingNow } from './send-now.js'
 import type { Config } from './settings.js'
 import { handleProcessEnd, type ProcessEnd } from './shutdown.js'
+import { calmLoopback, enlargeSendBuffer } from './socket-options.js'
 import { systemClock, systemRandom } from './system.js'
 import { ensureThreads } from './thread-pool.js'
 import { readVersion } from './version.js'
@@ -145,6 +146,7 @@ class RunningDaemon implements Daemon {
     })
     const nbdLog = log.child({ component: 'nbd' })
     const nbd = new NbdServer({
+      ...sendingNow(),
       exports: engine.exports,
       limits: nbdLimits(config.values),
       hooks: nbdHooks({ log: nbdLog, die: end.die, clock: systemClock }),
@@ -172,6 +174,7 @@ class RunningDaemon implements Daemon {
         isInsecureAllowed: values.insecure,
         createListener: () => this.#nbd.createListener().on('connection', enlargeSendBuffer),
       })
+      calmLoopback(listener.server)
       this.#listeners.push(listener)
     }
     this.#control = await ControlServer.open({

@@ -10,6 +10,7 @@ import { getSystemErrorName } from 'node:util'
 import { type DiskFile, wouldBlock } from '../core/disk.js'
 import { sliceBytes, totalBytes } from './disk-io.js'
 import type { Native } from './native.js'
+import { ColdRuns } from './node-disk-cold-runs.js'
 import type { ReadRing } from './node-disk-read-ring.js'
 import type { RunDelayMs } from './node-disk-run-delay.js'
 import { WriteGate } from './write-gate.js'
@@ -33,9 +34,6 @@ const threadCallBytesMax = 256 * 1024
 /** Slices of one write that are handed to threads together: the hops overlap, and others still find a thread. */
 const waveSliceCount = 4
 
-/** Above this a read goes to a thread: the ring copies on the event loop, as a read of what is in memory does. */
-const ringReadBytesMax = 1024 * 1024
-
 type OpenOptions = {
   readonly create: boolean
   readonly native: Native | undefined
@@ -51,6 +49,7 @@ export class NodeDiskFile implements DiskFile {
   readonly #native: Native | undefined
   readonly #ring: ReadRing | undefined
   readonly #gate: WriteGate
+  readonly #coldRuns = new ColdRuns()
   readonly #probe = Buffer.alloc(1)
   #canReadNow: boolean
   #canPunch: boolean
@@ -86,7 +85,9 @@ export class NodeDiskFile implements DiskFile {
   readNow(target: Buffer, offset: number): number {
     this.#assertRange(offset, target.length)
     if (!this.#native || !this.#canReadNow) return wouldBlock
+    if (this.#coldRuns.begin(offset, target.length)) return wouldBlock
     const count = this.#native.readNow(this.#fd, target, offset)
+    if (count < target.length) this.#coldRuns.missed(offset, target.length)
     return count >= 0 ? count : this.#readNowFailed(-count)
   }
 
@@ -163,7 +164,7 @@ export class NodeDiskFile implements DiskFile {
 
   /** The bytes read, fewer than asked perhaps; 0 at the end of the file. */
   async #readSome(target: Buffer, offset: number): Promise<number> {
-    const ring = target.length <= ringReadBytesMax ? this.#ring : undefined
+    const ring = this.#ring
     if (ring !== undefined) {
       const result = await new Promise<number>((resolve) => {
         if (!ring.read(this.#fd, target, offset, resolve)) resolve(-os.errno.EAGAIN)

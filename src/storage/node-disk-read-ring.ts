@@ -11,6 +11,9 @@ import { type Foreign, loadForeign } from './native.js'
 /** Reads in flight: a deep connection's worth, and half of the requests that the kernel queues for a disk. Beyond it threads are used. */
 const slotCount = 128
 
+/** Reads from this on are done by the kernel's workers: the loop would feel the copy, and the readahead that they begin. */
+const workerReadBytesMin = 64 * 1024
+
 /** asm-generic/unistd.h: the same on every architecture since io_uring came. */
 const syscallSetup = 425
 const syscallEnter = 426
@@ -19,6 +22,8 @@ const featuresNeeded =
   0x1 /* SINGLE_MMAP */ | 0x2 /* NODROP */ | 0x8 /* RW_CUR_POS, as old as READ */
 const mapEntriesAt = 0x10000000
 const opRead = 22
+/** IOSQE_ASYNC, in the byte behind the operation: one of the kernel's own workers does all of it. */
+const inWorker = 0x1000
 const entryWords = 16
 const completionWords = 4
 /** sys/mman.h: readable and writable, shared, present from the start. */
@@ -125,7 +130,7 @@ export class ReadRing {
     const address = this.#foreign.address(target)
     const entries = this.#entries
     entries.fill(0, entry, entry + entryWords)
-    entries[entry] = opRead
+    entries[entry] = target.length < workerReadBytesMin ? opRead : opRead | inWorker
     entries[entry + 1] = fd
     entries[entry + 2] = offset % 2 ** 32
     entries[entry + 3] = Math.floor(offset / 2 ** 32)

@@ -1,4 +1,5 @@
 // Replies leave whole, once, and in the order they were finished; arenas are used again only when nothing of them is needed.
+import assert from 'node:assert/strict'
 import { Duplex } from 'node:stream'
 import t from 'tap'
 import { defaultLimits } from '../../nbd/limits.js'
@@ -35,11 +36,23 @@ class SlowStream extends Duplex {
   }
 }
 
-function setUp(): { stream: SlowStream; writer: ReplyWriter; memory: SharedMemory } {
+type Setup = { stream: SlowStream; writer: ReplyWriter; memory: SharedMemory }
+
+/** With `takeNow` the system is given to at once first, and takes as much as the answer says, if the stream is open. */
+function setUp(takeNow?: (lengthBytes: number) => number): Setup {
   const stream = new SlowStream()
   const memory = new SharedMemory(defaultLimits)
-  const writer = new ReplyWriter({ stream, memory, limits, onProgress: () => {} })
-  return { stream, writer, memory }
+  const options = { stream, memory, limits, onProgress: () => {} }
+  if (takeNow === undefined) return { stream, writer: new ReplyWriter(options), memory }
+  const sendNow = (given: Duplex, parts: readonly Buffer[]): number => {
+    assert.equal(given, stream)
+    assert.equal(stream.writableLength, 0)
+    const bytes = Buffer.concat(parts)
+    const taken = Buffer.from(bytes.subarray(0, stream.isOpen ? takeNow(bytes.length) : 0))
+    if (taken.length > 0) stream.taken.push(taken)
+    return taken.length
+  }
+  return { stream, writer: new ReplyWriter({ ...options, sendNow }), memory }
 }
 
 function put(writer: ReplyWriter, text: string): void {
@@ -93,7 +106,8 @@ t.test('while the socket is full one write waits and the rest is kept in order',
 t.test('any mix of replies, late ones and dropped ones leaves each byte once', async (t) => {
   for (let seed = 0; seed < 30; seed++) {
     const random = new SeededRandom(seed)
-    const { stream, writer, memory } = setUp()
+    const { stream, writer, memory } =
+      seed % 2 === 0 ? setUp() : setUp((lengthBytes) => random.below(lengthBytes + 1))
     const slots: { readonly slot: Slot; readonly text: string }[] = []
     const expected = new Map<string, number>()
     const expect = (text: string): void => void expected.set(text, (expected.get(text) ?? 0) + 1)
@@ -145,6 +159,29 @@ t.test('any mix of replies, late ones and dropped ones leaves each byte once', a
     t.strictSame([...found].sort(), [...expected].sort(), `seed ${seed}`)
     t.equal(memory.budget.usedBytes, 0)
   }
+})
+
+t.test('what the system takes at once does not go through the stream', async (t) => {
+  const { stream, writer, memory } = setUp((lengthBytes) => lengthBytes)
+  put(writer, 'at once')
+  writer.flush()
+  t.equal(Buffer.concat(stream.taken).toString(), 'at once')
+  t.equal(stream.writes, 0)
+  t.equal(writer.isBlocked, false)
+  t.equal(memory.budget.usedBytes, 0)
+})
+
+t.test('what the system leaves of a reply goes through the stream', async (t) => {
+  const { stream, writer, memory } = setUp(() => 5)
+  put(writer, 'one two ')
+  const at = writer.reserve(6)
+  writer.bytes.write('three ', at)
+  writer.send(writer.detach(6), 6)
+  writer.flush()
+  t.equal(stream.writes, 1)
+  t.equal(Buffer.concat(stream.taken).toString(), 'one two three ')
+  t.equal(writer.unsentBytes, 0)
+  t.equal(memory.budget.usedBytes, 0)
 })
 
 t.test('closing gives everything back, and what is finished later goes nowhere', async (t) => {
