@@ -79,7 +79,9 @@ export class PeerLink {
     if (this.#isClosed) return Promise.reject(stopping())
     if (!isOnlyAsking) this.#isWanted = true
     if (this.#session !== undefined && this.#lastDecision !== undefined)
-      return Promise.resolve(this.#lastDecision)
+      return Promise.resolve(
+        isOnlyAsking ? (this.#session.decideAnew() ?? this.#lastDecision) : this.#lastDecision,
+      )
     const decided = new Promise<Decision>((resolve, reject) => {
       const settle = (result: Decision | LockstepError): void =>
         result instanceof LockstepError ? reject(result) : resolve(result)

@@ -217,6 +217,22 @@ export class PeerSession {
     this.#observer.go('resyncing', 'the peer has the operations; what differs is copied')
   }
 
+  /** What a greeting would decide if the two met now, with what the peer has said since; undefined before the stream. */
+  decideAnew(): Decision | undefined {
+    const stream = this.#host.stream()
+    if (!this.#isStreaming || stream === undefined || this.peer === undefined) return undefined
+    const mine = this.#host.hello()
+    const theirs: Hello = {
+      ...this.peer,
+      group: mine.group,
+      isBlank: false,
+      isWhole: this.#resync === undefined,
+      generations: mine.generations,
+      sequence: stream.progress.durable,
+    }
+    return decide(mine, theirs, this.#host.knowledge())
+  }
+
   #openStream(stream: PrimaryStream, position: Sequence): void {
     this.#isStreaming = true
     this.#streamPosition = position
