@@ -3,7 +3,7 @@
 //
 // Invariant: no store of the stream can have one of these names, whatever clients of the primary call theirs.
 import { LockstepError } from '../core/errors.js'
-import { isLocalId, type Store } from '../storage/group-state.js'
+import { type GroupState, isLocalId, type Store, storeOf } from '../storage/group-state.js'
 
 /** What a mark leaves on the secondary: `vol0@local.nightly`. */
 export const markPrefix = 'local.'
@@ -12,9 +12,19 @@ export const beforeResyncName = 'before-resync'
 /** What verify reads. Nobody else sees them; no name of a user begins with a dot. */
 export const frozenPrefix = '.frozen.'
 
-/** The snapshot's part of the name, for stores of this node alone. */
+/** Of a snapshot the part of its name behind the @. */
+export function snapshotPart(store: Store): string {
+  return store.name.slice(store.name.indexOf('@') + 1)
+}
+
 function localPart(store: Store): string | undefined {
-  return isLocalId(store.id) ? store.name.slice(store.name.indexOf('@') + 1) : undefined
+  return isLocalId(store.id) ? snapshotPart(store) : undefined
+}
+
+/** The name of the volume that a store is, or was taken of. */
+export function sourceName(state: GroupState, store: Store): string {
+  if (isLocalId(store.id)) return localSource(store)
+  return store.volumeId === undefined ? store.name : storeOf(state, store.volumeId).name
 }
 
 export function isMarkSnapshot(store: Store): boolean {

@@ -397,23 +397,23 @@ export class Replication {
     if (this.#isVerifying) throw verifying()
     const { tracking } = this.#pool
     if (tracking === undefined) throw noTrackedPeer()
-    const { dirtyBytes, opLogEntries } = tracking.totals
     const link = this.#link
     const node = link?.peer?.nodeId === this.#pool.state.peer?.nodeId ? link?.peer?.node : undefined
     this.#link = undefined
     await link?.close('the peer is forgotten')
-    await this.#endTracking()
+    const { dirtyBytes, opLogEntries } = await this.#endTracking()
     if (link !== undefined) this.#connectTo(link.uri, { isWanted: false })
     this.#event('link', `node ${node ?? 'unknown'} is forgotten: it needs everything again`)
     return { ...(node === undefined ? {} : { node }), dirtyBytes, opLogEntries }
   }
 
   /** In one step of the order: nothing is in the outbox before it, and nothing goes through the stream behind it. */
-  async #endTracking(): Promise<void> {
-    await this.#sequencer.operate({
+  async #endTracking(): Promise<{ readonly dirtyBytes: number; readonly opLogEntries: number }> {
+    const { plan } = await this.#sequencer.operate({
       prepare: async () => {
         this.stream?.outbox.fold()
         await this.#emptyOutbox()
+        return { dirtyBytes: 0, opLogEntries: 0, ...this.#pool.tracking?.totals }
       },
       perform: () => {
         if (this.stream !== undefined) this.stream.needsGeneration = false
@@ -423,6 +423,7 @@ export class Replication {
       },
     })
     await this.#pool.commit()
+    return plan
   }
 
   setPeer(options: { readonly uri?: string; readonly mode?: Mode }): void {
@@ -458,6 +459,12 @@ export class Replication {
     const link = this.#link
     if (link === undefined) throw noPeer()
     if (this.#isVerifying) throw verifying()
+    if (link.state === 'offline' || link.state === 'refused')
+      throw new LockstepError(
+        'PEER_UNREACHABLE',
+        `the nodes cannot be compared now: ${link.reason}`,
+        link.action ?? 'lockstep peer connect',
+      )
     this.#isVerifying = true
     try {
       return await verifyStore(

@@ -8,6 +8,7 @@ import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'
 import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
+import { isMarkSnapshot, snapshotPart, sourceName } from './local-stores.js'
 import type { PrimaryStream } from './primary-stream.js'
 import { checkRange, notPrimary } from './refusals.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
@@ -65,7 +66,8 @@ export class StoreExport implements Export {
   }
 
   get description(): string {
-    return `${this.store.volumeId === undefined ? 'volume' : 'snapshot'}, ${formatBytes(this.store.sizeBytes)}`
+    const isSnapshot = this.store.volumeId !== undefined || isLocalId(this.store.id)
+    return `${isSnapshot ? 'snapshot' : 'volume'}, ${formatBytes(this.store.sizeBytes)}`
   }
 
   get sizeBytes(): number {
@@ -76,7 +78,7 @@ export class StoreExport implements Export {
     return [
       baseAllocation,
       ...(this.#pool.tracking === undefined ? [] : [dirtyContext]),
-      ...this.#siblings().map((store) => `${changedSincePrefix}${store.name}`),
+      ...this.#siblings().map((store) => `${changedSincePrefix}${snapshotPart(store)}`),
     ]
   }
 
@@ -166,7 +168,7 @@ export class StoreExport implements Export {
     }
     if (request.context === dirtyContext) return this.#dirtyExtents(query)
     const since = this.#siblings().find(
-      (store) => `${changedSincePrefix}${store.name}` === request.context,
+      (store) => `${changedSincePrefix}${snapshotPart(store)}` === request.context,
     )
     if (since === undefined)
       throw new RequestError('EINVAL', `there is no ${request.context.slice(0, 200)} any more`)
@@ -220,11 +222,15 @@ export class StoreExport implements Export {
     }
   }
 
-  /** The snapshots that this store can be compared with: its own volume's. */
+  /** The snapshots that this store can be compared with: its own volume's, those that this node keeps for itself among them. */
   #siblings(): readonly Store[] {
-    const volumeId = this.store.volumeId ?? this.store.id
-    return [...this.#pool.state.stores.values()].filter(
-      (store) => store.volumeId === volumeId && store !== this.store,
+    const { state } = this.#pool
+    const volume = sourceName(state, this.store)
+    return [...state.stores.values()].filter(
+      (store) =>
+        store !== this.store &&
+        (store.volumeId !== undefined || isMarkSnapshot(store)) &&
+        sourceName(state, store) === volume,
     )
   }
 

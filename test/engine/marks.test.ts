@@ -57,6 +57,20 @@ t.test('the replica keeps what the primary was at the mark, and nobody else does
   t.match(kept, { snapshotOf: 'vol0', isLocal: true, sizeBytes: 65536, position })
   t.notOk(pair.a.storeNames.some((name) => name.includes('local')))
   t.equal(pair.b.export('vol0@local.x').isReadOnly, true)
+  t.match(pair.b.export('vol0@local.x').metaContexts(), [
+    'base:allocation',
+    'x-lockstep:changed-since:user',
+  ])
+  const context = 'x-lockstep:changed-since:local.x'
+  t.same(
+    await pair.b
+      .export('vol0')
+      .blockStatus({ context, offset: 0, lengthBytes: 65536, extentCountMax: 9 }),
+    [
+      { lengthBytes: 4096, flags: 1 },
+      { lengthBytes: 61_440, flags: 0 },
+    ],
+  )
   for (const node of [pair.a, pair.b])
     t.ok(
       node.engine.recentEvents().some(({ message }) => /mark m; 2 snapshots/.test(message)),

@@ -49,6 +49,7 @@ export class PairedNode {
   #disk: SimDisk | undefined
   #engine: Engine | undefined
   #startCount = 0
+  #initCount = 0
   /** Decides which disk calls fail. */
   fault: (call: Call) => Fault | undefined = () => undefined
   /** Decides which answers of the disk never come. */
@@ -95,7 +96,7 @@ export class PairedNode {
       initGroup(this.#openDisk(), {
         node: this.name,
         role: this.role,
-        random: random.fork(`init ${this.name}`),
+        random: random.fork(`init ${this.name}${'again'.repeat(this.#initCount++)}`),
         clock: scheduler.clockOf(this.#life),
         chunkBytes: options.chunkBytes ?? 4096,
         journalBytes: options.journalBytes ?? 1024 * 1024,
@@ -156,6 +157,12 @@ export class PairedNode {
     return () => {
       this.#medium = copy
     }
+  }
+
+  /** The machine is gone, and its disk with it: `init` makes a new one. */
+  burn(): void {
+    this.kill()
+    this.#medium = undefined
   }
 
   /** The process ends; what it wrote stays. */

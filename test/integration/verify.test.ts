@@ -1,0 +1,115 @@
+// verify between two real daemons: a byte that is flipped in a node's data file is found and repaired, in the direction that the operator names, under load.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { Load, NodePair } from '../support/node-pair.js'
+import { missingTools, output, scratch } from '../support/process.js'
+import type { LockstepServer } from '../support/server.js'
+import { waitFor } from '../support/wait.js'
+
+const MiB = 1024 * 1024
+const skip = missingTools('nbdcopy')
+
+t.setTimeout(300_000)
+
+/** No two blocks of it are the same. */
+function numbered(sizeBytes: number, seed: number): Buffer {
+  const image = Buffer.alloc(sizeBytes)
+  for (let at = 0; at < sizeBytes; at += 8) image.writeDoubleLE(at + seed, at)
+  return image
+}
+
+/** Flips one bit of what is at `offset` of the image, wherever it is in the node's data file. */
+async function flip(server: LockstepServer, image: Buffer, offset: number): Promise<void> {
+  const path = join(server.dataDirectory, 'data')
+  const block = image.subarray(offset, offset + 4096)
+  const at = readFileSync(path).indexOf(block)
+  if (at < 0) throw new Error('the block is in the data file')
+  await using file = await open(path, 'r+')
+  const byte = Buffer.from([(block[100] ?? 0) ^ 4])
+  await file.write(byte, 0, 1, at + 100)
+}
+
+type Verified = {
+  readonly status: number | null
+  readonly stores: readonly {
+    store: string
+    differingBytes: number
+    ranges: unknown[]
+    skippedBytes?: number
+  }[]
+}
+
+async function verify(server: LockstepServer, ...words: readonly string[]): Promise<Verified> {
+  const { status, stdout } = await server.cli(['verify', ...words, '--json'])
+  return { status, stores: JSON.parse(stdout).stores }
+}
+
+t.test(
+  'a flipped bit on the replica is found and repaired, while writes go on',
+  { skip },
+  async (t) => {
+    const pair = await NodePair.start(t, { volumes: { vol0: 16 * MiB, busy: 4 * MiB } })
+    const { primary, replica } = pair
+    const path = join(scratch(t), 'image')
+    await makeImage(path, { sizeBytes: 16 * MiB, seed: 6 })
+    const image = readFileSync(path)
+    await output('nbdcopy', [path, primary.uri('vol0')])
+    await primary.ok('snapshot', 'create', 'vol0@a')
+    const load = new Load(primary, 'busy', 3)
+    await waitFor('load', () => load.writeCount > 100)
+    const clean = await verify(primary)
+    t.equal(clean.status, 0, JSON.stringify(clean))
+
+    await flip(replica, image, 5 * MiB)
+    const found = await verify(primary, 'vol0')
+    t.equal(found.status, 6)
+    t.match(found.stores, [{ store: 'vol0', differingBytes: 65536, ranges: [{ offset: 5 * MiB }] }])
+    t.equal((await primary.cli(['verify', 'vol0', '--repair'])).status, 5, 'it has to be meant')
+    const repaired = await primary.cli(['verify', 'vol0', '--repair', '--yes'])
+    t.equal(repaired.status, 0)
+    t.match(repaired.stdout, /the peer gets what this node has/)
+    await pair.inSync()
+    t.equal((await verify(primary)).status, 0, 'the snapshot, which shares the chunk, as well')
+    await load.stop()
+    await pair.inSync()
+    t.same(await pair.differences(), [])
+  },
+)
+
+t.test('a flipped bit on the primary is repaired from the replica', { skip }, async (t) => {
+  const pair = await NodePair.start(t, { volumes: { vol0: 16 * MiB } })
+  const { primary } = pair
+  const path = join(scratch(t), 'image')
+  const image = numbered(16 * MiB, 7)
+  writeFileSync(path, image)
+  await output('nbdcopy', [path, primary.uri('vol0')])
+  await primary.ok('snapshot', 'create', 'vol0@a')
+  await flip(primary, image, 3 * MiB)
+  const found = await verify(primary)
+  t.equal(found.status, 6)
+  t.match(found.stores, [{ differingBytes: 65536 }, { differingBytes: 65536 }])
+  t.match(await primary.cli(['verify', '--from', 'peer']), { status: 2, stderr: /needs --repair/ })
+  t.match(await primary.cli(['verify', '--repair', '--from', 'us', '--yes']), { status: 2 })
+  const unsure = await primary.cli(['verify', '--repair', '--from', 'peer'])
+  t.match(unsure, { status: 5, stderr: /what this node holds of any store where it differs/ })
+  const repaired = await verify(primary, '--repair', '--from', 'peer', '--yes')
+  t.equal(repaired.status, 0)
+  t.match(repaired.stores, [{ skippedBytes: 0 }, { skippedBytes: 0 }])
+  t.equal((await verify(primary)).status, 0)
+  const copy = join(scratch(t), 'copy')
+  await output('nbdcopy', [primary.uri('vol0@a'), copy])
+  t.ok(readFileSync(copy).equals(image), 'what was written is what is read')
+  await pair.inSync()
+  t.same(await pair.differences(), [])
+})
+
+t.test('without a peer, or with one that is away, it says so', async (t) => {
+  const pair = await NodePair.start(t, { volumes: { vol0: MiB } })
+  t.match(await pair.replica.cli(['verify']), { status: 1, stderr: /this node is a secondary/ })
+  t.match(await pair.primary.cli(['verify', 'no']), { status: 1, stderr: /no store "no"/ })
+  await pair.primary.ok('peer', 'disconnect')
+  const away = await pair.primary.cli(['verify'])
+  t.match(away, { status: 1, stderr: /cannot be compared now: .*Disconnected by an operator/ })
+})
