@@ -82,24 +82,8 @@ export function describeState(
   state: GroupState,
   options: { readonly batchNumber: number; readonly isClean: boolean },
 ): CheckpointState {
-  const {
-    nodeId,
-    group,
-    node,
-    role,
-    isWhole,
-    chunkBytes,
-    dataName,
-    journalSalt,
-    generations,
-    sequence,
-    nextStoreId,
-    nextLocalId,
-    peer,
-    runs,
-    primarySeen,
-  } = state
-  const stores = [...state.stores.values()].map(
+  const { stores: all, peer, primarySeen, ...plain } = state
+  const stores = [...all.values()].map(
     ({ id, name, sizeBytes, volumeId, position, createdAt }) => ({
       id,
       name,
@@ -111,21 +95,9 @@ export function describeState(
   )
   return {
     version: checkpointVersion,
-    nodeId,
-    group,
-    node,
-    role,
-    isWhole,
-    chunkBytes,
-    dataName,
-    journalSalt,
-    generations,
-    sequence,
-    nextStoreId,
-    nextLocalId,
+    ...plain,
     // A copy: the state goes on while this is written.
     ...(peer === undefined ? {} : { peer: { ...peer } }),
-    runs,
     ...(primarySeen === undefined ? {} : { primarySeen }),
     ...options,
     stores,
@@ -288,36 +260,11 @@ function parseState(body: Buffer): CheckpointState {
 }
 
 function restoreState(described: CheckpointState, keeper: PageKeeper): GroupState {
-  const {
-    nodeId,
-    group,
-    node,
-    role,
-    isWhole,
-    chunkBytes,
-    dataName,
-    journalSalt,
-    generations,
-    sequence,
-    nextStoreId,
-    nextLocalId,
-    peer,
-    runs,
-    primarySeen,
-  } = described
+  const { version, batchNumber, isClean, peer, runs, nextLocalId, primarySeen, ...plain } =
+    described
   const stores = described.stores.map((one) => new Store({ ...one, map: new ChunkMap(keeper) }))
   return {
-    nodeId,
-    group,
-    node,
-    role,
-    isWhole,
-    chunkBytes,
-    dataName,
-    journalSalt,
-    generations,
-    sequence,
-    nextStoreId,
+    ...plain,
     nextLocalId: nextLocalId ?? firstLocalId,
     peer: peer && { nodeId: peer.nodeId, acknowledged: peer.acknowledged },
     runs: runs ?? [],
