@@ -5,17 +5,19 @@ _lockstep() {
   COMPREPLY=()
   case "$prev" in
     --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")); return ;;
-    --range|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--peer|--outbox-bytes|--peer-deadline|--resync-rate|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
+    --range|--message|--snapshot|--hook|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--peer|--outbox-bytes|--peer-deadline|--resync-rate|--hook-timeout|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
     --for) COMPREPLY=($(compgen -W "ready in-sync promotable" -- "$cur")); return ;;
     --mode) COMPREPLY=($(compgen -W "sync semi-sync async" -- "$cur")); return ;;
+    --from) COMPREPLY=($(compgen -W "self peer" -- "$cur")); return ;;
     --data|--config|--peer-secret-file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     --log-level) COMPREPLY=($(compgen -W "fatal error warn info debug trace silent" -- "$cur")); return ;;
     --congestion) COMPREPLY=($(compgen -W "fold stall" -- "$cur")); return ;;
+    --before-resync) COMPREPLY=($(compgen -W "required if-room" -- "$cur")); return ;;
   esac
   for ((index = 1; index < COMP_CWORD; index++)); do
     word="${COMP_WORDS[index]}"
     case "$word" in
-      --dir|--range|--for|--timeout|--mode|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--peer|--congestion|--outbox-bytes|--peer-deadline|--resync-rate|--peer-secret-file|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
+      --dir|--range|--message|--snapshot|--hook|--timeout|--for|--mode|--from|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--peer|--congestion|--outbox-bytes|--peer-deadline|--resync-rate|--before-resync|--hook-timeout|--peer-secret-file|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
       -*) continue ;;
     esac
     case "$command" in
@@ -25,9 +27,9 @@ _lockstep() {
     esac
   done
   case "$command" in
-    "") COMPREPLY=($(compgen -W "volume peer snapshot sync batch status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
+    "") COMPREPLY=($(compgen -W "volume peer snapshot sync batch mark status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
     volume) COMPREPLY=($(compgen -W "create list delete rename resize --help" -- "$cur")); return ;;
-    peer) COMPREPLY=($(compgen -W "list connect disconnect set --help" -- "$cur")); return ;;
+    peer) COMPREPLY=($(compgen -W "list connect disconnect set forget --help" -- "$cur")); return ;;
     snapshot) COMPREPLY=($(compgen -W "create list delete rename restore refresh --help" -- "$cur")); return ;;
     "volume create") options="--dir --json --help -h" ;;
     "volume list") options="--dir --json --help -h" ;;
@@ -42,6 +44,7 @@ _lockstep() {
     "snapshot refresh") options="--dir --json --help -h --yes -y" ;;
     "sync") options="--dir --json --help -h --range --yes -y" ;;
     "batch") options="--dir --json --help -h --yes -y" ;;
+    "mark") options="--dir --json --help -h --message --snapshot --hook --wait --timeout" ;;
     "status") options="--dir --json --help -h --unhealthy -x --watch" ;;
     "dirty") options="--dir --json --help -h" ;;
     "events") options="--dir --json --help -h --follow -f" ;;
@@ -50,9 +53,10 @@ _lockstep() {
     "peer connect") options="--dir --json --help -h --explain" ;;
     "peer disconnect") options="--dir --json --help -h" ;;
     "peer set") options="--dir --json --help -h --mode" ;;
-    "verify") options="--dir --json --help -h --repair --yes -y" ;;
+    "peer forget") options="--dir --json --help -h --yes -y" ;;
+    "verify") options="--dir --json --help -h --repair --from --yes -y" ;;
     "init") options="--dir --json --help -h --secondary --node --chunk-size --data --journal-size --yes -y" ;;
-    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --peer --mode --congestion --outbox-bytes --peer-deadline --resync-rate --peer-secret-file --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
+    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --peer --mode --congestion --outbox-bytes --peer-deadline --resync-rate --before-resync --hook-timeout --peer-secret-file --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
     "config") options="--dir --json --help -h --config" ;;
     "doctor") options="--dir --json --help -h" ;;
     "completion") options="--dir --json --help -h" ;;

@@ -58,8 +58,9 @@ _lockstep_peer() {
   local -a subcommands=(
     'list:shows the other node, the link to it, and what it lacks'
     'connect:connects now, and says what the two nodes decided'
-    'disconnect:ends the link until peer connect; changes are kept in mind for the peer'
-    'set:gives the peer another address or mode, until the daemon starts again'
+    'disconnect:ends the link until peer connect, or the next start of the daemon'
+    'set:gives the peer another address or mode, now and at further starts'
+    'forget:lets go of a node that does not come back, and of what is known that it lacks'
   )
   if (( CURRENT == 2 )); then _describe command subcommands; return; fi
   shift words; (( CURRENT-- ))
@@ -91,6 +92,14 @@ _lockstep_peer() {
         '-h[shows this help]' \
         '--mode[sync, semi-sync or async\: from the next write on]:mode:(sync semi-sync async)' \
         '1::where the other node listens: ' ;;
+    forget)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' ;;
   esac
 }
 _lockstep_snapshot() {
@@ -161,10 +170,11 @@ _lockstep_snapshot() {
 _lockstep() {
   local -a subcommands=(
     'volume:creates, lists, deletes, renames and resizes volumes'
-    'peer:shows, connects, disconnects and sets the other node'
+    'peer:shows, connects, disconnects, sets and forgets the other node'
     'snapshot:creates, lists, deletes, renames, restores and refreshes snapshots'
     'sync:makes a store, or a range of it, what another one is'
     'batch:performs a set of operations at one position\: all or none'
+    'mark:marks this position; the replica may keep snapshots there and run a hook'
     'status:shows the state of the node, its stores and its pool'
     'dirty:shows what the peer may lack, or what changed since a snapshot, and where'
     'events:shows what happened lately'
@@ -212,6 +222,18 @@ _lockstep() {
         '--yes[does not ask; what is lost is lost]' \
         '-y[does not ask; what is lost is lost]' \
         '1:a JSON array of operations; - is stdin:_files' ;;
+    mark)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--message[for people, and for the hook]:text: ' \
+        '--snapshot[the replica keeps every volume as it is here, as VOLUME@local.SNAP]:snap: ' \
+        '--hook[a program that the replica has in its list, run behind the snapshot]:hook: ' \
+        '--wait[waits for what the replica did (exit code 3 when some of it was not done)]' \
+        '--timeout[how long to wait, in seconds (120)]:s: ' \
+        '1:what the mark is called: ' ;;
     status)
       _arguments -s \
         '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
@@ -250,7 +272,8 @@ _lockstep() {
         '--json[prints one JSON document, failures included]' \
         '--help[shows this help]' \
         '-h[shows this help]' \
-        '--repair[what differs is copied from this node to the peer]' \
+        '--repair[what differs is copied, to the peer unless --from says otherwise]' \
+        '--from[whose bytes are right\: self (this node) or peer; only with --repair]:node:(self peer)' \
         '--yes[does not ask; what is lost is lost]' \
         '-y[does not ask; what is lost is lost]' \
         '1::one store; else all: ' ;;
@@ -286,6 +309,8 @@ _lockstep() {
         '--outbox-bytes[changes kept in memory for a peer that is slow, or away for a moment (268435456)]:size: ' \
         '--peer-deadline[seconds without a sign of life after which the peer is taken for gone (5)]:s: ' \
         '--resync-rate[bytes a second that a resync may use; 0\: as many as there are (0)]:size: ' \
+        '--before-resync[on a replica without room for what it had before a resync\: required, the resync stops; if-room, that is given up (required)]:word:(required if-room)' \
+        '--hook-timeout[seconds after which the hook of a mark is ended (60)]:s: ' \
         '--peer-secret-file[a file with the secret that both nodes prove to know, for nodes on two machines]:file:_files' \
         '--connections[NBD connections in all (256)]:n: ' \
         '--connections-per-export[NBD connections to one store (64)]:n: ' \

@@ -53,8 +53,8 @@ t.test(
     const pair = await NodePair.start(t, { volumes: { vol0: 16 * MiB, busy: 4 * MiB } })
     const { primary, replica } = pair
     const path = join(scratch(t), 'image')
-    await makeImage(path, { sizeBytes: 16 * MiB, seed: 6 })
-    const image = readFileSync(path)
+    const image = numbered(16 * MiB, 6)
+    writeFileSync(path, image)
     await output('nbdcopy', [path, primary.uri('vol0')])
     await primary.ok('snapshot', 'create', 'vol0@a')
     const load = new Load(primary, 'busy', 3)
