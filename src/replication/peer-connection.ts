@@ -327,7 +327,9 @@ export class PeerConnection {
 
   #onProgress(): void {
     this.#heartbeat.taken(this.#writer.unsentBytes > 0)
-    if (this.#owedAnswer !== undefined || this.#owedPong !== undefined) this.#writer.schedule()
+    const isOwing = this.#owedAnswer !== undefined || this.#owedPong !== undefined
+    // Behind a bye nothing is owed any more: to try again would go on for ever.
+    if (isOwing && this.canSend) this.#writer.schedule()
     if (this.canSend) this.#releaseDrained()
     this.#endStream()
   }
