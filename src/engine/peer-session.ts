@@ -17,6 +17,7 @@ import { type Decision, type Hello, parseHello } from '../replication/hello.js'
 import { linkLimits } from '../replication/limits.js'
 import type { LinkState } from '../replication/link-state.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
+import { LinkMemory } from './link-memory.js'
 import type { PrimaryStream } from './primary-stream.js'
 
 /** Handed to the socket at once. */
@@ -103,6 +104,7 @@ export class PeerSession {
       clock: host.clock,
       side: 'primary',
       receive: (frame) => this.#receive(frame),
+      memory: new LinkMemory(),
       ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
     })
   }

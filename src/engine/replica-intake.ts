@@ -25,12 +25,15 @@ import { type BeforeResync, isNoRoom } from './before-resync.js'
 import { differingPieces, digestsOf } from './digests.js'
 import { checkOperation, checkSequence } from './foreign-operation.js'
 import type { FrozenStores } from './frozen.js'
+import { LinkMemory } from './link-memory.js'
 import type { MarkHandler, MarkPlan } from './marks.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 
 /** Received and not applied: beyond this nothing more is read. */
 const inFlightBytesMax = 64 * MiB
 const inFlightEntriesMax = 4096
+/** Memory that entries under way keep from being read into again: a small one may keep a piece of 128 KiB. */
+const heldBytesMax = 2 * inFlightBytesMax
 /** Applied and not durable: a commit begins by itself, so that the primary's outbox empties. */
 const undurableBytesMax = 32 * MiB
 const undurableMs = 1000
@@ -66,6 +69,7 @@ export class Intake {
   readonly #observer: IntakeObserver
   readonly #beforeResync: BeforeResync
   readonly connection: PeerConnection
+  readonly #memory = new LinkMemory()
   /** Resolves with the reason when the connection has ended and everything received is applied or refused. Never rejects. */
   readonly ended: Promise<string>
   #phase: 'hello' | 'decision' | 'replay' | 'stream' = 'hello'
@@ -99,6 +103,7 @@ export class Intake {
       clock: host.clock,
       side: 'secondary',
       receive: (frame) => this.#receive(frame),
+      memory: this.#memory,
       ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
     })
     this.ended = this.#end()
@@ -115,7 +120,10 @@ export class Intake {
   }
 
   #receive(frame: ReceivedFrame): Promise<void> | undefined {
-    if (this.#isStopped) return undefined
+    if (this.#isStopped) {
+      if (frame.kind === 'write') this.#release(frame)
+      return undefined
+    }
     if (this.#phase === 'stream' && isEntry(frame)) return this.#entry(frame)
     switch (frame.kind) {
       case 'hello':
@@ -296,6 +304,7 @@ export class Intake {
     try {
       const applied = sequencer.submit(data)
       if (applied === undefined) {
+        this.#release(data)
         this.#applied(fua)
         return isGate ? this.#makeDurable() : undefined
       }
@@ -303,24 +312,39 @@ export class Intake {
       this.#inFlightCount++
       applied.then(
         () => {
+          this.#release(data)
           this.#left(entry.lengthBytes)
           this.#applied(fua)
         },
         (error: unknown) => {
+          this.#release(data)
           this.#left(entry.lengthBytes)
           this.#fail(error)
         },
       )
     } catch (error) {
+      this.#release(data)
       this.#fail(error)
       return undefined
     }
     if (isGate) return this.#makeDurable()
-    if (this.#inFlightBytes < inFlightBytesMax && this.#inFlightCount < inFlightEntriesMax)
-      return undefined
+    if (this.#hasRoom) return undefined
     return new Promise((resolve) => {
       this.#roomWaiter = resolve
     })
+  }
+
+  /** Nothing looks at the bytes of a write any more. */
+  #release({ parts }: Pick<DataEntry, 'parts'>): void {
+    for (const part of parts) this.#memory.release(part)
+  }
+
+  get #hasRoom(): boolean {
+    return (
+      this.#inFlightBytes < inFlightBytesMax &&
+      this.#inFlightCount < inFlightEntriesMax &&
+      this.#memory.heldBytes < heldBytesMax
+    )
   }
 
   /** Nothing more is received until everything is applied, and that is durable. */
@@ -436,7 +460,7 @@ export class Intake {
     this.#inFlightBytes -= lengthBytes
     this.#inFlightCount--
     const waiter = this.#roomWaiter
-    if (waiter !== undefined && this.#inFlightBytes < inFlightBytesMax) {
+    if (waiter !== undefined && (this.#hasRoom || this.#inFlightCount === 0)) {
       this.#roomWaiter = undefined
       waiter()
     }

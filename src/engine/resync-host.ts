@@ -31,7 +31,8 @@ export function resyncHost(options: ResyncHostOptions): ResyncHost {
       sharesUnsent: options.mutants.has('share-before-sent'),
     },
     clock,
-    submit: (item) => submit(options, item),
+    submit: (item, { isUrgent }) => submit(options, item, isUrgent),
+    hurry: () => sequencer.takeFlush(),
     clientsWaiting: () => stream.clientsUnderWay > 0,
     dirtyBytes: () => pool.tracking?.totals.dirtyBytes ?? 0,
     isDrained: () => stream.isCalm,
@@ -81,7 +82,11 @@ function isSame(known: readonly ResyncStore[], now: readonly Store[]): boolean {
   )
 }
 
-async function submit(options: ResyncHostOptions, item: ResyncItem): Promise<void> {
+async function submit(
+  options: ResyncHostOptions,
+  item: ResyncItem,
+  isUrgent: boolean,
+): Promise<void> {
   const { pool, sequencer, stream } = options
   if (item.kind === 'share') return share(options, item.copies)
   const store = pool.state.stores.get(item.storeId)
@@ -95,6 +100,7 @@ async function submit(options: ResyncHostOptions, item: ResyncItem): Promise<voi
       ? await staleParts(pool, store, item)
       : [],
     mayUnmap: true,
+    fua: isUrgent,
   }
   const left = new Promise<void>((resolve) => stream.watch(entry, () => resolve()))
   // No await before this: what was planned is ordered in the same step.

@@ -1,23 +1,33 @@
 // From bytes in pieces of any size to frames, one at a time. Payload of writes stays in the pieces it came in; its checksum is taken as
 // it comes. Nothing is allocated from a length before the head's checksum and the table's bound were right.
 //
-// After an error the reader is of no more use: where the next frame begins is not known.
+// Invariants: a piece that is pushed is held by whoever pushes it, and released here when it was used up; the parts of a write are held for the receiver, who
+// releases them; every other payload is a copy. After an error the reader is of no more use: where the next frame begins is not known.
 import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import { decodeFrame } from './frame-decoder.js'
-import { type FrameHead, headBytes, readHead, type Side } from './frame-head.js'
+import { type FrameHead, FrameType, headBytes, readHead, type Side } from './frame-head.js'
 import type { Frame } from './frames.js'
 import { linkLimits } from './limits.js'
 
 const nothing = Buffer.alloc(0)
 
+/** Whoever owns the memory of the pieces, and must know how long they are looked at. */
+export interface PieceKeeper {
+  hold(view: Buffer): void
+  release(view: Buffer): void
+}
+
+const keepsNothing: PieceKeeper = { hold: () => {}, release: () => {} }
+
 export class FrameReader {
   readonly #sender: Side
+  readonly #keeper: PieceKeeper
   readonly #skipsCrc: boolean
   #piece: Buffer = nothing
   #at = 0
-  readonly #pieces: Buffer[] = []
+  #pieces: Buffer[] = []
   #bufferedBytes = 0
   readonly #headBuffer = Buffer.alloc(headBytes)
   #headFilled = 0
@@ -31,8 +41,12 @@ export class FrameReader {
   #isBroken = false
 
   /** `sender` is the side that the bytes come from. */
-  constructor(sender: Side, options: { readonly skipsCrc?: boolean } = {}) {
+  constructor(
+    sender: Side,
+    options: { readonly skipsCrc?: boolean; readonly keeper?: PieceKeeper } = {},
+  ) {
     this.#sender = sender
+    this.#keeper = options.keeper ?? keepsNothing
     this.#skipsCrc = options.skipsCrc ?? false
   }
 
@@ -46,11 +60,25 @@ export class FrameReader {
     return this.#headFilled > 0 || this.#head !== undefined || this.#bufferedBytes > 0
   }
 
-  /** Keeps `piece`. */
+  /** Takes over a piece that is held for it. */
   push(piece: Buffer): void {
-    if (piece.length === 0) return
+    if (piece.length === 0) {
+      this.#keeper.release(piece)
+      return
+    }
     this.#pieces.push(piece)
     this.#bufferedBytes += piece.length
+  }
+
+  /** Lets go of everything that is in no frame yet. Nothing is pushed any more. */
+  close(): void {
+    const held = [this.#piece, ...this.#pieces, ...this.#parts]
+    this.#piece = nothing
+    this.#pieces = []
+    this.#parts = []
+    this.#bufferedBytes = 0
+    this.#isBroken = true
+    for (const view of held) if (view.length > 0) this.#keeper.release(view)
   }
 
   /** The next frame that is all there. Throws ProtocolError. */
@@ -110,6 +138,7 @@ export class FrameReader {
     const parts = this.#parts
     const isSmall = view.length < linkLimits.smallPartBytes && view.length < this.#leftBytes
     const isMany =
+      this.#head?.type !== FrameType.WRITE ||
       parts.length >= linkLimits.payloadPartCountMax ||
       (isSmall && parts.length >= linkLimits.smallPartCountMax)
     if (this.#gathered === undefined && isMany) {
@@ -117,18 +146,21 @@ export class FrameReader {
       this.#gatheredBytes = 0
       parts.push(this.#gathered)
     }
-    if (this.#gathered === undefined) parts.push(view)
-    else this.#gatheredBytes += view.copy(this.#gathered, this.#gatheredBytes)
+    if (this.#gathered === undefined) {
+      this.#keeper.hold(view)
+      parts.push(view)
+    } else this.#gatheredBytes += view.copy(this.#gathered, this.#gatheredBytes)
   }
 
   #use(lengthBytes: number): void {
     this.#at += lengthBytes
     this.#bufferedBytes -= lengthBytes
     // A piece that was used up is not kept alive.
-    if (this.#at === this.#piece.length) {
-      this.#piece = nothing
-      this.#at = 0
-    }
+    if (this.#at < this.#piece.length) return
+    const used = this.#piece
+    this.#piece = nothing
+    this.#at = 0
+    this.#keeper.release(used)
   }
 
   #nextPiece(): boolean {

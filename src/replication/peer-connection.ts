@@ -9,7 +9,7 @@ import type { Clock, Timer } from '../core/clock.js'
 import { errnoNameOf } from '../core/errors.js'
 import type { Sequence } from '../core/units.js'
 import { encodeFrame } from './frame-encoder.js'
-import { FrameReader } from './frame-reader.js'
+import { FrameReader, type PieceKeeper } from './frame-reader.js'
 import { FrameWriter } from './frame-writer.js'
 import type { AnswerFrame, Frame, ReceivedFrame, Side } from './frames.js'
 import { Heartbeat } from './heartbeat.js'
@@ -34,6 +34,12 @@ export type CloseReason = {
 
 const wasCut: CloseReason = { kind: 'lost', message: 'the connection was cut' }
 
+/** Reads streams into memory that is used again. */
+export interface ReadMemory extends PieceKeeper {
+  /** From now on each piece goes to `onPiece`, held for it. Undefined when this stream cannot be read so: then it emits 'data' as others do. */
+  read(stream: Duplex, onPiece: (piece: Buffer) => void): { close(): void } | undefined
+}
+
 export type PeerConnectionOptions = {
   /** Owned from now on: destroyed at the end. */
   readonly stream: Duplex
@@ -44,9 +50,11 @@ export type PeerConnectionOptions = {
   readonly side: Side
   /**
    * Gets each frame, never before the turn after the connection was made. A promise holds back everything behind it until it settles. What it throws or rejects
-   * as ProtocolError ends the connection; any other error is the program's: it ends the connection too, and goes on its way. Buffers in the frame are the receiver's.
+   * as ProtocolError ends the connection; any other error is the program's: it ends the connection too, and goes on its way. Buffers in the frame are the receiver's;
+   * with `memory`, the parts of a write are held for it, and it releases them.
    */
   readonly receive: (frame: ReceivedFrame) => Promise<void> | undefined
+  readonly memory?: ReadMemory
   readonly silenceTimeoutMs?: number
   readonly stallTimeoutMs?: number
   /** Switchable bug: payload is believed without its checksum. */
@@ -57,6 +65,8 @@ export class PeerConnection {
   readonly #stream: Duplex
   readonly #clock: Clock
   readonly #receive: PeerConnectionOptions['receive']
+  readonly #memory: ReadMemory | undefined
+  #source: { close(): void } | undefined
   readonly #reader: FrameReader
   readonly #writer: FrameWriter
   readonly #heartbeat: Heartbeat
@@ -84,11 +94,13 @@ export class PeerConnection {
     this.#stream = stream
     this.#clock = clock
     this.#receive = options.receive
+    this.#memory = options.memory
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
     })
     this.#reader = new FrameReader(side === 'primary' ? 'secondary' : 'primary', {
       skipsCrc: options.skipsCrc ?? false,
+      ...(options.memory === undefined ? {} : { keeper: options.memory }),
     })
     this.#heartbeat = new Heartbeat({
       clock,
@@ -218,18 +230,33 @@ export class PeerConnection {
       this.#heartbeat.start()
       for (const piece of before) this.#onData(piece)
       if (this.#reason !== undefined) return
-      stream.on('data', (piece: Buffer) => this.#onData(piece))
+      this.#read()
+      if (this.#reason !== undefined) return
       if (this.#isHeld) stream.pause()
       // Paused by whoever read the handshake.
       else stream.resume()
     })
   }
 
+  #read(): void {
+    const stream = this.#stream
+    const onPiece = (piece: Buffer): void => this.#onData(piece)
+    this.#source = this.#memory?.read(stream, onPiece)
+    if (this.#source === undefined) {
+      stream.on('data', onPiece)
+      return
+    }
+    // What came behind the handshake lies in the stream.
+    for (let piece = stream.read(); piece !== null; piece = stream.read()) this.#onData(piece)
+  }
+
   #onData(piece: Buffer): void {
-    if (this.#reason !== undefined) return
     this.#receivedBytes += piece.length
-    this.#heartbeat.received()
-    if (this.#leaving !== undefined) return
+    if (this.#reason === undefined) this.#heartbeat.received()
+    if (!this.#isOpen) {
+      this.#memory?.release(piece)
+      return
+    }
     this.#reader.push(piece)
     this.#deliver()
   }
@@ -360,6 +387,8 @@ export class PeerConnection {
     this.#heartbeat.close()
     this.#farewell?.cancel()
     this.#writer.close()
+    this.#reader.close()
+    this.#source?.close()
     this.#stream.destroy()
     this.#releaseDrained()
     this.#resolveClosed(this.#reason)

@@ -24,6 +24,8 @@ export const resyncLimits = {
   bytesInFlightMax: 16 * MiB,
   /** The same while clients have requests waiting: the resync goes on, slowly. */
   bytesInFlightMin: 512 * KiB,
+  /** What may be under way is made durable in this many parts or more: one is written to the medium while the others are on their way. */
+  durablePartsMin: 4,
   /** Zeroes, shared ranges and compares have few bytes: a bound by number too. */
   itemsInFlightMax: 128,
   /** What an item without data counts for. */

@@ -16,8 +16,12 @@ export interface ResyncHost {
    * A share and a zeroing must be checked again when they have their lease and everything before them took effect here: a client's write that is ordered
    * before may not have changed the map yet when they were planned. Copies whose chunks have different places by then, and zeroes that are no hole any
    * more, are left out; their blocks stay dirty for the next pass.
+   *
+   * `isUrgent`: the peer makes it durable at once, with all before it. Only data and zeroes can be.
    */
-  submit(item: ResyncItem): Promise<void>
+  submit(item: ResyncItem, options: { readonly isUrgent: boolean }): Promise<void>
+  /** The peer makes everything so far durable at once: somebody waits for it. */
+  hurry(): void
   /** Clients have requests that wait: the resync goes down to its floor. */
   clientsWaiting(): boolean
   /** Of all stores of the stream, as of now. */
@@ -48,6 +52,9 @@ export class Resync {
   #isStopped = false
   #bytesInFlight = 0
   #itemsInFlight = 0
+  #urgentInFlight = 0
+  /** What was submitted behind the last urgent item: nobody has told the peer to hurry with it. */
+  #unhurriedBytes = 0
   /** Dirty bytes when they were last looked at, and how many have gone since the beginning. */
   #dirtyBytes: number
   #doneBytes = 0
@@ -138,6 +145,7 @@ export class Resync {
     let turnCount = 0
     while (!this.#isStopped) {
       if (!this.#hasRoom()) {
+        this.#hurry()
         await this.#change()
         continue
       }
@@ -153,7 +161,25 @@ export class Resync {
         await this.#turn()
       } else this.#submit(item)
     }
-    while (this.#itemsInFlight > 0 && !this.#isStopped) await this.#change()
+    while (this.#itemsInFlight > 0 && !this.#isStopped) {
+      this.#hurry()
+      await this.#change()
+    }
+  }
+
+  /** Before a wait: the peer would take its time, for by itself it makes little durable a second. */
+  #hurry(): void {
+    if (this.#unhurriedBytes === 0 || this.#urgentInFlight > 0) return
+    this.#unhurriedBytes = 0
+    this.#host.hurry()
+  }
+
+  /** Often enough that a part of what may be under way is always on its way back. */
+  #isUrgent(item: ResyncItem): boolean {
+    if (item.kind !== 'send' && item.kind !== 'zero') return false
+    const { bytesInFlightMin, durablePartsMin } = resyncLimits
+    const windowBytes = this.#host.clientsWaiting() ? bytesInFlightMin : this.#bytesInFlightMax
+    return this.#unhurriedBytes >= windowBytes / durablePartsMin
   }
 
   #hasRoom(): boolean {
@@ -170,13 +196,20 @@ export class Resync {
     this.#pace.spend(this.#host.clock.nowMs(), dataBytes)
     this.#itemsInFlight++
     this.#bytesInFlight += costBytes
+    this.#unhurriedBytes += costBytes
+    const isUrgent = this.#isUrgent(item)
+    if (isUrgent) {
+      this.#urgentInFlight++
+      this.#unhurriedBytes = 0
+    }
     const settled = (): void => {
+      if (isUrgent) this.#urgentInFlight--
       this.#itemsInFlight--
       this.#bytesInFlight -= costBytes
       this.#look()
       this.#poke()
     }
-    this.#host.submit(item).then(settled, (error: unknown) => {
+    this.#host.submit(item, { isUrgent }).then(settled, (error: unknown) => {
       if (error instanceof assert.AssertionError) this.#bug = error
       this.#failedCount++
       settled()
@@ -197,6 +230,7 @@ export class Resync {
       isDrained = true
       this.#poke()
     }
+    this.#host.hurry()
     this.#host.drained().then(settled, (error: unknown) => {
       this.#bug = error
       settled()

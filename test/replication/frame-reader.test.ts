@@ -5,6 +5,7 @@ import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import { encodeFrame } from '../../src/replication/frame-encoder.js'
 import { FrameHead, frameTable, headBytes } from '../../src/replication/frame-head.js'
 import { FrameReader } from '../../src/replication/frame-reader.js'
+import type { Frame } from '../../src/replication/frames.js'
 import { linkLimits } from '../../src/replication/limits.js'
 import { SeededRandom } from '../support/random.js'
 import {
@@ -258,3 +259,76 @@ t.test(
     t.match(reader.next(), { kind: 'write', sequence: sequence(5), storeId: store(3) })
   },
 )
+
+/** Memory that is spoilt as soon as nobody holds it. */
+class SpoilingKeeper {
+  readonly #holds = new Map<ArrayBufferLike, number>()
+
+  get heldCount(): number {
+    return this.#holds.size
+  }
+
+  /** A piece in memory of its own, held once. */
+  piece(bytes: Buffer): Buffer {
+    const piece = Buffer.from(new Uint8Array(bytes).buffer)
+    this.#holds.set(piece.buffer, 1)
+    return piece
+  }
+
+  hold(view: Buffer): void {
+    const holds = this.#holds.get(view.buffer)
+    if (holds !== undefined) this.#holds.set(view.buffer, holds + 1)
+  }
+
+  release(view: Buffer): void {
+    const holds = this.#holds.get(view.buffer)
+    if (holds === undefined) return
+    if (holds > 1) this.#holds.set(view.buffer, holds - 1)
+    else {
+      this.#holds.delete(view.buffer)
+      Buffer.from(view.buffer).fill(0xee)
+    }
+  }
+}
+
+t.test('what is in a frame outlives the memory that it came in', async (t) => {
+  const random = new SeededRandom(7)
+  for (let round = 0; round < 40; round++) {
+    for (const side of ['primary', 'secondary'] as const) {
+      const sent = kinds.filter((kind) => senderOf(kind) === side)
+      const bytes = Buffer.concat(sent.map(bytesOf))
+      const keeper = new SpoilingKeeper()
+      const reader = new FrameReader(side, { keeper })
+      const received: Frame[] = []
+      for (let at = 0; at < bytes.length; ) {
+        const end = Math.min(bytes.length, at + 1 + random.below(round % 2 === 0 ? 8 : 300))
+        reader.push(keeper.piece(bytes.subarray(at, end)))
+        at = end
+        for (let frame = reader.next(); frame !== undefined; frame = reader.next())
+          received.push(frame)
+      }
+      t.same(
+        received.map(whole),
+        sent.map((kind) => whole(samples[kind])),
+      )
+      for (const frame of received)
+        if (frame.kind === 'write') for (const part of frame.parts) keeper.release(part)
+      reader.close()
+      t.equal(keeper.heldCount, 0, 'everything was released, once')
+    }
+  }
+})
+
+t.test('a reader that is closed within a frame holds nothing', async (t) => {
+  const keeper = new SpoilingKeeper()
+  const reader = new FrameReader('primary', { keeper })
+  const bytes = bytesOf('write')
+  reader.push(keeper.piece(bytes.subarray(0, headBytes + 1)))
+  t.equal(reader.next(), undefined)
+  reader.push(keeper.piece(bytes.subarray(headBytes + 1, headBytes + 3)))
+  reader.push(keeper.piece(bytes.subarray(headBytes + 3, headBytes + 4)))
+  t.equal(reader.next(), undefined)
+  reader.push(keeper.piece(bytes.subarray(headBytes + 4)))
+  reader.close()
+  t.equal(keeper.heldCount, 0)
+})

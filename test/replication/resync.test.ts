@@ -74,6 +74,9 @@ class PlainHost implements ResyncHost {
   endCount = 0
   isOutboxEmpty = true
   drainedCount = 0
+  hurryCount = 0
+  /** Numbers of the items that the peer was to make durable at once. */
+  readonly urgent: number[] = []
 
   constructor(sizeBytes: number) {
     this.#sizeBytes = sizeBytes
@@ -92,9 +95,10 @@ class PlainHost implements ResyncHost {
     return this.#settles.length
   }
 
-  submit(item: ResyncItem): Promise<void> {
+  submit(item: ResyncItem, { isUrgent }: { readonly isUrgent: boolean }): Promise<void> {
     assert(item.kind !== 'share')
     this.items.push(item)
+    if (isUrgent) this.urgent.push(this.items.length)
     return new Promise((resolve, reject) => {
       const done = (): void => {
         for (let at = 0; at < item.lengthBytes; at += blockBytes) this.#clean.add(item.offset + at)
@@ -112,6 +116,10 @@ class PlainHost implements ResyncHost {
   async fail(count: number, error: Error): Promise<void> {
     for (const { reject } of this.#settles.splice(0, count)) reject(error)
     await this.clock.settle()
+  }
+
+  hurry(): void {
+    this.hurryCount++
   }
 
   clientsWaiting(): boolean {
@@ -165,6 +173,30 @@ t.test('no more is under way than the bound, and it ends once all is clean', asy
   t.equal(resync.progress.doneBytes, 40 * MiB)
   t.equal(resync.progress.totalBytes, 40 * MiB)
   t.equal(host.clock.timerCount, 0)
+})
+
+t.test('before it waits, the peer was told to make durable what it waits for', async (t) => {
+  const host = new PlainHost(20 * MiB)
+  const resync = new Resync(host)
+  const run = resync.run()
+  await host.clock.settle()
+  t.same(host.urgent, [16, 32, 48, 64], 'four times in what may be under way')
+  t.equal(host.hurryCount, 0)
+  await host.take(64)
+  t.equal(host.items.length, 80)
+  t.same(host.urgent.slice(4), [80])
+  await host.take(16)
+  t.equal(await run, 'done')
+
+  const small = new PlainHost(1 * MiB)
+  const smallRun = new Resync(small).run()
+  await small.clock.settle()
+  t.same(small.urgent, [])
+  t.equal(small.hurryCount, 1, 'too little for an urgent item: at the end of the pass')
+  await small.take(1)
+  t.equal(small.hurryCount, 1, 'once')
+  await small.take(3)
+  t.equal(await smallRun, 'done')
 })
 
 t.test('while clients wait it goes down to its floor, and goes on there', async (t) => {
@@ -299,6 +331,7 @@ t.test('with clients that write and links that are lost both nodes end equal', a
       clientsWaiting: () => random.below(2) === 0,
       dirtyBytes: () => model.dirtyBlocks() * blockBytes,
       isDrained: () => model.queuedCount === 0,
+      hurry: () => {},
       drained: () => new Promise((resolve) => model.whenEmpty(resolve)),
       end: () => assert.equal(model.dirtyBlocks(), 0),
     }
