@@ -10,7 +10,13 @@ import { failureKinds, Sweeper, sweepWorkloads } from './failure-sweep.js'
 import { type FullDiskReport, fillDisk } from './full-disk.js'
 import { checkInit, type InitReport } from './init-crash.js'
 import { describe, withRejectionsCaught } from './laws.js'
+import {
+  enumeratePair,
+  type PairEnumerationOptions,
+  type PairEnumerationReport,
+} from './pair/pair-enumeration.js'
 import { pairRun } from './pair/pair-run.js'
+import { type PairSweepOptions, type PairSweepReport, sweepPair } from './pair/pair-sweep.js'
 import { realPair } from './pair/real-pair.js'
 import { randomRun } from './random-run.js'
 import { type ForgottenCall, realSubject, withoutSyncs } from './real-engine.js'
@@ -49,6 +55,13 @@ export type Job = Common &
         /** Crashes and a bad network only. */
         readonly isPlain?: boolean
       }
+    /** Crashes of two nodes before each call. */
+    | ({ readonly kind: 'pair-enumerate' } & Pick<
+        PairEnumerationOptions,
+        'lengths' | 'shard' | 'shardCount' | 'stride' | 'pointStride' | 'workloads'
+      >)
+    /** Failures of each disk call of two nodes. */
+    | ({ readonly kind: 'pair-sweep' } & Pick<PairSweepOptions, 'shard' | 'shardCount' | 'stride'>)
     | { readonly kind: 'full-disk'; readonly count: number }
     | { readonly kind: 'damage' }
     | { readonly kind: 'init' }
@@ -67,6 +80,8 @@ export type JobResults = {
   sweep: { readonly runCounts: Readonly<Record<string, number>> }
   lives: RunsReport
   pairs: RunsReport
+  'pair-enumerate': PairEnumerationReport
+  'pair-sweep': PairSweepReport
   'full-disk': FullDiskReport
   damage: DamageReport
   init: InitReport
@@ -128,6 +143,10 @@ function perform(job: Job): Promise<JobResults[Job['kind']]> {
           isPlain: job.isPlain ?? false,
         }),
       )
+    case 'pair-enumerate':
+      return enumeratePair({ ...job, subject: realPair, mutants })
+    case 'pair-sweep':
+      return sweepPair({ ...job, subject: realPair, mutants })
     case 'full-disk':
       return fillDisk({ ...common, count: job.count })
     case 'damage':

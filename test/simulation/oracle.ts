@@ -62,14 +62,16 @@ const idsPerEntry = 512
 export class Oracle {
   #base: readonly StoreContent[] = []
   #entries: Entry[] = []
-  #nextIndex = 1
+  #nextIndex: number
   /** With every operation that was not refused performed. */
   #catalog: Catalog
   /** Differs after everything that changes what is legal. */
   changeCount = 0
 
-  constructor(chunkBytes = 4096) {
+  /** What it is told first gets `firstIndex`: data of an earlier history looks like none of this one. */
+  constructor(chunkBytes = 4096, firstIndex = 1) {
     this.#catalog = new Catalog([], chunkBytes)
+    this.#nextIndex = firstIndex
   }
 
   get entries(): readonly Entry[] {

@@ -13,7 +13,7 @@ export const chunkBytes = 4096
 const volumeBytes = 5 * chunkBytes + 3072
 
 /** What every workload starts from. vol0: chunks 0 and 1 shared with vol0@s, chunk 2 its own, chunk 3 the snapshot's only, chunk 4 a hole. */
-const setup: readonly Action[] = [
+export const setup: readonly Action[] = [
   { kind: 'perform', request: { kind: 'volume.create', name: 'vol0', sizeBytes: volumeBytes } },
   { kind: 'perform', request: { kind: 'volume.create', name: 'vol1', sizeBytes: 4 * chunkBytes } },
   { kind: 'write', store: 'vol0', offset: 0, lengthBytes: 2 * chunkBytes },
