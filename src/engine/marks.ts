@@ -29,7 +29,7 @@ export type MarkHandlerOptions = {
   readonly log: Log
   readonly runHook?: RunHook | undefined
   /** For the log of events. */
-  readonly onDone: (message: string) => void
+  readonly onDone: (sequence: Sequence, message: string) => void
 }
 
 export class MarkHandler {
@@ -178,7 +178,7 @@ export class MarkHandler {
   }
 
   #tell(sequence: Sequence, result: MarkResult): void {
-    this.#options.onDone(describeMark(result))
+    this.#options.onDone(sequence, describeMark(result))
     if (this.#send !== undefined) {
       this.#send(sequence, result)
       return

@@ -7,7 +7,12 @@ import type { Timer } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import { Backoff } from '../replication/backoff.js'
 import type { Decision, Hello } from '../replication/hello.js'
-import { type LinkState, linkSentences, newLinkState } from '../replication/link-state.js'
+import {
+  type LinkState,
+  linkSentences,
+  newLinkState,
+  untrackedSentence,
+} from '../replication/link-state.js'
 import { type FrozenRange, type LinkHost, linkLost, PeerSession } from './peer-session.js'
 
 const connectTimeoutMs = 10_000
@@ -21,6 +26,8 @@ export class PeerLink {
   readonly #backoff: Backoff
   #uri: string
   #isWanted = true
+  /** Why it is not: what `status` says however often somebody only asks. */
+  #unwantedReason: string | undefined
   #isClosed = false
   #wakeUp: (() => void) | undefined
   #session: PeerSession | undefined
@@ -45,7 +52,10 @@ export class PeerLink {
   }
 
   get reason(): string {
-    return `${linkSentences[this.state]} ${capital(this.#state.reason)}.`
+    const isTracked = this.#host.stream() !== undefined
+    const sentence =
+      this.state === 'offline' && !isTracked ? untrackedSentence : linkSentences[this.state]
+    return `${sentence} ${capital(this.#state.reason)}.`
   }
 
   get action(): string | undefined {
@@ -94,6 +104,7 @@ export class PeerLink {
 
   disconnect(reason: string): void {
     this.#isWanted = false
+    this.#unwantedReason = reason
     this.#lastDecision = undefined
     this.#session?.connection.bye(reason)
     if (this.#giveUp !== undefined) this.#giveUp(reason)
@@ -166,7 +177,7 @@ export class PeerLink {
       const message = error instanceof Error ? error.message : String(error)
       const action = 'check that the other node runs and listens there: lockstep status'
       this.#action = this.#isWanted ? action : undefined
-      this.#state.go('offline', message)
+      this.#state.go('offline', this.#whyOffline(message))
       this.#tell(new LockstepError('PEER_UNREACHABLE', `${this.#uri}: ${message}`, action))
       return
     }
@@ -185,7 +196,8 @@ export class PeerLink {
     this.#sentBytes += session.connection.sentBytes
     this.#receivedBytes += session.connection.receivedBytes
     this.#session = undefined
-    if (this.state !== 'refused' || !this.#isWanted) this.#state.go('offline', reason.message)
+    if (this.state !== 'refused' || !this.#isWanted)
+      this.#state.go('offline', this.#whyOffline(reason.message))
     // Who asked behind the decision is answered by the next one.
     if (!session.hasDecided)
       this.#tell(new LockstepError('PEER_UNREACHABLE', reason.message, 'lockstep status'))
@@ -194,6 +206,10 @@ export class PeerLink {
   #go(state: LinkState, reason: string): void {
     if (state === this.state) this.#state.explain(reason)
     else this.#state.go(state, reason)
+  }
+
+  #whyOffline(reason: string): string {
+    return this.#isWanted ? reason : (this.#unwantedReason ?? reason)
   }
 
   /** False when somebody only asked: then nothing comes of it. */

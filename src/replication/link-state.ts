@@ -22,6 +22,9 @@ export const linkSentences: { readonly [state in LinkState]: string } = {
   refused: 'The nodes must not be connected as they are; somebody has to decide.',
 }
 
+/** Offline, as a primary sees it that has met no peer yet, or let go of it. */
+export const untrackedSentence = 'No connection to a peer, and nothing is kept in mind for one.'
+
 /** As a secondary sees it. */
 export const secondarySentences: { readonly [state in LinkState]: string } = {
   offline: 'No connection from the primary; what this replica holds may be old.',

@@ -67,3 +67,21 @@ t.test('two primaries refuse each other, and both say so', async (t) => {
   t.ok(pair.b.peer.action)
   await pair.close()
 })
+
+t.test('who only asks does not change why the link is closed', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.run(pair.a.engine.disconnectPeer())
+  await pair.until(() => pair.a.link === 'offline', 'it is closed')
+  t.match(await pair.run(pair.a.engine.connectPeer({ explain: true })), { kind: 'nothing' })
+  await pair.until(() => pair.a.link === 'offline', 'nothing came of it')
+  t.match(pair.a.peer.reason, /Disconnected by an operator/)
+  pair.cut()
+  await t.rejects(pair.run(pair.a.engine.connectPeer({ explain: true })), {
+    code: 'PEER_UNREACHABLE',
+  })
+  t.match(pair.a.peer.reason, /kept in mind for it\. Disconnected by an operator/)
+  pair.mend()
+  await pair.run(pair.a.engine.connectPeer())
+  await pair.sync()
+  await pair.close()
+})

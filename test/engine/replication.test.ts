@@ -113,7 +113,7 @@ t.test('a secondary refuses changes, and is read while it follows', async (t) =>
   t.equal(pair.b.export('vol0').isReadOnly, true)
   await pair.b.flush('vol0')
   t.equal(pair.b.engine.status().sequence, pair.a.engine.status().sequence)
-  await t.rejects(pair.run(pair.b.engine.connectPeer()), { code: 'INVALID_ARGUMENT' })
+  await t.rejects(pair.run(pair.b.engine.connectPeer()), { code: 'NOT_PRIMARY' })
   await pair.run(pair.b.engine.waitFor('promotable', 1000))
   await t.rejects(pair.run(pair.a.engine.waitFor('promotable', 1000)), { code: 'INVALID_ARGUMENT' })
   await pair.close()

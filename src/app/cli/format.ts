@@ -1,7 +1,7 @@
 // Answers of the daemon as text for people: tables, the status, the picture of differences. Pure: values in, text out.
 import type { DaemonStatus, DoctorCheck, SettingReport } from '../../control/api.js'
 import { formatBytes, MiB } from '../../core/units.js'
-import type { DirtyReport, EngineEvent, StoreStatus } from '../../engine/api.js'
+import type { DirtyReport, EngineEvent, PeerStatus, StoreStatus } from '../../engine/api.js'
 import { peerComplaints, peerSection } from './peer-text.js'
 import { type Complaint, type Paint, percent, table } from './table.js'
 
@@ -111,15 +111,20 @@ export function picture(cells: readonly number[]): string {
 }
 
 /** With a peer the difference is to it; without one, to the newest snapshot. */
-export function dirtyText(reports: readonly DirtyReport[], hasPeer = false): string {
+export function dirtyText(
+  reports: readonly DirtyReport[],
+  peers: readonly Pick<PeerStatus, 'lagBytes'>[] = [],
+): string {
   if (reports.length === 0) return 'no volumes'
-  return reports
-    .map((report) => {
-      const part = percent(report.dirtyBytes, report.sizeBytes)
-      const head = `${report.store}: ${formatBytes(report.dirtyBytes)} of ${formatBytes(report.sizeBytes)} (${part}) ${differenceOf(report, hasPeer)}`
-      return `${head}\n  [${picture(report.picture)}]`
-    })
-    .join('\n')
+  const lines = reports.map((report) => {
+    const part = percent(report.dirtyBytes, report.sizeBytes)
+    const head = `${report.store}: ${formatBytes(report.dirtyBytes)} of ${formatBytes(report.sizeBytes)} (${part}) ${differenceOf(report, peers.length > 0)}`
+    return `${head}\n  [${picture(report.picture)}]`
+  })
+  const lagBytes = peers.reduce((sum, peer) => sum + peer.lagBytes, 0)
+  if (lagBytes > 0)
+    lines.push(`besides, ${formatBytes(lagBytes)} of changes are kept for the peer, in their order`)
+  return lines.join('\n')
 }
 
 function differenceOf({ since }: DirtyReport, hasPeer: boolean): string {
@@ -129,7 +134,10 @@ function differenceOf({ since }: DirtyReport, hasPeer: boolean): string {
 
 export function eventLine(event: EngineEvent): string {
   const sequence = event.sequence === undefined ? '' : ` [${event.sequence}]`
-  return `${event.at} ${event.kind}${sequence} ${event.message}`
+  const { kind, message } = event
+  // A message may begin with the same word.
+  const words = message.startsWith(`${kind} `) ? message.slice(kind.length + 1) : message
+  return `${event.at} ${kind}${sequence} ${words}`
 }
 
 export function settingsText(settings: readonly SettingReport[]): string {

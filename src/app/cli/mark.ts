@@ -7,6 +7,8 @@ import { UsageError } from './usage-error.js'
 import { readSeconds } from './values.js'
 
 const waitSecondsDefault = 120
+/** Of what a hook said: the end of it. */
+const toldLinesMax = 20
 /** For the answer to come, beyond what it waits for. */
 const answerTimeoutMs = 30_000
 
@@ -110,7 +112,10 @@ function hookText({ exitCode, signal, isTimedOut }: NonNullable<MarkResult['hook
 
 function said(text: string): readonly string[] {
   const trimmed = text.trimEnd()
-  return trimmed === '' ? [] : trimmed.split('\n').map((line) => `    | ${line}`)
+  if (trimmed === '') return []
+  const lines = trimmed.split('\n')
+  const told = lines.slice(-toldLinesMax).map((line) => `    | ${line}`)
+  return lines.length > toldLinesMax ? ['    | … (--json has more)', ...told] : told
 }
 
 /** It comes from another machine: nothing of it may move the cursor of this one. */

@@ -32,8 +32,10 @@ export const statusCommands: readonly Command[] = [
       const cells = Math.max(16, Math.min(cellCountMax, context.output.columns - 4))
       const params = store === undefined ? { cells } : { store, cells }
       const result = (await ask(context, 'dirty', params)) as { stores: readonly DirtyReport[] }
-      const { peers } = await askStatus(context)
-      context.output.result(result, dirtyText(result.stores, peers.length > 0))
+      const { peers, role } = await askStatus(context)
+      // What a secondary lacks only its primary knows.
+      const known = role === 'primary' ? peers : []
+      context.output.result(result, dirtyText(result.stores, known))
       return ExitCode.DONE
     },
   },

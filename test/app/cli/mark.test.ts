@@ -63,6 +63,8 @@ t.test('what another machine says cannot move the cursor', async (t) => {
   }
   const text = markText('m', answer)
   t.match(text, /\| a\ufffd\[2Jb\ufffdc\ufffdd {2}e$/)
+  const loud = { ...result, hook: { ...hook, exitCode: 0, output: 'x\n'.repeat(1000) } }
+  t.equal(markText('m', { ...answer, result: loud }).split('\n').length, 23)
   const ended = { ...result, hook: { ...hook, isTimedOut: true, signal: 'SIGTERM' } }
   t.match(markText('m', { ...answer, result: ended }), /took too long and was ended/)
   const signalled = { ...result, hook: { ...hook, signal: 'SIGSEGV' } }
