@@ -65,6 +65,8 @@ export class ActiveExtents {
   #useCount = 0
   #heldCount = 0
   #isClosed = false
+  /** The journal has failed: no extent becomes active any more. */
+  #failure: Error | undefined
 
   constructor(options: ActiveExtentsOptions) {
     this.#set = options.set
@@ -191,6 +193,10 @@ export class ActiveExtents {
     while (!this.#isClosed && this.#reclaiming === undefined) {
       const head = this.#waiting[0]
       if (head === undefined) return
+      if (this.#failure !== undefined) {
+        this.#fail(this.#failure)
+        return
+      }
       const items = this.#itemsOf(head.storeId, head.run)
       if (items.some((item) => item.state === 'leaving')) return
       const missingCount = (isLongRun(head.run) ? 1 : head.run.end - head.run.first) - items.length
@@ -265,7 +271,11 @@ export class ActiveExtents {
         this.#evicting = undefined
         this.#pump()
       },
-      (error: Error) => this.#fail(error),
+      (error: Error) => {
+        // For good: what was leaving never left, and nobody may wait for it.
+        this.#failure = error
+        this.#fail(error)
+      },
     )
   }
 
