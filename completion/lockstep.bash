@@ -5,7 +5,7 @@ _lockstep() {
   COMPREPLY=()
   case "$prev" in
     --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")); return ;;
-    --range|--message|--snapshot|--hook|--timeout|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--peer|--outbox-bytes|--peer-deadline|--resync-rate|--hook-timeout|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
+    --range|--message|--snapshot|--hook|--timeout|--max-rate|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--peer|--outbox-bytes|--peer-deadline|--hook-timeout|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
     --for) COMPREPLY=($(compgen -W "ready in-sync promotable" -- "$cur")); return ;;
     --mode) COMPREPLY=($(compgen -W "sync semi-sync async" -- "$cur")); return ;;
     --from) COMPREPLY=($(compgen -W "self peer" -- "$cur")); return ;;
@@ -17,7 +17,7 @@ _lockstep() {
   for ((index = 1; index < COMP_CWORD; index++)); do
     word="${COMP_WORDS[index]}"
     case "$word" in
-      --dir|--range|--message|--snapshot|--hook|--timeout|--for|--mode|--from|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--peer|--congestion|--outbox-bytes|--peer-deadline|--resync-rate|--before-resync|--hook-timeout|--peer-secret-file|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
+      --dir|--range|--message|--snapshot|--hook|--timeout|--for|--mode|--max-rate|--from|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--peer|--congestion|--outbox-bytes|--peer-deadline|--before-resync|--hook-timeout|--peer-secret-file|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
       -*) continue ;;
     esac
     case "$command" in
@@ -52,11 +52,11 @@ _lockstep() {
     "peer list") options="--dir --json --help -h" ;;
     "peer connect") options="--dir --json --help -h --explain" ;;
     "peer disconnect") options="--dir --json --help -h" ;;
-    "peer set") options="--dir --json --help -h --mode" ;;
+    "peer set") options="--dir --json --help -h --mode --max-rate" ;;
     "peer forget") options="--dir --json --help -h --yes -y" ;;
     "verify") options="--dir --json --help -h --repair --from --yes -y" ;;
     "init") options="--dir --json --help -h --secondary --node --chunk-size --data --journal-size --yes -y" ;;
-    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --peer --mode --congestion --outbox-bytes --peer-deadline --resync-rate --before-resync --hook-timeout --peer-secret-file --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
+    "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --peer --mode --congestion --outbox-bytes --peer-deadline --max-rate --before-resync --hook-timeout --peer-secret-file --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
     "config") options="--dir --json --help -h --config" ;;
     "doctor") options="--dir --json --help -h" ;;
     "completion") options="--dir --json --help -h" ;;

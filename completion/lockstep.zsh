@@ -59,7 +59,7 @@ _lockstep_peer() {
     'list:shows the other node, the link to it, and what it lacks'
     'connect:connects now, and says what the two nodes decided'
     'disconnect:ends the link until peer connect, or the next start of the daemon'
-    'set:gives the peer another address or mode, now and at further starts'
+    'set:gives the peer another address or mode, or a resync another rate, now and at further starts'
     'forget:lets go of a node that does not come back, and of what is known that it lacks'
   )
   if (( CURRENT == 2 )); then _describe command subcommands; return; fi
@@ -91,6 +91,7 @@ _lockstep_peer() {
         '--help[shows this help]' \
         '-h[shows this help]' \
         '--mode[sync, semi-sync or async\: from the next write on]:mode:(sync semi-sync async)' \
+        '--max-rate[bytes a second that a resync may use, such as 50M; 0\: as many as there are]:rate: ' \
         '1::where the other node listens: ' ;;
     forget)
       _arguments -s \
@@ -308,7 +309,7 @@ _lockstep() {
         '--congestion[what a full outbox does\: fold, into a map of what the peer lacks; or stall, so that writers wait (fold)]:word:(fold stall)' \
         '--outbox-bytes[changes kept in memory for a peer that is slow, or away for a moment (268435456)]:size: ' \
         '--peer-deadline[seconds without a sign of life after which the peer is taken for gone (5)]:s: ' \
-        '--resync-rate[bytes a second that a resync may use; 0\: as many as there are (0)]:size: ' \
+        '--max-rate[bytes a second that a resync may use; 0\: as many as there are (0)]:size: ' \
         '--before-resync[on a replica without room for what it had before a resync\: required, the resync stops; if-room, that is given up (required)]:word:(required if-room)' \
         '--hook-timeout[seconds after which the hook of a mark is ended (60)]:s: ' \
         '--peer-secret-file[a file with the secret that both nodes prove to know, for nodes on two machines]:file:_files' \

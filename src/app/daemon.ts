@@ -5,10 +5,11 @@ import { chmod, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Limits, NbdServer } from '../../nbd/index.js'
 import type { Daemon, FileSystemSpace, SettingReport } from '../control/api.js'
+import { Jobs } from '../control/jobs.js'
 import { ControlServer } from '../control/server.js'
 import { ExitCode, errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import type { Mode } from '../engine/api.js'
+import type { PeerChange } from '../engine/api.js'
 import { Engine } from '../engine/engine.js'
 import { NodeDisk } from '../storage/node-disk.js'
 import type { Output } from './cli/output.js'
@@ -90,6 +91,7 @@ function listenAddresses(
 
 class RunningDaemon implements Daemon {
   readonly version = readVersion()
+  readonly jobs = new Jobs()
   readonly engine: Engine
   readonly #disk: NodeDisk
   readonly #nbd: NbdServer
@@ -196,9 +198,11 @@ class RunningDaemon implements Daemon {
     return this.#config.reports.map((report) => {
       const key = keptKeys.find((one) => one === report.key)
       const kept = key === undefined ? undefined : this.#keptPeer[key]
-      if (key === undefined || kept?.value === report.value) return report
-      if (kept !== undefined) return { key, value: kept.value, origin: peerSetOrigin }
-      return { key, ...this.#config.configured[key] }
+      if (key === undefined || kept?.value === String(report.value)) return report
+      const { value, origin } = kept
+        ? { value: kept.value, origin: peerSetOrigin }
+        : this.#config.configured[key]
+      return { key, value: typeof report.value === 'number' ? Number(value) : value, origin }
     })
   }
 
@@ -212,23 +216,22 @@ class RunningDaemon implements Daemon {
     }
   }
 
-  setPeer(changes: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
+  setPeer(changes: PeerChange): Promise<void> {
     // One after the other: they write one file.
     const done = this.#settingPeer.then(() => this.#setPeer(changes))
     this.#settingPeer = done.catch(() => {})
     return done
   }
 
-  async #setPeer({ uri, mode }: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
+  async #setPeer(change: PeerChange): Promise<void> {
+    const { uri, mode, maxRate } = change
     if (uri !== undefined) parsePeerUri(uri)
-    const kept = withChanges(this.#keptPeer, { peer: uri, mode }, this.#config.configured)
+    const said = { peer: uri, mode, 'max-rate': maxRate?.toString() }
+    const kept = withChanges(this.#keptPeer, said, this.#config.configured)
     // First it is kept: what was answered holds at the next start as well.
     await writeKeptPeer(this.#disk.directory, kept)
     this.#keptPeer = kept
-    await this.engine.setPeer({
-      ...(uri === undefined ? {} : { uri }),
-      ...(mode === undefined ? {} : { mode }),
-    })
+    await this.engine.setPeer(change)
   }
 
   doctor() {

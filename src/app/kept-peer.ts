@@ -9,7 +9,7 @@ import { errnoNameOf, LockstepError } from '../core/errors.js'
 export const keptPeerName = 'peer.json'
 const temporaryName = `${keptPeerName}.tmp`
 
-export const keptKeys = ['peer', 'mode'] as const
+export const keptKeys = ['peer', 'mode', 'max-rate'] as const
 export type KeptKey = (typeof keptKeys)[number]
 
 /** `instead` is what the configuration said when it was set. */

@@ -21,7 +21,7 @@ const modes: readonly Mode[] = ['sync', 'semi-sync', 'async']
 
 /** Reads the secret and checks the peer's address. Rejects with INVALID_CONFIG. */
 export async function preparePeering(values: Config, runHook?: RunHook): Promise<Peering> {
-  const { peer, congestion, 'resync-rate': resyncRateMax } = values
+  const { peer, congestion, 'max-rate': maxRate } = values
   if (peer !== '') parsePeerUri(peer)
   const secretFile = values['peer-secret-file']
   const secret = await readPeerSecret(secretFile === '' ? '' : resolve(secretFile))
@@ -34,7 +34,7 @@ export async function preparePeering(values: Config, runHook?: RunHook): Promise
       outboxBytesMax: values['outbox-bytes'],
       congestion: congestion === 'stall' ? 'stall' : 'fold',
       deadlineMs: values['peer-deadline'] * 1000,
-      ...(resyncRateMax === 0 ? {} : { resyncRateMax }),
+      maxRate,
       isBeforeResyncRequired: values['before-resync'] !== 'if-room',
       ...(runHook === undefined ? {} : { runHook }),
     },

@@ -100,7 +100,7 @@ export const settings = {
     group: 'Replication',
     description: 'seconds without a sign of life after which the peer is taken for gone',
   },
-  'resync-rate': {
+  'max-rate': {
     type: 'size',
     min: 0,
     max: 1024 * 1024 * MiB,

@@ -3,10 +3,11 @@ import type {
   EngineApi,
   GroupStatus,
   MarkApi,
-  Mode,
+  PeerChange,
   ReplicationApi,
   VerifyApi,
 } from '../engine/api.js'
+import type { Jobs } from './jobs.js'
 
 /** One setting as the daemon runs with it. `origin` says where the value is from, for people: `default`, `--listen`, `lockstep.toml`, … */
 export type SettingReport = {
@@ -39,10 +40,11 @@ export type FileSystemSpace = { readonly sizeBytes: number; readonly freeBytes: 
 export interface Daemon {
   readonly engine: EngineApi & ReplicationApi & VerifyApi & MarkApi
   readonly version: string
+  readonly jobs: Jobs
   listeners(): readonly string[]
   settings(): readonly SettingReport[]
   fileSystem(): Promise<FileSystemSpace | undefined>
   /** Another address or mode of the peer, now and at further starts. Rejects with INVALID_CONFIG when no node can listen there. */
-  setPeer(changes: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
+  setPeer(change: PeerChange): Promise<void>
   doctor(): Promise<readonly DoctorCheck[]>
 }

@@ -8,9 +8,9 @@ import { flag, integer, oneOf, optional, text } from './schema.js'
 
 const optionalFlag = optional(flag)
 const optionalUri = optional(text({ bytesMax: controlLimits.uriBytesMax }))
-const optionalStore = optional(text({ bytesMax: controlLimits.nameBytesMax }))
+/** Bytes a second; 0: no limit. */
+const optionalRate = optional(integer({ min: 0, max: 2 ** 40 }))
 const optionalMode = optional<Mode>(oneOf(['sync', 'semi-sync', 'async']))
-const optionalSide = optional<'self' | 'peer'>(oneOf(['self', 'peer']))
 const condition = oneOf(['in-sync', 'promotable'])
 const optionalTimeout = optional(integer({ min: 0, max: controlLimits.waitTimeoutMsMax }))
 
@@ -62,9 +62,9 @@ export const peerMethods: readonly Method[] = [
   }),
   method({
     name: 'peer.set',
-    summary: 'Another address or mode of the peer, now and at further starts.',
+    summary: 'Another address or mode of the peer, or rate of a resync, now and at further starts.',
     example: { uri: 'nbd://192.0.2.7:10809', mode: 'sync' },
-    fields: { uri: optionalUri, mode: optionalMode },
+    fields: { uri: optionalUri, mode: optionalMode, maxRate: optionalRate },
     run: async (params, { daemon }) => {
       await daemon.setPeer(params)
       return { peers: daemon.engine.status().peers }
@@ -91,21 +91,6 @@ export const peerMethods: readonly Method[] = [
       requestId: optionalRequestId,
     },
     run: mark,
-  }),
-  method({
-    name: 'verify',
-    summary:
-      'Compares a store, or all, with the one of the peer; "repair" copies what differs, to the peer or "from" it.',
-    example: { store: 'vol0' },
-    fields: { store: optionalStore, repair: optionalFlag, from: optionalSide },
-    run: async ({ store, repair, from }, { daemon, notify }) => ({
-      stores: await daemon.engine.verify({
-        ...(store === undefined ? {} : { store }),
-        repair: repair === true,
-        ...(from === undefined ? {} : { from }),
-        onProgress: (progress) => notify('progress', { method: 'verify', ...progress }),
-      }),
-    }),
   }),
   method({
     name: 'wait',

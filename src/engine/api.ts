@@ -77,6 +77,14 @@ export type PeerStatus = {
   }
 }
 
+/** What `peer set` may change while the node runs. */
+export type PeerChange = {
+  readonly uri?: string
+  readonly mode?: Mode
+  /** Bytes a second that a resync may use; 0: as many as there are. */
+  readonly maxRate?: number
+}
+
 /** What replication needs of the world. Without it a node neither connects nor lets anybody connect. */
 export type ReplicationOptions = {
   /** A connection to the node that listens at `uri`, identity proven, handshake done: what follows are frames. Rejects with the reason. */
@@ -92,7 +100,7 @@ export type ReplicationOptions = {
   /** A peer from which nothing came for this long is gone; 5 s by default. */
   readonly deadlineMs?: number
   /** Bytes a second that a resync may use. */
-  readonly resyncRateMax?: number
+  readonly maxRate?: number
   /** False: a secondary without room for what it had before a resync gives that up, instead of stopping. True by default. */
   readonly isBeforeResyncRequired?: boolean
   /** Runs the hooks of marks, on a secondary. */
@@ -236,7 +244,7 @@ export interface ReplicationApi {
   /** Ends the link until `connectPeer`. */
   disconnectPeer(): Promise<void>
   /** Another address or mode of the peer; the mode counts from the next write. */
-  setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void>
+  setPeer(change: PeerChange): Promise<void>
   /** Lets go of the node that is tracked: of its dirty maps, its op log, and the link, until `connectPeer`. It needs everything again when it returns. */
   forgetPeer(): Promise<ForgottenPeer>
   /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */

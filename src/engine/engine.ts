@@ -20,8 +20,8 @@ import type {
   GroupStatus,
   MarkApi,
   MarkResult,
-  Mode,
   OperationResult,
+  PeerChange,
   ReplicationApi,
   ReplicationOptions,
   StoreStatus,
@@ -135,7 +135,10 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     })
     events.add({
       kind: 'started',
-      message: `group ${state.group} is open at sequence ${state.sequence}`,
+      message:
+        state.group === ''
+          ? 'a blank replica: it takes the group of the first primary that connects'
+          : `group ${state.group} is open at sequence ${state.sequence}`,
     })
     replication = new Replication({ ...options, pool, sequencer, events, apply })
     const engine = new Engine(options, { pool, sequencer, events, replication })
@@ -202,8 +205,8 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     this.#replication.disconnectPeer()
   }
 
-  async setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
-    this.#replication.setPeer(options)
+  async setPeer(change: PeerChange): Promise<void> {
+    this.#replication.setPeer(change)
   }
 
   forgetPeer(): Promise<ForgottenPeer> {

@@ -19,6 +19,7 @@ import type {
   ForgottenPeer,
   MarkResult,
   Mode,
+  PeerChange,
   PeerStatus,
   ReplicationOptions,
   VerifyProgress,
@@ -65,6 +66,8 @@ export class Replication {
   readonly #mutants: ReadonlySet<string>
   stream: PrimaryStream | undefined
   #mode: Mode
+  /** Of a resync, in bytes a second; 0: none. */
+  #maxRate: number
   #link: PeerLink | undefined
   #replica: Replica | undefined
   readonly #frozen: FrozenStores
@@ -86,6 +89,7 @@ export class Replication {
     this.#log = parts.log.child({ component: 'replication' })
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
+    this.#maxRate = parts.replication?.maxRate ?? 0
     this.#watchers = new Watchers(parts.clock)
     this.#frozen = new FrozenStores(parts.pool)
     this.#markResults = new MarkResults(parts.clock, (sequence, result) => {
@@ -270,9 +274,7 @@ export class Replication {
       {
         bytesInFlightMax: outboxBytesMax / 2,
         endsEarly: this.#mutants.has('whole-before-end'),
-        ...(replication?.resyncRateMax === undefined
-          ? {}
-          : { bytesPerSecondMax: replication.resyncRateMax }),
+        ...(this.#maxRate === 0 ? {} : { bytesPerSecondMax: this.#maxRate }),
       },
     )
     this.#resync = resync
@@ -330,14 +332,14 @@ export class Replication {
         pool: this.#pool,
         log: this.#log,
         runHook: replication?.runHook,
-        onDone: (message) => this.#parts.events.add({ kind: 'mark', message }),
+        onDone: (sequence, message) => this.#parts.events.add({ kind: 'mark', message, sequence }),
       }),
-      performed: (operation, sequence) =>
-        this.#parts.events.add({
-          kind: 'operation',
-          message: `${operation.kind} from the primary`,
-          sequence,
-        }),
+      performed: ({ kind }, sequence) => {
+        // What became of a mark is an event of its own.
+        if (kind === 'mark') return
+        const message = `${kind} from the primary`
+        this.#parts.events.add({ kind: 'operation', message, sequence })
+      },
       onChange: (link, reason) => this.#changed(link, reason),
       mutants: this.#mutants,
     })
@@ -382,11 +384,13 @@ export class Replication {
   }
 
   async connectPeer(options: { readonly explain?: boolean }): Promise<Explanation> {
+    if (this.isReadOnly) throw primaryConnects()
     if (this.#link === undefined) throw noPeer()
     return explanationOf(await this.#link.connectNow({ isOnlyAsking: options.explain === true }))
   }
 
   disconnectPeer(): void {
+    if (this.isReadOnly) throw primaryConnects()
     if (this.#link === undefined) throw noPeer()
     this.#link.disconnect('disconnected by an operator')
   }
@@ -426,7 +430,12 @@ export class Replication {
     return plan
   }
 
-  setPeer(options: { readonly uri?: string; readonly mode?: Mode }): void {
+  setPeer(options: PeerChange): void {
+    const { maxRate } = options
+    if (maxRate !== undefined) {
+      this.#maxRate = maxRate
+      this.#resync?.setRate(maxRate === 0 ? undefined : maxRate)
+    }
     if (options.mode !== undefined) {
       this.#mode = options.mode
       if (this.stream !== undefined) this.stream.mode = options.mode
@@ -562,6 +571,14 @@ function isPrimary(): LockstepError {
     'INVALID_ARGUMENT',
     'this node is a primary: only a secondary becomes promotable',
     'ask the secondary, or wait for in-sync here: lockstep wait --for in-sync',
+  )
+}
+
+function primaryConnects(): LockstepError {
+  return new LockstepError(
+    'NOT_PRIMARY',
+    'this node is a secondary: its primary connects to it, and disconnects',
+    'run the command on the primary: lockstep peer list names it',
   )
 }
 

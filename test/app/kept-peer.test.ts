@@ -17,6 +17,7 @@ import { scratch } from '../support/process.js'
 const configured = (peer: string, origin = '--peer'): Configured => ({
   peer: { value: peer, origin },
   mode: { value: 'sync', origin: 'default' },
+  'max-rate': { value: '0', origin: 'default' },
 })
 
 t.test('what is written is read, by nobody else', async (t) => {

@@ -12,8 +12,8 @@ import type {
   GroupStatus,
   MarkApi,
   MarkResult,
-  Mode,
   OperationResult,
+  PeerChange,
   PeerStatus,
   ReplicationApi,
   StoreStatus,
@@ -159,7 +159,7 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
     this.peerCalls.push('disconnect')
   }
 
-  async setPeer(options: { readonly uri?: string; readonly mode?: Mode }): Promise<void> {
+  async setPeer(options: PeerChange): Promise<void> {
     this.peerCalls.push(`set ${JSON.stringify(options)}`)
   }
 

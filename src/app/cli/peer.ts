@@ -7,6 +7,7 @@ import { confirm } from './confirm.js'
 import { explanationText, peerListText } from './peer-text.js'
 import { ask, askStatus } from './query.js'
 import { UsageError } from './usage-error.js'
+import { readSize } from './values.js'
 
 const modes = ['sync', 'semi-sync', 'async'] as const
 
@@ -49,7 +50,8 @@ export const peerCommands: readonly Command[] = [
   },
   {
     name: 'peer set',
-    summary: 'gives the peer another address or mode, now and at further starts',
+    summary:
+      'gives the peer another address or mode, or a resync another rate, now and at further starts',
     positionals: [{ name: 'uri', description: 'where the other node listens', isOptional: true }],
     options: {
       mode: {
@@ -58,10 +60,16 @@ export const peerCommands: readonly Command[] = [
         description: 'sync, semi-sync or async: from the next write on',
         completion: modes,
       },
+      'max-rate': {
+        type: 'text',
+        placeholder: 'RATE',
+        description: 'bytes a second that a resync may use, such as 50M; 0: as many as there are',
+      },
     },
     examples: [
       ['lockstep peer set nbd://192.0.2.7:10809', ''],
       ['lockstep peer set --mode async', 'writes are answered without waiting for the peer'],
+      ['lockstep peer set --max-rate 50M', 'a resync leaves the rest of the line to others'],
     ],
     run: setPeer,
   },
@@ -77,15 +85,17 @@ export const peerCommands: readonly Command[] = [
 ]
 
 async function forgetPeer(context: Context): Promise<ExitCode> {
-  const { peers } = await askStatus(context)
+  const { peers, role } = await askStatus(context)
   const [peer] = peers
   const name = peer?.node ?? 'the peer'
   const dirty = formatBytes((peer?.dirtyBytes ?? 0) + (peer?.lagBytes ?? 0))
   const known = `${dirty} and ${peer?.opLogEntries ?? 0} operations`
-  await confirm(context, {
-    lost: `what is known that ${name} lacks (${known}) will be lost: when it returns it needs everything again`,
-    name: peer?.node ?? 'forget',
-  })
+  // A secondary is refused, and loses nothing.
+  if (role === 'primary')
+    await confirm(context, {
+      lost: `what is known that ${name} lacks (${known}) will be lost: when it returns it needs everything again`,
+      name: peer?.node ?? 'forget',
+    })
   const forgotten = (await ask(context, 'peer.forget')) as ForgottenPeer
   const text = `forgot ${forgotten.node ?? 'the peer'}; the link stays closed until lockstep peer connect, or the next start`
   context.output.result(forgotten, text)
@@ -112,21 +122,32 @@ async function setPeer(context: Context): Promise<ExitCode> {
   const uri = context.arguments.maybeText('uri')
   const word = context.arguments.maybeText('mode')
   const usage =
-    'lockstep peer set nbd://HOST:PORT, or lockstep peer set --mode sync|semi-sync|async'
+    'lockstep peer set nbd://HOST:PORT, lockstep peer set --mode sync|semi-sync|async, or lockstep peer set --max-rate RATE'
   const mode = modes.find((known) => known === word)
   if (word !== undefined && mode === undefined) {
     throw new UsageError(`there is no mode "${word}"`, usage)
   }
-  if (uri === undefined && mode === undefined) {
-    throw new UsageError('peer set needs an address or a mode', usage)
+  const rate = context.arguments.maybeText('max-rate')
+  if (uri === undefined && mode === undefined && rate === undefined) {
+    throw new UsageError('peer set needs an address, a mode or a rate', usage)
   }
-  const changes = { ...(uri === undefined ? {} : { uri }), ...(mode === undefined ? {} : { mode }) }
+  const maxRate = rate === undefined ? undefined : rate === '0' ? 0 : readSize(rate, 'the rate')
+  const changes = {
+    ...(uri === undefined ? {} : { uri }),
+    ...(mode === undefined ? {} : { mode }),
+    ...(maxRate === undefined ? {} : { maxRate }),
+  }
   const result = (await ask(context, 'peer.set', changes)) as Peers
   const said = [
     uri === undefined ? '' : `the peer is ${uri}`,
     mode === undefined ? '' : `the mode is ${mode}`,
+    maxRate === undefined ? '' : `a resync uses ${rateText(maxRate)}`,
   ]
   const text = `${said.filter((part) => part !== '').join(', ')}; kept until peer set or the configuration says otherwise`
   context.output.result(result, text)
   return ExitCode.DONE
+}
+
+function rateText(maxRate: number): string {
+  return maxRate === 0 ? 'as much as there is' : `at most ${formatBytes(maxRate)} a second`
 }

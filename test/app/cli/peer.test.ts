@@ -79,7 +79,10 @@ t.test('peer disconnect and peer set', async (t) => {
   t.same(engine.peerCalls, ['disconnect', 'set {"uri":"nbd://192.0.2.7:10809","mode":"async"}'])
   const usage = { status: 2, code: 'INVALID_ARGUMENT', action: /lockstep peer set/ }
   t.same(
-    await refusalComplaints(ask, ['peer', 'set'], { ...usage, message: /address or a mode/ }),
+    await refusalComplaints(ask, ['peer', 'set'], {
+      ...usage,
+      message: /an address, a mode or a rate/,
+    }),
     [],
   )
   const noMode = { ...usage, message: /no mode "quick"/ }
@@ -87,6 +90,11 @@ t.test('peer disconnect and peer set', async (t) => {
   const wrong = { status: 2, code: 'INVALID_CONFIG', message: /not an nbd:/, action: /use nbd:/ }
   t.same(await refusalComplaints(ask, ['peer', 'set', 'http://x'], wrong), [])
   t.equal(engine.peerCalls.length, 2)
+  const slower = await ask(['peer', 'set', '--max-rate', '50M'])
+  t.match(slower.stdout, /a resync uses at most 50 MiB a second; kept until/)
+  t.match((await ask(['peer', 'set', '--max-rate', '0'])).stdout, /as much as there is/)
+  t.match(engine.peerCalls.slice(2), ['set {"maxRate":52428800}', 'set {"maxRate":0}'])
+  t.equal((await ask(['peer', 'set', '--max-rate', 'fast'])).status, 2)
 })
 
 t.test('wait for the nodes: 0 when it holds, 8 with the reason when it does not', async (t) => {
