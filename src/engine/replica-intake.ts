@@ -105,6 +105,7 @@ export class Intake {
       receive: (frame) => this.#receive(frame),
       memory: this.#memory,
       ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
+      skipsCrc: host.mutants.has('skip-crc'),
     })
     this.ended = this.#end()
   }
@@ -256,11 +257,22 @@ export class Intake {
     this.#answer()
   }
 
+  /** Switchable bug: an entry that was applied before. */
+  async #again(entry: Entry): Promise<void> {
+    const { pool } = this.#host
+    if (entry.kind !== 'write' && entry.kind !== 'zero') return
+    const store = pool.state.stores.get(entry.storeId)
+    const { offset, lengthBytes } = entry
+    if (store === undefined || offset + lengthBytes > store.sizeBytes) return
+    if (entry.kind === 'write') await pool.write(store, offset, lengthBytes, entry.parts)
+    else await pool.zero(store, offset, lengthBytes, entry.mayUnmap)
+  }
+
   /** An entry of the stream, in order. The answer holds back what is behind it. */
   #entry(entry: Entry): Promise<void> | undefined {
     const { mutants } = this.#host
     const expected = this.received + 1
-    if (entry.sequence <= this.received && mutants.has('apply-duplicate')) return undefined
+    if (entry.sequence <= this.received && mutants.has('apply-duplicate')) return this.#again(entry)
     if (entry.sequence !== expected && !mutants.has('ignore-gap'))
       throw new ProtocolError(`entry ${entry.sequence} came instead of ${expected}`)
     this.received = entry.sequence
