@@ -5,6 +5,7 @@ import type { OperationRequest } from '../core/operation.js'
 import { type ByteRange, byteOffset } from '../core/units.js'
 import type { EngineEvent } from '../engine/api.js'
 import type { Daemon, DaemonStatus } from './api.js'
+import { jobMethods } from './job-methods.js'
 import { RpcCode, RpcError, type RpcRequest } from './json-rpc.js'
 import { controlLimits } from './limits.js'
 import { type Call, type Fields, type Method, method } from './method.js'
@@ -270,6 +271,7 @@ const all: readonly Method[] = [
     run: events,
   }),
   ...peerMethods,
+  ...jobMethods,
   method({
     name: 'config',
     summary: 'The settings in force, and where each is from.',

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { parsePeerUri } from '../../src/app/listen.js'
 import type { Daemon } from '../../src/control/api.js'
+import { Jobs } from '../../src/control/jobs.js'
 import { type ControlLimits, ControlServer } from '../../src/control/server.js'
 import { silentLog } from '../../src/core/log.js'
 import { EngineDouble } from './engine-double.js'
@@ -31,6 +32,7 @@ export async function startControl(
   const daemon: Daemon = {
     engine,
     version: '0.0.0',
+    jobs: new Jobs(),
     listeners: () => ['nbd://127.0.0.1:1'],
     setPeer: async (changes) => {
       if (changes.uri !== undefined) parsePeerUri(changes.uri)

@@ -1,6 +1,7 @@
 // All commands, in the order in which help shows them.
 import type { Command } from './command.js'
 import { copyCommands } from './copy.js'
+import { jobCommands } from './job.js'
 import { markCommands } from './mark.js'
 import { nodeCommands } from './node.js'
 import { peerCommands } from './peer.js'
@@ -19,6 +20,7 @@ export const commands: readonly Command[] = [
   ...waitCommands,
   ...peerCommands,
   ...verifyCommands,
+  ...jobCommands,
   ...nodeCommands,
 ]
 
@@ -26,5 +28,6 @@ export const commands: readonly Command[] = [
 export const groups: Readonly<Record<string, string>> = {
   volume: 'creates, lists, deletes, renames and resizes volumes',
   peer: 'shows, connects, disconnects, sets and forgets the other node',
+  job: 'lists long work that goes on by itself, and waits for it',
   snapshot: 'creates, lists, deletes, renames, restores and refreshes snapshots',
 }

@@ -52,6 +52,16 @@ export class Output {
     if (!this.isJson) this.terminal.stderr.write(`${text}\n`)
   }
 
+  /** A line on stderr can be written over. */
+  get canRedraw(): boolean {
+    return !this.isJson && this.terminal.stderr.isTTY === true
+  }
+
+  /** Writes over the line that was drawn last; nothing is left of it after ''. */
+  redraw(text: string): void {
+    this.terminal.stderr.write(`\r${text.slice(0, this.columns - 1)}\u001b[K`)
+  }
+
   paint(style: Style, text: string): string {
     return this.#hasColor ? `\u001b[${styles[style]}m${text}\u001b[0m` : text
   }

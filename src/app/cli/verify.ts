@@ -4,6 +4,7 @@ import { formatBytes } from '../../core/units.js'
 import type { VerifyProgress, VerifyReport } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
+import { ProgressTeller } from './progress.js'
 import { percent } from './table.js'
 import { UsageError } from './usage-error.js'
 
@@ -11,10 +12,9 @@ import { UsageError } from './usage-error.js'
 const verifyTimeoutMs = 24 * 60 * 60 * 1000
 /** Ranges told to people; --json has all that the daemon names. */
 const toldRangesMax = 10
-const stepPercent = 10
 
 const sides = ['self', 'peer'] as const
-type Side = (typeof sides)[number]
+export type Side = (typeof sides)[number]
 
 export const verifyCommands: readonly Command[] = [
   {
@@ -31,6 +31,10 @@ export const verifyCommands: readonly Command[] = [
         placeholder: 'NODE',
         description: 'whose bytes are right: self (this node) or peer; only with --repair',
         completion: sides,
+      },
+      'no-wait': {
+        type: 'flag',
+        description: 'returns at once; lockstep job wait tells the result',
       },
       ...yesOption,
     },
@@ -55,17 +59,47 @@ async function verify(context: Context): Promise<ExitCode> {
       name: store ?? 'repair',
     })
   }
+  const isAwaited = !context.arguments.isSet('no-wait')
+  const params = {
+    repair,
+    ...(store === undefined ? {} : { store }),
+    ...(repair ? { from } : {}),
+    ...(isAwaited ? {} : { wait: false }),
+  }
+  const answer = await request(context, params)
+  if (!isAwaited) {
+    const text = `verifying as job ${answer.job}; its result: lockstep job wait ${answer.job}`
+    context.output.result({ job: answer.job }, text)
+    return ExitCode.DONE
+  }
+  const { stores } = answer
+  const repaired = repair ? from : undefined
+  context.output.result({ stores }, verifyText(stores, repaired))
+  return verifyExitCode(stores, repaired)
+}
+
+type Answer = { readonly job: string; readonly stores: readonly VerifyReport[] }
+
+async function request(context: Context, params: object): Promise<Answer> {
   const client = await context.client()
-  const tell = progressTeller(context)
-  client.onNotification((method, params) => {
-    if (method === 'progress') tell(params as VerifyProgress)
+  const teller = new ProgressTeller(context.output)
+  client.onNotification((method, progress) => {
+    if (method === 'progress') teller.tell(progress as VerifyProgress)
   })
-  const params = { repair, ...(store === undefined ? {} : { store }), ...(repair ? { from } : {}) }
-  const answer = await client.request('verify', params, { timeoutMs: verifyTimeoutMs })
-  const { stores } = answer as { stores: readonly VerifyReport[] }
-  context.output.result({ stores }, verifyText(stores, repair ? from : undefined))
+  try {
+    return (await client.request('verify', params, { timeoutMs: verifyTimeoutMs })) as Answer
+  } finally {
+    teller.end()
+  }
+}
+
+export function verifyExitCode(
+  stores: readonly VerifyReport[],
+  repaired: Side | undefined,
+): ExitCode {
   if (stores.some((one) => (one.skippedBytes ?? 0) > 0)) return ExitCode.PARTLY_DONE
-  return stores.some((one) => one.differingBytes > 0) && !repair ? ExitCode.DEGRADED : ExitCode.DONE
+  const isDifferent = stores.some((one) => one.differingBytes > 0)
+  return isDifferent && repaired === undefined ? ExitCode.DEGRADED : ExitCode.DONE
 }
 
 function repairSource(context: Context, repair: boolean): Side {
@@ -78,21 +112,7 @@ function repairSource(context: Context, repair: boolean): Side {
   return side
 }
 
-/** A bar in place on a terminal, a line for each tenth elsewhere. */
-function progressTeller(context: Context): (progress: VerifyProgress) => void {
-  const { output } = context
-  let last = ''
-  return ({ store, doneBytes, totalBytes }) => {
-    const part = totalBytes === 0 ? 100 : Math.floor((doneBytes / totalBytes) * 100)
-    const step = Math.floor(part / stepPercent) * stepPercent
-    const line = `${store}: compared ${step} % of ${formatBytes(totalBytes)}`
-    if (line === last) return
-    last = line
-    output.note(line)
-  }
-}
-
-function verifyText(stores: readonly VerifyReport[], repaired: Side | undefined): string {
+export function verifyText(stores: readonly VerifyReport[], repaired: Side | undefined): string {
   if (stores.length === 0) return 'no stores'
   return stores.map((report) => reportText(report, repaired)).join('\n')
 }

@@ -150,3 +150,18 @@ t.test('verify: 0 when the nodes are the same, 6 with the places when they diffe
     'verify vol0 repair=true from=self',
   ])
 })
+
+t.test('verify --no-wait returns at once; job wait ends as verify would have', async (t) => {
+  const { engine, ask } = await start(t)
+  engine.differing = [{ offset: 0, lengthBytes: 65536 }]
+  const begun = await ask(['verify', '--no-wait'])
+  t.equal(begun.status, 0)
+  t.equal(begun.stdout, 'verifying as job 1; its result: lockstep job wait 1\n')
+  const ended = await ask(['job', 'wait', '1'])
+  t.equal(ended.status, 6)
+  t.match(ended.stdout, /vol0: 64 KiB of 128 KiB \(50 %\) may differ/)
+  t.match((await ask(['job', 'list'])).stdout, /JOB {2}WHAT.*\n +1 {2}verify {2}done/)
+  t.match(JSON.parse((await ask(['job', 'wait', '1', '--json'])).stdout), { state: 'done' })
+  t.match(await ask(['job', 'wait', '9']), { status: 1, stderr: /no job "9"/ })
+  t.match(await ask(['job', 'wait', '1', '--timeout', 'x']), { status: 2 })
+})

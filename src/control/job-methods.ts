@@ -1,0 +1,65 @@
+// The methods of long work: what begins it, and what asks for it by its number.
+import { controlLimits } from './limits.js'
+import { type Call, type Method, method } from './method.js'
+import { flag, integer, oneOf, optional, text } from './schema.js'
+
+const optionalFlag = optional(flag)
+const optionalStore = optional(text({ bytesMax: controlLimits.nameBytesMax }))
+const optionalSide = optional<'self' | 'peer'>(oneOf(['self', 'peer']))
+const optionalTimeout = optional(integer({ min: 0, max: controlLimits.waitTimeoutMsMax }))
+const jobName = text({ bytesMax: controlLimits.requestIdBytesMax })
+
+type VerifyParams = {
+  readonly store?: string
+  readonly repair?: boolean
+  readonly from?: 'self' | 'peer'
+  readonly wait?: boolean
+}
+
+/** Answers when it has ended, with notifications on the way; with "wait": false at once. It goes on when the connection ends. */
+async function verify(params: VerifyParams, { daemon, notify }: Call): Promise<object> {
+  const { store, repair, from, wait } = params
+  const { job, ended } = daemon.jobs.start('verify', async (tell) => ({
+    ...(repair === true ? { repair: from ?? 'self' } : {}),
+    stores: await daemon.engine.verify({
+      ...(store === undefined ? {} : { store }),
+      repair: repair === true,
+      ...(from === undefined ? {} : { from }),
+      onProgress: (progress) => {
+        tell(progress)
+        if (wait !== false) notify('progress', { job, method: 'verify', ...progress })
+      },
+    }),
+  }))
+  return wait === false ? { job } : { job, ...(await ended) }
+}
+
+export const jobMethods: readonly Method[] = [
+  method({
+    name: 'verify',
+    summary:
+      'Compares a store, or all, with the one of the peer; "repair" copies what differs, to the peer or "from" it.',
+    example: { store: 'vol0' },
+    fields: {
+      store: optionalStore,
+      repair: optionalFlag,
+      from: optionalSide,
+      wait: optionalFlag,
+    },
+    run: verify,
+  }),
+  method({
+    name: 'job.list',
+    summary: 'Long work: what is under way, and how the last of it ended.',
+    fields: {},
+    run: (_, { daemon }) => ({ jobs: daemon.jobs.list() }),
+  }),
+  method({
+    name: 'job.wait',
+    summary: 'Answers when a job has ended, with its result; a minute by default.',
+    example: { job: '1', timeoutMs: 60000 },
+    fields: { job: jobName, timeoutMs: optionalTimeout },
+    run: ({ job, timeoutMs }, { daemon }) =>
+      daemon.jobs.wait(job, timeoutMs ?? controlLimits.waitTimeoutMsDefault),
+  }),
+]
