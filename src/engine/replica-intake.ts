@@ -284,7 +284,8 @@ export class Intake {
       case 'operation':
         return this.#guard(this.#perform(entry.sequence, entry.at, entry.operation))
       case 'flush':
-        if (mutants.has('drop-barrier')) return this.#guard(this.#pass(entry.sequence, false))
+        if (mutants.has('drop-barrier'))
+          return this.#guard(this.#pass(entry.sequence, false).then(() => this.#commit()))
         return this.#guard(this.#pass(entry.sequence, true))
       case 'nothing':
         return this.#guard(this.#pass(entry.sequence, false))
@@ -438,6 +439,7 @@ export class Intake {
       ...(mutants.has('operation-without-barrier') ? {} : { settle: () => this.#commitPosition() }),
       sequence,
     })
+    if (mutants.has('operation-without-barrier')) this.#commit()
     if (operation.kind === 'resync-end') {
       await this.#beforeResync.drop()
       this.#observer.go('streaming', 'this node has everything')
