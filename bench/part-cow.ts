@@ -1,7 +1,7 @@
 // Writes after a snapshot: the first one to each chunk (which is copied), and later ones, beside qcow2 with an internal snapshot. Both copy 64 KiB a cluster.
 //
-// The same work for both: a fixed number of random 4 KiB writes over a fully written volume, before the snapshot, after it, and after every chunk was written
-// once more. qcow2's snapshot is taken with the server down, as qemu-img wants it.
+// The same work for both, random 4 KiB writes over a fully written volume: for some seconds before the snapshot, a fixed number after it (they are over
+// when each chunk was met once), and for some seconds after every chunk was written once more. qcow2's snapshot is taken with the server down, as qemu-img wants it.
 import { fio } from './fio.js'
 import { Lockstep } from './lockstep.js'
 import type { Options } from './options.js'
@@ -73,22 +73,35 @@ async function measureRound(
   options: Options,
   rates: Record<Phase, number[]>,
 ): Promise<void> {
-  rates.before.push(await writeRandomly(subject, depth, options))
+  rates.before.push(await writeForLong(subject, depth, options))
   await subject.snapshot(`s${depth}-${round}`)
-  rates['first writes'].push(await writeRandomly(subject, depth, options))
+  rates['first writes'].push(await writeFirst(subject, depth, options))
   await fill(subject, options)
-  rates['later writes'].push(await writeRandomly(subject, depth, options))
+  rates['later writes'].push(await writeForLong(subject, depth, options))
   process.stderr.write(
     `${subject.name}, depth ${depth}: ${phases.map((phase) => Math.round(rates[phase].at(-1) ?? 0)).join(' ')}\n`,
   )
 }
 
 /** A quarter as many writes as there are 64 KiB clusters: most of them meet a cluster for the first time. */
-async function writeRandomly(subject: Subject, depth: number, options: Options): Promise<number> {
-  const { sizeBytes, directory: scratch } = options
-  const workBytes = (sizeBytes / (64 * 1024) / 4) * 4096
+async function writeFirst(subject: Subject, depth: number, options: Options): Promise<number> {
+  const workBytes = (options.sizeBytes / (64 * 1024) / 4) * 4096
+  return writeRandomly(subject, depth, options, { workBytes })
+}
+
+/** Long enough that what the server does at the beginning does not count. */
+async function writeForLong(subject: Subject, depth: number, options: Options): Promise<number> {
+  return writeRandomly(subject, depth, options, { seconds: options.seconds })
+}
+
+async function writeRandomly(
+  subject: Subject,
+  depth: number,
+  { sizeBytes, directory: scratch }: Options,
+  length: { readonly workBytes: number } | { readonly seconds: number },
+): Promise<number> {
   const shape = { pattern: 'randwrite', requestBytes: 4096, depth } as const
-  const { requestsPerSecond } = await fio(subject.uri(), shape, { sizeBytes, workBytes, scratch })
+  const { requestsPerSecond } = await fio(subject.uri(), shape, { sizeBytes, scratch, ...length })
   await settle(subject.backingFile)
   return requestsPerSecond
 }

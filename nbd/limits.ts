@@ -70,8 +70,8 @@ export const defaultLimits = {
   keepAliveDelayMs: 60_000,
 } as const
 
-/** What 256 connections may hold beside the budget: each up to 64 KiB of arena and 132 KiB to read into, 49 MiB together, and the
- *  collector's and the allocator's slack: 47 MiB, seen on a loaded machine. The bench and a test hold the process to it. */
+/** What 256 connections may hold beside the budget: each up to 64 KiB of arena and 132 KiB to read into, 16 of them 260 KiB, 51 MiB
+ *  together, and the collector's and the allocator's slack: 45 MiB, seen on a loaded machine. The bench and a test hold the process to it. */
 export const besideBudgetBytesMax = 96 * MiB
 
 export type Limits = { readonly [K in keyof typeof defaultLimits]: number }

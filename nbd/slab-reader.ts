@@ -11,6 +11,11 @@ import type { Slab, Slabs } from './slabs.js'
 const smallSlabBytes = 16 * 1024
 /** Twice what Node reads at a time otherwise. Each socket has one on top of the budget: see `processBytesMax`. */
 const largeSlabBytes = 128 * 1024
+/**
+ * All that a Unix socket holds. Its client is woken when three quarters have been taken: in one read it is, before we work on what came,
+ * and sends on meanwhile. TCP's clients are woken earlier, and larger reads only use more of the processor's cache.
+ */
+const wholeSlabBytes = 256 * 1024
 /** Small reads in a row after which a large slab is given back. */
 const smallReadsToShrink = 64
 
@@ -22,10 +27,13 @@ export class SlabReader {
   readonly #onPiece: (piece: Buffer) => void
   #slab: Slab
   #smallReadCount = 0
+  readonly #isUnix: boolean
+  #hasSeat = false
   #isClosed = false
 
-  private constructor(slabs: Slabs, onPiece: (piece: Buffer) => void) {
+  private constructor(slabs: Slabs, isUnix: boolean, onPiece: (piece: Buffer) => void) {
     this.#slabs = slabs
+    this.#isUnix = isUnix
     this.#onPiece = onPiece
     this.#slab = slabs.take(smallSlabBytes)
   }
@@ -37,7 +45,7 @@ export class SlabReader {
     onPiece: (piece: Buffer) => void,
   ): SlabReader | undefined {
     // A TLS socket has a handle of another kind, and what is derived from a socket may read in its own way.
-    if (Object.getPrototypeOf(stream) !== Socket.prototype) return undefined
+    if (!isPlainSocket(stream)) return undefined
     const socket = stream as unknown as Innards
     const handle = socket._handle
     const buffer = symbolOf(stream, 'kBuffer')
@@ -45,7 +53,7 @@ export class SlabReader {
     const generator = symbolOf(stream, 'kBufferGen')
     if (typeof handle?.useUserBuffer !== 'function') return undefined
     if (buffer === undefined || callback === undefined || generator === undefined) return undefined
-    const reader = new SlabReader(slabs, onPiece)
+    const reader = new SlabReader(slabs, stream.remoteFamily === undefined, onPiece)
     const first = reader.#room()
     socket[buffer] = first
     socket[callback] = (lengthBytes: number) => reader.#onRead(lengthBytes)
@@ -58,6 +66,7 @@ export class SlabReader {
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
+    this.#leaveSeat()
     this.#slabs.leave(this.#slab)
   }
 
@@ -78,10 +87,27 @@ export class SlabReader {
     const wasFull = slab.filledBytes === slab.bytes.length
     const isUnheld = slab.holds === 1
     if (isUnheld) slab.filledBytes = 0
-    if (isLarge && this.#smallReadCount >= smallReadsToShrink) this.#change(smallSlabBytes)
-    else if (!isLarge && wasFull) this.#change(largeSlabBytes)
+    if (isLarge && this.#smallReadCount >= smallReadsToShrink) {
+      this.#leaveSeat()
+      this.#change(smallSlabBytes)
+    } else if (wasFull && (!isLarge || this.#mayHaveWhole())) this.#change(this.#largestBytes())
     else if (this.#slab.filledBytes > slab.bytes.length * (3 / 4)) this.#change(slab.bytes.length)
     return this.#room()
+  }
+
+  /** True when a socket with a large slab would get a larger one. */
+  #mayHaveWhole(): boolean {
+    return this.#isUnix && !this.#isClosed && !this.#hasSeat && this.#slabs.hasSeat
+  }
+
+  #largestBytes(): number {
+    if (this.#mayHaveWhole()) this.#hasSeat = this.#slabs.takeSeat()
+    return this.#hasSeat ? wholeSlabBytes : largeSlabBytes
+  }
+
+  #leaveSeat(): void {
+    if (this.#hasSeat) this.#slabs.leaveSeat()
+    this.#hasSeat = false
   }
 
   #room(): Buffer {
@@ -97,6 +123,9 @@ export class SlabReader {
     this.#slabs.leave(used)
   }
 }
+
+const isPlainSocket = (stream: Duplex): stream is Socket =>
+  Object.getPrototypeOf(stream) === Socket.prototype
 
 function symbolOf(stream: Duplex, name: string): symbol | undefined {
   return Object.getOwnPropertySymbols(stream).find((symbol) => symbol.description === name)

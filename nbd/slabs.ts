@@ -9,6 +9,9 @@ import assert from 'node:assert/strict'
 type Pool = { take(lengthBytes: number): Buffer; give(buffer: Buffer): void }
 type Budget = { takeAnyway(lengthBytes: number): void; giveBack(lengthBytes: number): void }
 
+/** Readers that may have the largest slabs at one time: what many clients hold beside the budget stays what it is. */
+const seatCount = 16
+
 export class Slab {
   readonly bytes: Buffer
   /** Where the next read goes. */
@@ -26,6 +29,7 @@ export class Slabs {
   readonly #pool: Pool
   readonly #budget: Budget
   readonly #inUse = new Map<ArrayBufferLike, Slab>()
+  #freeSeatCount = seatCount
 
   constructor(memory: { readonly pool: Pool; readonly budget: Budget }) {
     this.#pool = memory.pool
@@ -34,6 +38,22 @@ export class Slabs {
 
   get inUseCount(): number {
     return this.#inUse.size
+  }
+
+  get hasSeat(): boolean {
+    return this.#freeSeatCount > 0
+  }
+
+  /** False when there are enough readers with the largest slabs. Who was let in calls `leaveSeat`. */
+  takeSeat(): boolean {
+    if (this.#freeSeatCount === 0) return false
+    this.#freeSeatCount--
+    return true
+  }
+
+  leaveSeat(): void {
+    this.#freeSeatCount++
+    assert(this.#freeSeatCount <= seatCount)
   }
 
   /** A slab of at least `lengthBytes` for a reader, who calls `leave`. */

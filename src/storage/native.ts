@@ -1,4 +1,4 @@
-// The three system calls that Node lacks, through a small FFI library that may be absent: preadv2 with RWF_NOWAIT, fallocate, flock.
+// The system calls that Node lacks, through a small FFI library that may be absent: preadv2 with RWF_NOWAIT, fallocate, flock, cachestat.
 //
 // Invariant: nothing here is needed for correctness. Every caller has a slower way for `undefined`, and every call answers
 // a count or a negated errno, as the kernel does; it throws only when our own code passed nonsense.
@@ -16,6 +16,8 @@ export type NativeSupport = {
 export interface Native {
   /** Reads what is in memory: the bytes read, or a negated errno (EAGAIN: the medium is needed; EOPNOTSUPP: this file cannot tell). */
   readNow(fd: number, target: Uint8Array, offset: number): number
+  /** The pages of a range that are in memory (a hole's may be missing); a negated errno where the kernel cannot tell (ENOSYS before Linux 6.5). Reads nothing. */
+  cachedPageCount(fd: number, offset: number, lengthBytes: number): number
   /** Punches a hole on another thread; 0 or a negated errno. */
   punch(fd: number, offset: number, lengthBytes: number): Promise<number>
   /** Takes an exclusive lock without waiting; 0 or a negated errno (EWOULDBLOCK: someone has it). */
@@ -54,6 +56,9 @@ const flags = {
   lockExclusive: 0x2,
   lockNonBlocking: 0x4,
 } as const
+
+/** asm-generic/unistd.h: the same on every architecture. */
+const syscallCachestat = 451
 
 /** Punches at once: each occupies a worker thread of the library while the file system works, and more of them only queue on the inode's lock. */
 const punchesAtOnceMax = 2
@@ -98,6 +103,10 @@ function bind(foreign: Foreign): Native {
   const preadv2 = libc.func('preadv2', 'long', ['int', 'void *', 'int', 'long', 'int'])
   const fallocate = libc.func('fallocate', 'int', ['int', 'int', 'long', 'long'])
   const flock = libc.func('flock', 'int', ['int', 'int'])
+  const cachestat = libc.func('syscall', 'long', ['long', 'int', 'void *', 'void *', 'uint'])
+  // struct cachestat_range: offset and length; struct cachestat: five counters, of which the first is wanted.
+  const cacheRange = new BigUint64Array(2)
+  const cacheCounters = new BigUint64Array(5)
   const limited = limiter(punchesAtOnceMax)
   // struct iovec: address and length, filled anew for each call; calls are synchronous, so one is enough.
   const vector = new BigUint64Array(2)
@@ -110,6 +119,13 @@ function bind(foreign: Foreign): Native {
       vector[1] = BigInt(target.length)
       const count = preadv2(fd, vector, 1, offset, flags.rwfNowait)
       return count < 0 ? -foreign.errno() : count
+    },
+    cachedPageCount(fd, offset, lengthBytes) {
+      assert(Number.isSafeInteger(offset) && offset >= 0)
+      cacheRange[0] = BigInt(offset)
+      cacheRange[1] = BigInt(lengthBytes)
+      const result = cachestat(syscallCachestat, fd, cacheRange, cacheCounters, 0)
+      return result < 0 ? -foreign.errno() : Number(cacheCounters[0])
     },
     punch(fd, offset, lengthBytes) {
       assert(Number.isSafeInteger(offset) && offset >= 0)

@@ -26,7 +26,8 @@ const writeNowBytesMax = 2 * 1024 * 1024
 /**
  * The most that one system call writes on the event loop. The kernel caches what one call writes in pieces as large as they can be, and
  * a later small write into a large piece walks all of it: measured on ext4 (Linux 6.18), 4 KiB into what was written by 4 KiB took
- * 1.6 µs, by 64 KiB 4 µs, by 128 KiB 6 µs, by 1 MiB 33 µs.
+ * 1.6 µs, by 64 KiB 4 µs, by 128 KiB 6 µs, by 1 MiB 33 µs. Where all of it is cached already the pieces stay as they are, and one call
+ * takes a quarter less time than many.
  */
 const callBytesMax = 64 * 1024
 /** The same on a thread, where each call costs a hop. */
@@ -53,6 +54,7 @@ export class NodeDiskFile implements DiskFile {
   readonly #probe = Buffer.alloc(1)
   #canReadNow: boolean
   #canPunch: boolean
+  #canAskCache = true
   #callsUnderWay = 0
   #isClosed = false
   #onIdle: (() => void) | undefined
@@ -104,7 +106,7 @@ export class NodeDiskFile implements DiskFile {
     if (!this.#isPageInMemory(offset)) return wouldBlock
     if (!this.#isPageInMemory(offset + lengthBytes)) return wouldBlock
     const writtenBytes =
-      lengthBytes <= callBytesMax
+      lengthBytes <= callBytesMax || this.#isCached(offset, lengthBytes)
         ? fs.writevSync(this.#fd, parts, offset)
         : this.#writeSlices(parts, offset, lengthBytes)
     this.#gate.wrote(startedMs)
@@ -227,6 +229,16 @@ export class NodeDiskFile implements DiskFile {
     const count = this.#native.readNow(this.#fd, this.#probe, offset)
     if (count === -os.errno.EOPNOTSUPP) this.#canReadNow = false
     return count >= 0
+  }
+
+  /** True when the kernel says that it has every page of the range in memory. */
+  #isCached(offset: number, lengthBytes: number): boolean {
+    if (!this.#native || !this.#canAskCache) return false
+    const firstPage = Math.floor(offset / pageBytes)
+    const endPage = Math.ceil((offset + lengthBytes) / pageBytes)
+    const count = this.#native.cachedPageCount(this.#fd, offset, lengthBytes)
+    if (count < 0) this.#canAskCache = false
+    return count === endPage - firstPage
   }
 
   #readNowFailed(errno: number): number {

@@ -1,25 +1,34 @@
 // A real socket that reads into slabs: every byte arrives once and in order, while its pieces are held for long and released in any order.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import t, { type Test } from 'tap'
 import { SharedMemory } from '../../nbd/memory.js'
 import { SlabReader } from '../../nbd/slab-reader.js'
+import type { Slabs } from '../../nbd/slabs.js'
 
 const KiB = 1024
 
-async function socketPair(t: Test) {
-  const listener = net.createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1')
+async function socketPair(t: Test, where: 'tcp' | 'unix' = 'tcp') {
+  const directory = mkdtempSync(join(tmpdir(), 'slab-reader-'))
+  const path = join(directory, 'socket')
+  const listener = net.createServer({ allowHalfOpen: true })
+  listener.listen(where === 'unix' ? { path } : { port: 0, host: '127.0.0.1' })
   await once(listener, 'listening')
   const address = listener.address()
-  assert(typeof address === 'object' && address !== null)
-  const client = net.connect(address.port, '127.0.0.1')
+  assert(address !== null)
+  const client =
+    typeof address === 'string' ? net.connect(address) : net.connect(address.port, '127.0.0.1')
   const [server] = (await once(listener, 'connection')) as [net.Socket]
   t.teardown(() => {
     client.destroy()
     server.destroy()
     listener.close()
+    rmSync(directory, { recursive: true })
   })
   return { client, server }
 }
@@ -35,8 +44,8 @@ function pattern(lengthBytes: number): Buffer {
   return bytes
 }
 
-async function receive(t: Test, heldPiecesMax: number): Promise<void> {
-  const { client, server } = await socketPair(t)
+async function receive(t: Test, heldPiecesMax: number, where?: 'tcp' | 'unix'): Promise<void> {
+  const { client, server } = await socketPair(t, where)
   const memory = newMemory()
   const sent = pattern(5 * 1024 * KiB + 333)
   const held: { readonly piece: Buffer; readonly offset: number }[] = []
@@ -69,7 +78,45 @@ async function receive(t: Test, heldPiecesMax: number): Promise<void> {
 
 t.test('every byte arrives when pieces are used at once', (t) => receive(t, 0))
 t.test('every byte arrives while some pieces are kept', (t) => receive(t, 7))
+t.test('every byte arrives over a Unix socket', async (t) => {
+  await receive(t, 0, 'unix')
+  await receive(t, 7, 'unix')
+  await receive(t, 100_000, 'unix')
+})
 t.test('every byte arrives while all pieces are kept', (t) => receive(t, 100_000))
+
+/** The largest piece that arrives while the client sends as fast as it can. */
+async function largestPiece(t: Test, slabs: Slabs, where: 'tcp' | 'unix'): Promise<number> {
+  const { client, server } = await socketPair(t, where)
+  let largestBytes = 0
+  const reader = SlabReader.over(server, slabs, (piece) => {
+    largestBytes = Math.max(largestBytes, piece.length)
+    slabs.release(piece)
+    // What gathers while nobody reads comes in one piece.
+    server.pause()
+    setImmediate(() => setImmediate(() => server.resume()))
+  })
+  const ended = once(server, 'end')
+  server.resume()
+  client.end(Buffer.alloc(16 * 1024 * KiB))
+  await ended
+  const closed = once(server, 'close')
+  server.destroy()
+  await closed
+  reader?.close()
+  return largestBytes
+}
+
+t.test('sixteen Unix sockets at a time read all that is there in one piece', async (t) => {
+  const { slabs } = newMemory()
+  t.ok((await largestPiece(t, slabs, 'unix')) > 140 * KiB)
+  for (let seat = 0; seat < 16; seat++) t.equal(slabs.takeSeat(), true, 'it has left its seat')
+  t.equal(slabs.takeSeat(), false)
+  t.ok((await largestPiece(t, slabs, 'unix')) <= 132 * KiB)
+  slabs.leaveSeat()
+  t.ok((await largestPiece(t, slabs, 'tcp')) <= 132 * KiB)
+  t.equal(slabs.takeSeat(), true)
+})
 
 t.test('a paused socket reads nothing, and goes on where it was', async (t) => {
   const { client, server } = await socketPair(t)

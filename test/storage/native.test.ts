@@ -1,6 +1,14 @@
 // The native calls on real files, and what is said where their library is absent.
 import { execFileSync } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  fdatasyncSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -80,4 +88,21 @@ t.test('a lock is exclusive between open files', async (t) => {
   const second = openSync(path, 'r+')
   t.teardown(() => closeSync(second))
   t.equal(native.lock(second), -constants.errno.EWOULDBLOCK)
+})
+
+t.test('pages in memory are counted, and none is brought there', async (t) => {
+  const native = nativeOrFail()
+  const { fd, path } = fileFor(t, 64 * 4096)
+  fdatasyncSync(fd)
+  const count = native.cachedPageCount(fd, 0, 64 * 4096)
+  if (count === -constants.errno.ENOSYS) {
+    t.pass('a kernel before 6.5 says that it cannot tell')
+    return
+  }
+  t.equal(count, 64)
+  t.equal(native.cachedPageCount(fd, 4096 + 1, 4096), 2, 'pages that are touched in part count')
+  execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none'])
+  t.equal(native.cachedPageCount(fd, 0, 64 * 4096), 0)
+  t.equal(native.cachedPageCount(fd, 0, 64 * 4096), 0)
+  t.equal(native.cachedPageCount(-1, 0, 4096), -constants.errno.EBADF)
 })

@@ -90,6 +90,10 @@ async function writes(t: Test, disk: NodeDisk, native: boolean): Promise<void> {
   const pieces = [medium.subarray(0, 70_000), medium.subarray(70_000)]
   t.equal(file.writeNow(pieces, 8192), medium.length, 'so does one of 2 MiB at once')
   await checkAt(8192, medium)
+  const again = Buffer.from(medium.map((byte) => byte ^ 0xff))
+  const morePieces = [again.subarray(0, 300_000), again.subarray(300_000)]
+  t.equal(file.writeNow(morePieces, 8192), again.length, 'and over what is in memory')
+  await checkAt(8192, again)
   await file.truncate(4100)
   t.equal(await file.sizeBytes(), 4100, 'truncate sets the length')
   await file.sync()
