@@ -22,14 +22,15 @@ _lockstep() {
     esac
     case "$command" in
       "") command="$word" ;;
-      volume|peer|snapshot) command="$command $word" ;;
+      volume|peer|job|snapshot) command="$command $word" ;;
       *) count=$((count + 1)) ;;
     esac
   done
   case "$command" in
-    "") COMPREPLY=($(compgen -W "volume peer snapshot sync batch mark status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
+    "") COMPREPLY=($(compgen -W "volume peer job snapshot sync batch mark status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
     volume) COMPREPLY=($(compgen -W "create list delete rename resize --help" -- "$cur")); return ;;
     peer) COMPREPLY=($(compgen -W "list connect disconnect set forget --help" -- "$cur")); return ;;
+    job) COMPREPLY=($(compgen -W "list wait --help" -- "$cur")); return ;;
     snapshot) COMPREPLY=($(compgen -W "create list delete rename restore refresh --help" -- "$cur")); return ;;
     "volume create") options="--dir --json --help -h" ;;
     "volume list") options="--dir --json --help -h" ;;
@@ -54,7 +55,9 @@ _lockstep() {
     "peer disconnect") options="--dir --json --help -h" ;;
     "peer set") options="--dir --json --help -h --mode --max-rate" ;;
     "peer forget") options="--dir --json --help -h --yes -y" ;;
-    "verify") options="--dir --json --help -h --repair --from --yes -y" ;;
+    "verify") options="--dir --json --help -h --repair --from --no-wait --yes -y" ;;
+    "job list") options="--dir --json --help -h" ;;
+    "job wait") options="--dir --json --help -h --timeout" ;;
     "init") options="--dir --json --help -h --secondary --node --chunk-size --data --journal-size --yes -y" ;;
     "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --peer --mode --congestion --outbox-bytes --peer-deadline --max-rate --before-resync --hook-timeout --peer-secret-file --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
     "config") options="--dir --json --help -h --config" ;;

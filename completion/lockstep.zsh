@@ -103,6 +103,30 @@ _lockstep_peer() {
         '-y[does not ask; what is lost is lost]' ;;
   esac
 }
+_lockstep_job() {
+  local -a subcommands=(
+    'list:lists long work\: what is under way, and how the last of it ended'
+    'wait:waits for the end of long work, and tells its result'
+  )
+  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  shift words; (( CURRENT-- ))
+  case "$words[1]" in
+    list)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    wait)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--timeout[seconds; else as long as it takes]:s: ' \
+        '1:its number, from job list: ' ;;
+  esac
+}
 _lockstep_snapshot() {
   local -a subcommands=(
     'create:keeps what one store or several hold now, all at one position'
@@ -172,6 +196,7 @@ _lockstep() {
   local -a subcommands=(
     'volume:creates, lists, deletes, renames and resizes volumes'
     'peer:shows, connects, disconnects, sets and forgets the other node'
+    'job:lists long work that goes on by itself, and waits for it'
     'snapshot:creates, lists, deletes, renames, restores and refreshes snapshots'
     'sync:makes a store, or a range of it, what another one is'
     'batch:performs a set of operations at one position\: all or none'
@@ -202,6 +227,7 @@ _lockstep() {
   case "$words[1]" in
     volume) _lockstep_volume ;;
     peer) _lockstep_peer ;;
+    job) _lockstep_job ;;
     snapshot) _lockstep_snapshot ;;
     sync)
       _arguments -s \
@@ -275,6 +301,7 @@ _lockstep() {
         '-h[shows this help]' \
         '--repair[what differs is copied, to the peer unless --from says otherwise]' \
         '--from[whose bytes are right\: self (this node) or peer; only with --repair]:node:(self peer)' \
+        '--no-wait[returns at once; lockstep job wait tells the result]' \
         '--yes[does not ask; what is lost is lost]' \
         '-y[does not ask; what is lost is lost]' \
         '1::one store; else all: ' ;;
