@@ -182,7 +182,10 @@ function markSharers(
   lengthBytes: number,
 ): void {
   const { chunkBytes, stores } = pool.state
-  const mark = (id: StoreId, from: number, end: number): void => {
+  const mark = (id: StoreId, from: number, storeEnd: number): void => {
+    // One that was made since, and whose making is still in the outbox: its map will be that of what it was made from.
+    const tracked = pool.tracking?.stores.get(id)
+    const end = Math.min(storeEnd, tracked?.sizeBytes ?? 0)
     if (from < end) pool.tracking?.mark(id, { offset: byteOffset(from), lengthBytes: end - from })
   }
   const now = stores.get(storeId)

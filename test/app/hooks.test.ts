@@ -23,7 +23,7 @@ function runnerOf(t: Test, script: string, timeoutMs = 60_000) {
 }
 
 t.test('a hook has an environment of its own, and nothing else', async (t) => {
-  process.env['LOCKSTEP_SECRET_OF_THE_DAEMON'] = 'x'
+  Object.assign(process.env, { LOCKSTEP_SECRET_OF_THE_DAEMON: 'x' })
   const { runner, directory } = runnerOf(t, 'env -0 | sort -z | tr "\\0" "|"; pwd; echo "$#"')
   const message = '$(touch /tmp/never); `id` "\n'
   const { output } = await runner.run({ ...request, message, snapshot: 'local.nightly' })
