@@ -103,7 +103,11 @@ export class SimDiskFile implements DiskFile {
         this.#written(offset, lengthBytes, fault),
         pending ? pending.end - offset : 0,
       )
-      if (written === 0 && lengthBytes > 0) throw errnoError('ENOSPC')
+      if (written === 0 && lengthBytes > 0) {
+        // There was room when it began, and none is left: nothing of it ever reaches the medium.
+        if (pending) this.#file.abandon(pending)
+        throw errnoError('ENOSPC')
+      }
       if (pending && pending.end - offset === written) this.#file.finish(pending)
       else {
         if (pending) this.#file.abandon(pending)
