@@ -85,6 +85,8 @@ export class PeerSession {
   /** The stream is open and the copying that the greeting asked for has begun. */
   #isInStep = false
   #isStreaming = false
+  /** The link says that it copies what differs. */
+  #isCopyingTold = false
   #progressTimer: Timer | undefined
   /** What the peer had when the stream was opened. */
   #streamPosition = 0
@@ -174,10 +176,8 @@ export class PeerSession {
     if (!stream.outbox.isCollecting) stream.outbox.collect()
     stream.outbox.rewind(peer.sequence)
     this.#openStream(stream, peer.sequence)
-    this.#observer.go(
-      this.#isDirty(stream) || !peer.isWhole ? 'resyncing' : 'streaming',
-      decision.reason,
-    )
+    this.#isCopyingTold = this.#isDirty(stream) || !peer.isWhole
+    this.#observer.go(this.#isCopyingTold ? 'resyncing' : 'streaming', decision.reason)
     await this.#expect('ready')
   }
 
@@ -275,7 +275,12 @@ export class PeerSession {
     const stream = this.#host.stream()
     assert(stream)
     this.#isInStep = true
-    if (isPeerWhole && !this.#isDirty(stream)) return
+    if (isPeerWhole && !this.#isDirty(stream)) {
+      // It was dirty when the stream was opened, and clients' writes have made it clean since.
+      if (this.#isCopyingTold) this.#observer.go('streaming', 'the peer has everything')
+      this.#isCopyingTold = false
+      return
+    }
     const resync = this.#host.resync({ isPeerWhole })
     this.#resync = resync
     this.#throwIfClosed()

@@ -312,7 +312,6 @@ export class PrimaryStream implements Ordered {
     this.#detachingFrom = attachCount
     // The generation is ordered behind writes that wait for extents, and without the peer only folding sets those free.
     if (this.#isActiveFull) this.#foldAway()
-    if (this.#options.mutants.has('generation-after-data')) this.progress.releaseAll()
     try {
       if (this.needsGeneration) await this.#options.beginGeneration()
     } finally {
@@ -356,7 +355,7 @@ export class PrimaryStream implements Ordered {
     // What is unknown begins anew with `reset`, in the step that performs it.
     const isReset = entry.kind === 'operation' && entry.operation.kind === 'reset'
     if (isReset) assert.equal(tracking.leftSequence, entry.sequence)
-    else if (had) tracking.had(entry, trackedOutcome(outcome))
+    else if (had) tracking.had(entry, this.#trackedOutcome(outcome))
     else if (this.#options.mutants.has('forget-fold-order')) this.#lackLate(entry, tracking)
     else tracking.lacked(entry)
     if (entry.kind === 'write' || entry.kind === 'zero') {
@@ -413,10 +412,9 @@ export class PrimaryStream implements Ordered {
     this.outbox.fold()
     this.#options.onOverflow()
   }
-}
 
-function trackedOutcome(outcome: Outcome): EntryOutcome {
-  if (outcome.isFailed) return { kind: 'failed' }
-  if (outcome.differing === undefined) return { kind: 'done' }
-  return { kind: 'compared', differing: outcome.differing }
+  #trackedOutcome({ isFailed, differing }: Outcome): EntryOutcome {
+    if (isFailed && !this.#options.mutants.has('failed-write-clean')) return { kind: 'failed' }
+    return differing === undefined ? { kind: 'done' } : { kind: 'compared', differing }
+  }
 }

@@ -10,8 +10,14 @@ export type SeededJob = Extract<Job, { kind: 'lives' | 'pairs' }>
 export type SeedFinding = Finding<'lives' | 'pairs'>
 
 export type SeedPoolOptions = {
-  /** Without its seed and count. */
-  readonly job: Omit<SeededJob, 'seed' | 'count'>
+  readonly job: {
+    readonly kind: SeededJob['kind']
+    readonly subject: SeededJob['subject']
+    readonly mutants?: readonly string[]
+    readonly actionCount: number
+    /** Of pairs. */
+    readonly isPlain?: boolean
+  }
   readonly first: number
   readonly count: number
   readonly threadCount: number

@@ -43,6 +43,12 @@ export class PairExtraActions {
     if (random.chance(extras.readShare) && secondary) traffic.readSecondary(secondary, random)
   }
 
+  /** Whether to look at what is on both media now. */
+  wantsMedia(): boolean {
+    const { extras, random } = this.#options
+    return extras.mediaShare > 0 && random.chance(extras.mediaShare)
+  }
+
   #disk(index: 0 | 1): void {
     const { extras, random, nodes, diskFaults } = this.#options
     if (random.chance(extras.diskFaultShares[index])) diskFaults[index].plan()

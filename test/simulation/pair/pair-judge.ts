@@ -95,7 +95,8 @@ export class PairJudge {
     return images
   }
 
-  checkSpace(a: PairNode, b: PairNode): void {
+  /** What is zeroes may be a hole on one of them only: digests say that it is equal. */
+  checkSpace(a: PairNode, b: PairNode, images: readonly StoreImage[]): void {
     const [first, second] = [a, b].map(({ engine }) => {
       assert(engine)
       return engine.status()
@@ -103,7 +104,11 @@ export class PairJudge {
     assert(first)
     assert(second)
     const [used, copied] = [first.pool.usedBytes, second.pool.usedBytes]
-    const limit = usedShareMax * used + usedChunksMax * first.chunkBytes
+    const zeroChunks = images.reduce(
+      (sum, { bytes }) => sum + zeroChunksOf(bytes, first.chunkBytes),
+      0,
+    )
+    const limit = usedShareMax * used + (usedChunksMax + zeroChunks) * first.chunkBytes
     if (Math.abs(used - copied) > limit)
       throw new LawBroken(`space: ${used} bytes on the first node, ${copied} on the second`)
   }
@@ -119,6 +124,14 @@ export class PairJudge {
     if (difference !== 'equal')
       throw new LawBroken(`in sync and closed, the media are ${difference}`)
   }
+}
+
+function zeroChunksOf(bytes: Buffer, chunkBytes: number): number {
+  let count = 0
+  for (let offset = 0; offset < bytes.length; offset += chunkBytes) {
+    if (bytes.subarray(offset, offset + chunkBytes).every((byte) => byte === 0)) count++
+  }
+  return count
 }
 
 function sameImages(first: readonly StoreImage[], second: readonly StoreImage[]): void {

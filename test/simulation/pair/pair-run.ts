@@ -122,6 +122,7 @@ class PairRun {
       oracle: this.#oracle,
       timeline: this.#timeline,
       count,
+      fuaShare: extras?.fuaShare ?? 0,
     })
     this.#operator = new PairOperator({
       random: this.#random,
@@ -161,7 +162,7 @@ class PairRun {
       await this.#pass()
       await this.#look(a, b)
       if (this.#random.chance(this.#shape.faultShare)) await faults.strike()
-      if (this.#random.chance(0.03)) await this.#judge.checkMedia(a, b)
+      if (this.#random.chance(0.03) || more?.wantsMedia()) await this.#judge.checkMedia(a, b)
       if (this.#random.chance(0.03) || this.#traffic.writesSinceBase > writesBetweenBases) {
         await this.#quiet(a, b)
       }
@@ -451,8 +452,8 @@ class PairRun {
     // What was deleted gives its space back by and by.
     await this.#scheduler.settle(20_000)
     if (!this.#isSettled(a)) throw new LawBroken('in sync, idle, and not in sync any more')
-    await this.#judge.checkEqual(a, b)
-    if (!this.#operator.hasMarked) this.#judge.checkSpace(a, b)
+    const images = await this.#judge.checkEqual(a, b)
+    if (!this.#operator.hasMarked) this.#judge.checkSpace(a, b, images)
     if (this.#shape.extras?.hasDamage) await this.#damage(a, b)
     await a.close()
     await this.#scheduler.settle(1000)

@@ -34,6 +34,10 @@ export type PairExtras = {
   readonly verifyShare: number
   /** Of reads from the second node. */
   readonly readShare: number
+  /** Of a look at what is on both media, as a crash would leave it. */
+  readonly mediaShare: number
+  /** Of writes, so many more are durable before they are answered. */
+  readonly fuaShare: number
   /** The second node's data is damaged at the end: verify must find that, and repair it. */
   readonly hasDamage: boolean
   /** Few extents may be active at once. */
@@ -79,6 +83,8 @@ function extrasOf(random: SeededRandom): PairExtras {
     markShare: share(0.4, 0.04),
     verifyShare: share(0.3, 0.04),
     readShare: share(0.4, 0.3),
+    mediaShare: share(0.25, 0.4),
+    fuaShare: share(0.3, 0.4),
     hasDamage: random.chance(0.1),
     activeLimits: random.chance(0.4)
       ? { itemsMax: random.pick([1, 2, 4]), itemsPerEviction: 1 }

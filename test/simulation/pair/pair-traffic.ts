@@ -1,6 +1,6 @@
 // What clients ask of the two nodes: requests to the primary, chosen from the seed, and reads from the secondary while it follows. Keeps what is under way.
 import { RequestError } from '../../../nbd/errors.js'
-import type { Client, Outcome } from '../client.js'
+import type { Action, Client, Outcome } from '../client.js'
 import { LawBroken } from '../laws.js'
 import type { SeededRandom } from '../random.js'
 import type { ActionSource } from '../random-actions.js'
@@ -19,6 +19,9 @@ export class PairTraffic {
   readonly #oracle: RecordingOracle
   readonly #timeline: Timeline
   readonly #count: (what: string) => void
+  readonly #fuaShare: number
+  /** Its own: plain schedules draw nothing for this. */
+  readonly #fuaRandom: SeededRandom | undefined
   /** Names that stores had, so that a new one with an old name is seen. */
   readonly #usedNames = new Set<string>()
   /** With what each is, for messages. */
@@ -33,7 +36,11 @@ export class PairTraffic {
     readonly oracle: RecordingOracle
     readonly timeline: Timeline
     readonly count: (what: string) => void
+    /** Of writes, so many more are durable before they are answered. */
+    readonly fuaShare: number
   }) {
+    this.#fuaShare = options.fuaShare
+    this.#fuaRandom = options.fuaShare > 0 ? options.random.fork('fua') : undefined
     this.#random = options.random
     this.#actions = options.actions
     this.#oracle = options.oracle
@@ -133,11 +140,17 @@ export class PairTraffic {
       this.watch('read', client.read(store, offset, lengthBytes))
     } else {
       this.writesSinceBase++
-      const action = this.#actions.data(store, client.sizeOf(store))
+      const action = this.#moreDurable(this.#actions.data(store, client.sizeOf(store)))
       if ('offset' in action && (action.offset % 512 !== 0 || action.lengthBytes % 512 !== 0))
         this.#count('write of parts of sectors')
       this.watch(action.kind, this.#counted(client.act(action)))
     }
+  }
+
+  #moreDurable(action: Action): Action {
+    const isMore = this.#fuaRandom?.chance(this.#fuaShare) ?? false
+    if (!isMore || (action.kind !== 'write' && action.kind !== 'zero')) return action
+    return { ...action, fua: true }
   }
 
   async #counted(work: Promise<Outcome>): Promise<void> {

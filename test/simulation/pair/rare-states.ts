@@ -4,14 +4,17 @@ type RareState = {
   readonly name: string
   /** Any of these is it. */
   readonly counted: RegExp
+  /** Some hundred schedules have it. */
+  readonly isUsual?: boolean
 }
 
 export const rareStates: readonly RareState[] = [
-  { name: 'outbox overflow during a resync', counted: /^overflow while resyncing/ },
-  { name: 'outbox overflow while streaming', counted: /^overflow while streaming/ },
+  { name: 'outbox overflow during a resync', counted: /^overflow while resyncing/, isUsual: true },
+  { name: 'outbox overflow while streaming', counted: /^overflow while streaming/, isUsual: true },
   {
     name: 'outbox overflow while the peer is away',
     counted: /^overflow while (offline|connecting|greeting)/,
+    isUsual: true,
   },
   { name: 'writers waited for room', counted: /^writers wait for room/ },
   {
@@ -25,65 +28,88 @@ export const rareStates: readonly RareState[] = [
   {
     name: 'secondary ended during a resync',
     counted: /^(kill|power loss) of the secondary while resyncing/,
+    isUsual: true,
   },
   {
     name: 'primary ended during a resync',
     counted: /^(kill|power loss) of the primary while resyncing/,
+    isUsual: true,
   },
   { name: 'a node ended during its recovery', counted: /^(kill|power loss) of .* in recovery/ },
-  { name: 'both nodes down', counted: /^both nodes down/ },
-  { name: 'before-resync kept through a crash', counted: /^before-resync kept through a crash/ },
-  { name: 'a resync that was begun went on', counted: /the resync that was begun goes on/ },
-  { name: 'the copying was cut off', counted: /^resync: the copying was cut off/ },
-  { name: 'a blank secondary got everything', counted: /is blank$/ },
+  { name: 'both nodes down', counted: /^both nodes down/, isUsual: true },
+  {
+    name: 'before-resync kept through a crash',
+    counted: /^before-resync kept through a crash/,
+    isUsual: true,
+  },
+  {
+    name: 'a resync that was begun went on',
+    counted: /the resync that was begun goes on/,
+    isUsual: true,
+  },
+  { name: 'the copying was cut off', counted: /^resync: the copying was cut off/, isUsual: true },
+  { name: 'a blank secondary got everything', counted: /is blank$/, isUsual: true },
   {
     name: 'the stream went on from the outbox',
     counted: /^link: link (resyncing|streaming): .*outbox/,
+    isUsual: true,
   },
-  { name: 'an operation was replayed', counted: /^frame replay/ },
-  { name: 'a chunk was shared', counted: /^frame of a share/ },
-  { name: 'zeroes went over as a range', counted: /^frame zero/ },
-  { name: 'digests were compared', counted: /^frame compared/ },
-  { name: 'a new generation without the peer', counted: /a new generation began$/ },
-  { name: 'cut within an entry', counted: /^cut within a frame: (write|zero|operation)/ },
+  { name: 'an operation was replayed', counted: /^frame replay/, isUsual: true },
+  { name: 'a chunk was shared', counted: /^frame of a share/, isUsual: true },
+  { name: 'zeroes went over as a range', counted: /^frame zero/, isUsual: true },
+  { name: 'digests were compared', counted: /^frame compared/, isUsual: true },
+  { name: 'a new generation without the peer', counted: /a new generation began$/, isUsual: true },
+  {
+    name: 'cut within an entry',
+    counted: /^cut within a frame: (write|zero|operation)/,
+    isUsual: true,
+  },
   { name: 'cut within a greeting', counted: /^cut within a frame: (hello|decision|ready)/ },
   { name: 'cut within digests or their outcome', counted: /^cut within a frame: compare/ },
   { name: 'cut within a replayed operation', counted: /^cut within a frame: replay/ },
   { name: 'cut within a digest answer', counted: /^cut within a frame: digest-answer/ },
-  { name: 'a frame came twice', counted: /^frame repeated/ },
-  { name: 'two frames changed places', counted: /^frames swapped/ },
+  { name: 'a frame came twice', counted: /^frame repeated/, isUsual: true },
+  { name: 'two frames changed places', counted: /^frames swapped/, isUsual: true },
   { name: 'a frame of an old connection', counted: /^frame of an old connection/ },
   { name: 'a checksum was wrong', counted: /checksum/ },
   { name: 'a silent peer was given up', counted: /silent|nothing came|half open/ },
-  { name: 'read error on the primary', counted: /^read error \(a\)/ },
-  { name: 'read error on the secondary', counted: /^read error \(b\)/ },
-  { name: 'write error on the primary', counted: /^write error \(a\)/ },
-  { name: 'write error on the secondary', counted: /^write error \(b\)/ },
-  { name: 'failed sync on the primary', counted: /^failed sync \(a\)/ },
-  { name: 'failed sync on the secondary', counted: /^failed sync \(b\)/ },
+  { name: 'read error on the primary', counted: /^read error \(a\)/, isUsual: true },
+  { name: 'read error on the secondary', counted: /^read error \(b\)/, isUsual: true },
+  { name: 'write error on the primary', counted: /^write error \(a\)/, isUsual: true },
+  { name: 'write error on the secondary', counted: /^write error \(b\)/, isUsual: true },
+  { name: 'failed sync on the primary', counted: /^failed sync \(a\)/, isUsual: true },
+  { name: 'failed sync on the secondary', counted: /^failed sync \(b\)/, isUsual: true },
   { name: 'full disk on the primary', counted: /^refused (ENOSPC|NO_SPACE)/ },
   { name: 'full disk on the secondary', counted: /^disk full \(b\)/ },
   { name: 'a write failed on the primary', counted: /^request failed EIO/ },
-  { name: 'a mark was kept', counted: /^mark kept/ },
-  { name: 'a mark was compared with the primary', counted: /^mark compared/ },
-  { name: 'verify found nothing wrong', counted: /^verify done/ },
-  { name: 'verify found damage, and repaired it', counted: /^verify found and repaired/ },
-  { name: 'a read from the secondary', counted: /^read from the second node/ },
-  { name: 'a snapshot of a snapshot', counted: /^snapshot of a snapshot/ },
-  { name: 'a volume with an old name', counted: /^volume made again/ },
-  { name: 'a batch', counted: /^batch/ },
-  { name: 'a write of parts of sectors', counted: /^write of parts of sectors/ },
-  { name: 'the mode was changed while streaming', counted: /^operator: mode while streaming/ },
+  { name: 'a mark was kept', counted: /^mark kept/, isUsual: true },
+  { name: 'a mark was compared with the primary', counted: /^mark compared/, isUsual: true },
+  { name: 'verify found nothing wrong', counted: /^verify done/, isUsual: true },
+  {
+    name: 'verify found damage, and repaired it',
+    counted: /^verify found and repaired/,
+    isUsual: true,
+  },
+  { name: 'a read from the secondary', counted: /^read from the second node/, isUsual: true },
+  { name: 'a snapshot of a snapshot', counted: /^snapshot of a snapshot/, isUsual: true },
+  { name: 'a volume with an old name', counted: /^volume made again/, isUsual: true },
+  { name: 'a batch', counted: /^batch/, isUsual: true },
+  { name: 'a write of parts of sectors', counted: /^write of parts of sectors/, isUsual: true },
+  {
+    name: 'the mode was changed while streaming',
+    counted: /^operator: mode while streaming/,
+    isUsual: true,
+  },
   { name: 'disconnected while resyncing', counted: /^operator: disconnect while resyncing/ },
 ]
 
 /** How often each happened. */
 export function coverageOf(
   totals: ReadonlyMap<string, number>,
-): readonly { readonly name: string; readonly count: number }[] {
-  return rareStates.map(({ name, counted }) => {
+): readonly { readonly name: string; readonly count: number; readonly isUsual: boolean }[] {
+  return rareStates.map(({ name, counted, isUsual = false }) => {
     let count = 0
     for (const [what, times] of totals) if (counted.test(what)) count += times
-    return { name, count }
+    return { name, count, isUsual }
   })
 }
