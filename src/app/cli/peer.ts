@@ -87,14 +87,13 @@ export const peerCommands: readonly Command[] = [
 async function forgetPeer(context: Context): Promise<ExitCode> {
   const { peers, role } = await askStatus(context)
   const [peer] = peers
-  const name = peer?.node ?? 'the peer'
   const dirty = formatBytes((peer?.dirtyBytes ?? 0) + (peer?.lagBytes ?? 0))
   const known = `${dirty} and ${peer?.opLogEntries ?? 0} operations`
-  // A secondary is refused, and loses nothing.
+  // Not by its name: the node that was met last may be another one. A secondary is refused, and loses nothing.
   if (role === 'primary')
     await confirm(context, {
-      lost: `what is known that ${name} lacks (${known}) will be lost: when it returns it needs everything again`,
-      name: peer?.node ?? 'forget',
+      lost: `what is known that the replica lacks (${known}) will be lost: when it returns it needs everything again`,
+      name: 'forget',
     })
   const forgotten = (await ask(context, 'peer.forget')) as ForgottenPeer
   const text = `forgot ${forgotten.node ?? 'the peer'}; the link stays closed until lockstep peer connect, or the next start`
