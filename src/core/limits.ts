@@ -50,6 +50,11 @@ export const limits = {
   checkpointRetryMs: 1000,
   /** Pages of a dropped map returned to the allocator in one turn of the event loop: below a millisecond. */
   releasePagesPerTurn: 32,
+  /** Places gathered from dropped maps before they are punched out: 128 KiB of numbers. Each punch keeps writers of the data file waiting, a few
+   *  for long runs less often than one for each place. */
+  punchGatherCount: 16384,
+  /** The most that one punch takes: writers of the data file wait for it, a few milliseconds where the file system tells the disk at once. */
+  punchBytesMax: 32 * MiB,
   /** Writes and zeroings that wait for a range or an operation. Connections have their own limit of 128 requests; this bounds all of them. */
   queuedEntriesMax: 32768,
   /** Extents of 4 MiB that may be active at once: 16 GiB of writes in flight to the peer, which digests compare in a minute after a crash. Each is a record of 16 bytes. */

@@ -148,12 +148,17 @@ export class Reclaimer {
       // Taken off only when done: until then its references are pending, and every turn leaves the counts right.
       await this.#releasePlaces(batch.places as number[])
       const pages = batch.pages as ChunkPage[]
+      // Gathered over many pages: chunks that were written one after the other lie side by side, however far apart their pages are.
+      let freed: number[] = []
       while (pages.length > 0 && !this.#isClosed) {
-        const freed: number[] = []
         for (const page of pages.splice(-limits.releasePagesPerTurn)) this.#releasePage(page, freed)
-        await this.#punchAndFree(freed)
+        if (freed.length >= limits.punchGatherCount || pages.length === 0) {
+          await this.#punchAndFree(freed)
+          freed = []
+        }
         await new Promise<void>((resolve) => this.#clock.defer(resolve))
       }
+      await this.#punchAndFree(freed)
       if (this.#isClosed) return
       this.#queue.shift()
     }
@@ -174,7 +179,7 @@ export class Reclaimer {
 
   async #releasePlaces(places: number[]): Promise<void> {
     const freed: number[] = []
-    for (const place of places.splice(0)) if (this.#allocator.release(place)) freed.push(place)
+    for (const place of places.splice(0)) this.#release(place, freed)
     await this.#punchAndFree(freed)
   }
 
@@ -182,17 +187,23 @@ export class Reclaimer {
     page.holders--
     assert(page.holders >= 0)
     if (page.holders > 0) return
-    for (const place of page.entries)
-      if (place !== 0 && this.#allocator.release(place)) freed.push(place)
+    for (const place of page.entries) if (place !== 0) this.#release(place, freed)
+  }
+
+  #release(place: number, freed: number[]): void {
+    if (!this.#allocator.release(place)) return
+    this.#freeingCount++
+    freed.push(place)
   }
 
   async #punchAndFree(freed: number[]): Promise<void> {
     if (freed.length === 0) return
     freed.sort((a, b) => a - b)
-    this.#freeingCount += freed.length
+    const countMax = Math.max(1, Math.floor(limits.punchBytesMax / this.#chunkBytes))
     for (let first = 0; first < freed.length; ) {
+      const endMax = Math.min(freed.length, first + countMax)
       let end = first + 1
-      while (end < freed.length && freed[end] === (freed[first] as number) + (end - first)) end++
+      while (end < endMax && freed[end] === (freed[first] as number) + (end - first)) end++
       const firstPlace = freed[first] as number
       await this.#punchAndFreeRun(firstPlace, firstPlace + (end - first))
       first = end

@@ -89,6 +89,41 @@ t.test('neighbours are punched in one call, and read as zeroes then', async (t) 
   t.ok(bench.free().every((place) => !bench.allocator.isStale(place)))
 })
 
+t.test('neighbours whose pages lie far apart are punched in one call', async (t) => {
+  const bench = new Bench()
+  const places = Array.from({ length: 3 * limits.releasePagesPerTurn }, (_, index) => index + 1)
+  for (const place of [...places].reverse()) bench.reclaimer.releasePageLater(pageWith(place))
+  bench.reclaimer.durable(bench.reclaimer.take())
+  let gatheredMax = 0
+  bench.onTurnEnd = () => {
+    const isCounted = bench.reclaimer.freeingCount + bench.free().length
+    gatheredMax = Math.max(gatheredMax, bench.reclaimer.freeingCount)
+    t.equal(isCounted % limits.releasePagesPerTurn, 0, 'what is released and not free is counted')
+  }
+  await bench.drain()
+  t.ok(gatheredMax >= 2 * limits.releasePagesPerTurn)
+  t.strictSame(bench.calls, [`data punch ${chunkBytes}+${places.length * chunkBytes}`])
+  t.strictSame(bench.free(), places)
+  t.equal(bench.reclaimer.freeingCount, 0)
+})
+
+t.test('one punch takes so much and no more', async (t) => {
+  const calls: string[] = []
+  const largeBytes = limits.punchBytesMax / 2
+  const allocator = new ChunkAllocator(100)
+  for (let place = 1; place < 100; place++) allocator.allocate()
+  const file = new WatchedFile('data', calls, Buffer.alloc(0))
+  const scheduler = new Scheduler()
+  const clock = scheduler.clockOf(new Life())
+  const options = { allocator, file, chunkBytes: largeBytes, clock, log: silentLog }
+  const reclaimer = new Reclaimer(options)
+  for (const place of [1, 2, 3, 4, 5]) reclaimer.releaseLater(place)
+  reclaimer.durable(reclaimer.take())
+  await scheduler.run(reclaimer.drain())
+  const lengths = calls.map((call) => Number(/\+(\d+)/.exec(call)?.[1]) / largeBytes)
+  t.strictSame(lengths, [2, 2, 1])
+})
+
 t.test('nobody gets a place while it is punched', async (t) => {
   const bench = new Bench()
   const { opened, open } = gate()
