@@ -121,7 +121,10 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       ...(options.activeLimits === undefined ? {} : { activeLimits: options.activeLimits }),
       appliedSequence: () => sequencer?.appliedSequence,
       onActiveFull: () => replication?.stream?.activeFull(),
-      onEvent: (event) => events.add(event),
+      onEvent: (event) => {
+        events.add(event)
+        if (event.kind === 'failure') replication?.failed(event.message)
+      },
     })
     const { state } = pool
     const apply = (entry: DataEntry): Promise<void> | undefined => applyEntry(pool, entry)

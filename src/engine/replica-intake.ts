@@ -288,7 +288,8 @@ export class Intake {
           return this.#guard(this.#pass(entry.sequence, false).then(() => this.#commit()))
         return this.#guard(this.#pass(entry.sequence, true))
       case 'nothing':
-        return this.#guard(this.#pass(entry.sequence, false))
+        // The primary may wait for this very sequence.
+        return this.#guard(this.#pass(entry.sequence, false).then(() => this.#applied(false)))
     }
   }
 

@@ -386,6 +386,7 @@ export class Replication {
   async connectPeer(options: { readonly explain?: boolean }): Promise<Explanation> {
     if (this.isReadOnly) throw primaryConnects()
     if (this.#link === undefined) throw noPeer()
+    if (this.#pool.failure !== undefined) throw this.#pool.failure
     return explanationOf(await this.#link.connectNow({ isOnlyAsking: options.explain === true }))
   }
 
@@ -535,6 +536,12 @@ export class Replication {
   }
 
   // --- The end. ---
+
+  /** Nothing becomes durable here any more, so no operation is ever sent again: who waits for the peer would wait for what lies behind one. */
+  failed(message: string): void {
+    // Not in the step in which it failed.
+    this.#parts.clock.defer(() => this.#link?.disconnect(`this node has stopped: ${message}`))
+  }
 
   async stopLink(): Promise<void> {
     this.#isStopping = true
