@@ -259,7 +259,11 @@ export class PairWorld {
 
   #state(): string {
     const [peer] = this.a.engine?.status().peers ?? []
-    return `${this.underWay.size} requests unanswered, ${JSON.stringify(peer)}`
+    const nodes = [this.a, this.b].map((node) => {
+      const { sequence, durableSequence } = node.engine?.status() ?? {}
+      return `${node.name} at ${sequence}, durable ${durableSequence}`
+    })
+    return `${nodes.join(', ')}, ${this.underWay.size} requests unanswered, ${JSON.stringify(peer)}`
   }
 
   #isReachable(client: Client, action: Action): boolean {
