@@ -84,6 +84,9 @@ export class KillLoop {
   #lastName = 0
   #requestsLeft = 0
   #isKilled = false
+  #isOver = false
+  /** What happens at the chosen request; the load then goes on for so many more, if the server lives. */
+  #strike: () => number = () => this.kill()
   #gone: Promise<void> = Promise.resolve()
 
   private constructor(server: LockstepServer, seed: number) {
@@ -104,10 +107,14 @@ export class KillLoop {
     return new KillLoop(server, options.seed)
   }
 
+  /** On a server that has the volume `vol0` of 8 MiB, and perhaps others. */
+  static on(server: LockstepServer, seed: number): KillLoop {
+    return new KillLoop(server, seed)
+  }
+
   /** Load, kill, start, judge. Rejects when the server kept what it must not, or lost what it must not. */
   async round(): Promise<void> {
-    await withDeadline(this.#load(), roundTimeoutMs, () => 'the load of a round')
-    await this.#gone
+    await this.load(() => this.kill())
     await this.server.serve()
     if (this.#random.below(4) === 0) {
       // Killed again before anybody asked for anything.
@@ -118,8 +125,32 @@ export class KillLoop {
     this.report.rounds++
   }
 
+  /** Requests and operations up to one that the seed chose, and beyond it as many as `strike` says, or until the server is killed. */
+  async load(strike: () => number): Promise<void> {
+    this.#strike = strike
+    await withDeadline(this.#load(), roundTimeoutMs, () => 'the load of a round')
+    await this.#gone
+  }
+
+  /** kill -9 of the server, now: for `load`. */
+  kill(): number {
+    this.#isKilled = true
+    if (this.#pending) this.report.killsDuringOperation++
+    this.#gone = this.server.kill9().gone
+    return 0
+  }
+
+  /** What another node holds of the volume must be legal after a crash of this one, too. */
+  async judgeCopy(server: LockstepServer): Promise<void> {
+    const tags = await this.#read('vol0', server)
+    const operation = this.#pending?.kind === 'restore' ? this.#pending.event : undefined
+    const wrong = this.#history.wrongBlocks(tags, operation)
+    this.#expect(wrong, tags, 'the copy of the volume, after the kill')
+  }
+
   async #load(): Promise<void> {
     this.#isKilled = false
+    this.#isOver = false
     this.#requestsLeft = 1 + this.#random.below(requestsPerRoundMax)
     const open = (): Promise<BlockClient> => BlockClient.open(this.server.socketPath, 'vol0')
     const clients = await Promise.all(Array.from({ length: connectionCount }, open))
@@ -143,7 +174,7 @@ export class KillLoop {
 
   /** Does `work` again and again until the kill. A request that fails before it is a bug. */
   async #untilKilled(work: () => Promise<void>): Promise<void> {
-    while (!this.#isKilled) {
+    while (!this.#isKilled && !this.#isOver) {
       try {
         await work()
       } catch (error) {
@@ -153,13 +184,14 @@ export class KillLoop {
     }
   }
 
-  /** Counts a request that is sent now, and kills the server when it is the chosen one. Call right after sending. */
+  /** Counts a request that is sent now, and strikes when it is the chosen one. Call right after sending. */
   #sent(): void {
     this.report.requests++
-    if (--this.#requestsLeft > 0 || this.#isKilled) return
-    this.#isKilled = true
-    if (this.#pending) this.report.killsDuringOperation++
-    this.#gone = this.server.kill9().gone
+    if (--this.#requestsLeft > 0 || this.#isKilled || this.#isOver) return
+    this.#requestsLeft = this.#strike()
+    // Only the first time: behind it the load ends.
+    this.#strike = () => 0
+    this.#isOver = this.#requestsLeft === 0
   }
 
   async #request(client: BlockClient): Promise<void> {
@@ -245,8 +277,8 @@ export class KillLoop {
     snapshot.tags = tags
   }
 
-  async #read(name: string): Promise<readonly Tag[]> {
-    const client = await BlockClient.open(this.server.socketPath, name)
+  async #read(name: string, server = this.server): Promise<readonly Tag[]> {
+    const client = await BlockClient.open(server.socketPath, name)
     try {
       return tagsOf(await client.readAll())
     } finally {
@@ -267,7 +299,9 @@ export class KillLoop {
     const operation = pending?.kind === 'restore' ? pending.event : undefined
     this.#expect(this.#history.wrongBlocks(tags, operation), tags, 'the volume after the kill')
     const { stores } = await this.server.status()
-    const found = new Set(stores.flatMap(({ name }) => (name === 'vol0' ? [] : [name.slice(5)])))
+    const found = new Set(
+      stores.flatMap(({ name }) => (name.startsWith('vol0@') ? [name.slice(5)] : [])),
+    )
     if (pending?.kind === 'create' && found.has(pending.name))
       this.#snapshots.set(pending.name, pending.snapshot)
     if (pending?.kind === 'delete' && !found.has(pending.name)) this.#snapshots.delete(pending.name)

@@ -10,7 +10,15 @@ import { exportChecksum } from './images.js'
 import { scratch } from './process.js'
 import { LineProxy } from './proxy.js'
 import { SeededRandom } from './random.js'
-import { LockstepServer } from './server.js'
+import { LockstepServer, type Owner } from './server.js'
+
+export type NodePairOptions = {
+  /** An existing, empty directory for both. */
+  readonly directory: string
+  readonly volumes: Readonly<Record<string, number>>
+  readonly serveArgs?: readonly string[]
+  readonly initArgs?: readonly string[]
+}
 
 /** Generous: the machine may be busy, and a lost peer is noticed after seconds. */
 const syncSeconds = 90
@@ -27,27 +35,26 @@ export class NodePair {
   }
 
   /** In sync, with `volumes`. */
-  static async start(
-    t: Test,
-    options: {
-      readonly volumes: Readonly<Record<string, number>>
-      readonly serveArgs?: readonly string[]
-    },
-  ): Promise<NodePair> {
-    const base = scratch(t)
+  static start(t: Test, options: Omit<NodePairOptions, 'directory'>): Promise<NodePair> {
+    return NodePair.open(t, { ...options, directory: scratch(t) })
+  }
+
+  /** For scripts, too. */
+  static async open(t: Owner, options: NodePairOptions): Promise<NodePair> {
+    const base = options.directory
     const directoryOf = (name: string): string => {
       mkdirSync(join(base, name))
       return join(base, name)
     }
     const replica = await LockstepServer.start(t, {
       directory: directoryOf('replica'),
-      initArgs: ['--secondary', '--node', 'replica'],
+      initArgs: ['--secondary', '--node', 'replica', ...(options.initArgs ?? [])],
     })
     const proxy = await LineProxy.start(t, replica.socketPath)
     const primary = await LockstepServer.start(t, {
       directory: directoryOf('primary'),
       volumes: options.volumes,
-      initArgs: ['--node', 'primary'],
+      initArgs: ['--node', 'primary', ...(options.initArgs ?? [])],
       serveArgs: ['--peer', proxy.uri, ...(options.serveArgs ?? [])],
     })
     const pair = new NodePair(primary, replica, proxy)

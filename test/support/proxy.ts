@@ -23,8 +23,10 @@ export class LineProxy {
   isStalled = false
   /** Above 0: so many bytes a second, each way. */
   bytesPerSecondMax = 0
-  /** Bytes behind which the connection is cut. */
+  /** Bytes, both ways together, behind which the connection is cut. */
   cutAfterBytes: number | undefined
+  /** The same, of the way back only. */
+  cutBackAfterBytes: number | undefined
   /** Bytes of the way out behind which the next one is changed, once. */
   flipAfterBytes: number | undefined
   flippedCount = 0
@@ -54,6 +56,15 @@ export class LineProxy {
 
   get totalBytes(): number {
     return this.bytes.out + this.bytes.back
+  }
+
+  /** No more faults. */
+  calm(): void {
+    this.cutAfterBytes = undefined
+    this.cutBackAfterBytes = undefined
+    this.flipAfterBytes = undefined
+    this.isStalled = false
+    this.bytesPerSecondMax = 0
   }
 
   /** Ends every connection now, as a cable does: without a word. */
@@ -103,18 +114,26 @@ export class LineProxy {
       }
       piece = this.#spoilt(piece, way)
       this.bytes[way] += piece.length
-      if (this.cutAfterBytes !== undefined) {
-        this.cutAfterBytes -= piece.length
-        if (this.cutAfterBytes <= 0) {
-          this.cutAfterBytes = undefined
-          // What is left of the piece arrives: the cut is inside it.
-          to.write(piece.subarray(0, piece.length >> 1), () => this.cut())
-          return
-        }
+      if (this.#isCutIn(piece, way)) {
+        // What is left of the piece arrives: the cut is inside it.
+        to.write(piece.subarray(0, piece.length >> 1), () => this.cut())
+        return
       }
       if (!to.write(piece)) await drained(to)
     }
     to.end()
+  }
+
+  #isCutIn(piece: Buffer, way: Way): boolean {
+    if (this.cutAfterBytes !== undefined) this.cutAfterBytes -= piece.length
+    if (this.cutBackAfterBytes !== undefined && way === 'back')
+      this.cutBackAfterBytes -= piece.length
+    const isCut = (this.cutAfterBytes ?? 1) <= 0 || (this.cutBackAfterBytes ?? 1) <= 0
+    if (isCut) {
+      this.cutAfterBytes = undefined
+      this.cutBackAfterBytes = undefined
+    }
+    return isCut
   }
 
   #spoilt(piece: Buffer, way: Way): Buffer {
