@@ -235,7 +235,11 @@ class RunningDaemon implements Daemon {
   }
 
   doctor() {
-    return examineSelf({ status: this.engine.status(), disk: this.#disk })
+    return examineSelf({
+      status: this.engine.status(),
+      disk: this.#disk,
+      hooks: this.#config.hooks,
+    })
   }
 
   /** Clients first, then operators, then the data. Rejects when the last flush failed. */

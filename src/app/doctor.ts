@@ -9,6 +9,7 @@ import { formatBytes, GiB } from '../core/units.js'
 import type { GroupStatus } from '../engine/api.js'
 import { nativeSupport } from '../storage/native.js'
 import { processReadRing } from '../storage/node-disk-read-ring.js'
+import { checkHooks, type Hooks } from './hooks.js'
 import { settings } from './settings.js'
 import { threadCount } from './thread-pool.js'
 
@@ -71,8 +72,11 @@ export async function examine(options: {
 export async function examineSelf(options: {
   readonly status: GroupStatus
   readonly disk: Disk
+  readonly hooks: Hooks
 }): Promise<readonly DoctorCheck[]> {
+  const names = Object.keys(options.hooks)
   return Promise.all([
+    ...(names.length === 0 ? [] : [check('hooks', () => hooksFinding(options.hooks))]),
     check('durability', () => durability(options.status)),
     check('journal', () => journal(options.status)),
     nativeCalls(),
@@ -80,6 +84,17 @@ export async function examineSelf(options: {
     check('threads', threads),
     check('service manager', serviceManager),
   ])
+}
+
+/** They were in order at the start; a mark would tell too late. */
+async function hooksFinding(hooks: Hooks): Promise<Finding> {
+  try {
+    await checkHooks(hooks)
+    return ok(`marks may run ${Object.keys(hooks).join(', ')}`)
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    return wrong(error.message, error.action)
+  }
 }
 
 function nodeVersion(): Finding {

@@ -1,5 +1,5 @@
 // Marks between two real daemons, as an operator types them: a hook on the replica backs up the snapshot of the mark, and what cannot be done is said.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { checksum, exportChecksum, makeImage } from '../support/images.js'
@@ -34,6 +34,10 @@ t.test('a hook backs up what was there at the mark, while writes go on', { skip 
     `hook-timeout = 100\n[hooks]\nbackup = "${program}"\nfalse = "/bin/false"\n`,
   )
   t.match(await replica.ok('config'), /hooks\.backup +.*backup +.*lockstep\.toml/)
+  t.match((await replica.cli(['doctor'])).stdout, /hooks: marks may run backup, false/)
+  chmodSync(program, 0o600)
+  t.match((await replica.cli(['doctor'])).stdout, /WRONG.* hooks: hook backup: .*not be executed/)
+  chmodSync(program, 0o700)
 
   const image = join(directory, 'image')
   await makeImage(image, { sizeBytes: 8 * MiB, seed: 1 })
