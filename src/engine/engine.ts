@@ -224,7 +224,13 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       request.hook !== undefined || request.snapshot !== undefined || options.isAwaited === true
     return this.#once(options.requestId, async () => {
       if (needsPeer) this.#replication.checkHasPeer()
-      return this.#operate(() => resolveMark(request))
+      let dirtyBytes = 0
+      const done = await this.#operate(() => {
+        dirtyBytes = this.#replication.dirtyBytes
+        return resolveMark(request)
+      })
+      this.#replication.marked(done.position.sequence, dirtyBytes)
+      return done
     })
   }
 

@@ -4,7 +4,7 @@
 import type { Clock } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
-import type { Sequence } from '../core/units.js'
+import { formatBytes, type Sequence } from '../core/units.js'
 import type { HookOutcome, MarkProblem, MarkResult } from './api.js'
 
 const problemsMax = 8
@@ -14,6 +14,8 @@ export class MarkResults {
   readonly #onResult: (sequence: Sequence, result: MarkResult) => void
   /** A result may come before it is asked for, and be asked for again. Oldest first. */
   readonly #kept = new Map<Sequence, MarkResult>()
+  /** Bytes that the peer lacked at a mark while it followed, by the mark's sequence. */
+  readonly #lacked = new Map<Sequence, number>()
   readonly #waiters = new Set<{ readonly sequence: Sequence; settle(result: MarkResult): void }>()
 
   constructor(clock: Clock, onResult: (sequence: Sequence, result: MarkResult) => void = () => {}) {
@@ -33,8 +35,25 @@ export class MarkResults {
     for (const waiter of [...this.#waiters]) if (waiter.sequence === sequence) waiter.settle(result)
   }
 
+  /** The mark was ordered while so many bytes were dirty: a peer that is whole otherwise keeps a snapshot that differs there. */
+  ordered(sequence: Sequence, dirtyBytes: number): void {
+    if (dirtyBytes === 0) return
+    this.#lacked.set(sequence, dirtyBytes)
+    for (const oldest of this.#lacked.keys()) {
+      if (this.#lacked.size <= limits.keptMarkResultsMax) break
+      this.#lacked.delete(oldest)
+    }
+  }
+
   /** Rejects with TIMED_OUT. */
-  wait(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
+  async wait(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
+    const result = await this.#wait(sequence, timeoutMs)
+    const dirtyBytes = this.#lacked.get(sequence)
+    if (dirtyBytes === undefined || result.snapshotCount === 0) return result
+    return { ...result, problems: [...result.problems, notTheSame(dirtyBytes)] }
+  }
+
+  #wait(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
     const kept = this.#kept.get(sequence)
     if (kept !== undefined) return Promise.resolve(kept)
     return new Promise((resolve, reject) => {
@@ -52,6 +71,13 @@ export class MarkResults {
       })
       this.#waiters.add(waiter)
     })
+  }
+}
+
+function notTheSame(dirtyBytes: number): MarkProblem {
+  return {
+    message: `up to ${formatBytes(dirtyBytes)} of the snapshots may differ from this node: they were being copied again`,
+    action: 'lockstep wait --for in-sync, then lockstep mark once more',
   }
 }
 

@@ -58,3 +58,16 @@ t.test('of what another node sends only the known shape is taken', async (t) => 
   const hook = { name: 'h', exitCode: 3, isTimedOut: true, signal: 'SIGTERM', output: 'o' }
   t.same((await came({ ...result, hook, problems: [null, 7] })).hook, hook)
 })
+
+t.test('snapshots of a time when blocks were copied again are told to differ', async (t) => {
+  const results = new MarkResults(new ManualClock())
+  results.ordered(at(5), 8192)
+  results.ordered(at(6), 0)
+  for (const sequence of [5, 6]) results.came(at(sequence), result)
+  const [problem] = (await results.wait(at(5), 1)).problems
+  t.match(problem, { message: /up to 8 KiB of the snapshots may differ/, action: /once more/ })
+  t.same((await results.wait(at(6), 1)).problems, [])
+  results.ordered(at(7), 8192)
+  results.came(at(7), { ...result, snapshots: [], snapshotCount: 0 })
+  t.same((await results.wait(at(7), 1)).problems, [], 'nothing was kept')
+})

@@ -251,6 +251,23 @@ t.test(
   },
 )
 
+t.test(
+  'a snapshot of a time when a failed write is being repaired is told to differ',
+  async (t) => {
+    const pair = await EnginePair.inSync()
+    await pair.a.write('vol0', 0, pattern(1))
+    pair.a.fault = ({ name }) => (name === 'data' ? { errno: 'EIO' } : undefined)
+    await t.rejects(pair.a.write('vol0', 0, pattern(2)))
+    const result = await marked(pair, { name: 'm', snapshot: 'x' })
+    t.match(result, { snapshotCount: 1, problems: [{ message: /may differ from this node/ }] })
+    pair.a.fault = () => undefined
+    await pair.sync()
+    t.same((await marked(pair, { name: 'm', snapshot: 'y' })).problems, [])
+    await pair.same()
+    await pair.close()
+  },
+)
+
 t.test('without a peer there is nobody who could keep or run anything', async (t) => {
   const pair = await EnginePair.make()
   await pair.a.start({ isAlone: true })

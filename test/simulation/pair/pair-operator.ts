@@ -73,8 +73,9 @@ export class PairOperator {
       const { position } = await engine.mark({ name, snapshot: name })
       const result = await engine.markResult(position.sequence, markWaitMs)
       this.#options.count(result.problems.length === 0 ? 'mark kept' : 'mark without a snapshot')
-      // Otherwise it may have been taken in a resync.
+      // Otherwise it may have been taken in a resync, or is said to differ where blocks were copied again.
       if (connection === undefined || this.#options.connection() !== connection) return
+      if (result.problems.length > 0) return
       for (const snapshot of result.snapshots) {
         const id = ids.get(snapshot.split('@')[0] ?? '')
         await this.#checkKept(snapshot, id === undefined ? undefined : contents.get(id))
