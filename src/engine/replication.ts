@@ -452,6 +452,17 @@ export class Replication {
       throw noPeer()
   }
 
+  /** What the peer may lack of the entries that have left, and at least a block for each change that failed here and has not. */
+  get dirtyBytes(): number {
+    const failedBytes = this.stream?.hasFailures === true ? blockBytes : 0
+    return (this.#pool.tracking?.totals.dirtyBytes ?? 0) + failedBytes
+  }
+
+  /** A mark was ordered when so much was dirty. */
+  marked(sequence: Sequence, dirtyBytes: number): void {
+    this.#markResults.ordered(sequence, dirtyBytes)
+  }
+
   /** What the peer did at a mark. Rejects with TIMED_OUT, or at once when nobody will tell. */
   async markResult(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
     this.checkHasPeer()
