@@ -103,6 +103,18 @@ t.test('a failed operation is out once something after it is durable', async (t)
   t.notOk(history.isLegal([image('a'), image('a@s')]))
 })
 
+t.test('a failed operation may have had no effect, whatever took effect behind it', async (t) => {
+  const history = withVolume()
+  history.perform(snapshot, 'failed')
+  history.perform({ kind: 'volume.create', name: 'b', sizeBytes }, 'none')
+  t.ok(history.isLegal([image('a'), image('a@s'), image('b')]))
+  t.ok(history.isLegal([image('a'), image('b')]), 'refused where it stood')
+  t.ok(history.isLegal([image('a'), image('a@s')]))
+  t.notOk(history.isLegal([image('a@s'), image('b')]))
+  history.perform({ kind: 'snapshot.restore', store: 'a@s' } as OperationRequest, 'none')
+  t.ok(history.isLegal([image('a'), image('b')]), 'what needs it did not happen either')
+})
+
 t.test('a snapshot holds no later write, and every durable earlier one', async (t) => {
   const history = withVolume()
   const before = history.write('a', 0, 512)

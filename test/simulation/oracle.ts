@@ -59,6 +59,13 @@ export type Judgement = 'crash' | 'live'
 /** Ids of an entry's new stores start here. */
 const idsPerEntry = 512
 
+/** The first so many operations that are candidates were performed, without those that had no effect. */
+type Outcome = { readonly performed: number; readonly refused: ReadonlySet<Entry> }
+
+/** With more that failed only all or none are tried. */
+const failedMax = 5
+const problemsMax = 12
+
 export class Oracle {
   #base: readonly StoreContent[] = []
   #entries: Entry[] = []
@@ -194,13 +201,28 @@ export class Oracle {
   /** The catalog that explains `images`, or a description of why nothing does. */
   judge(images: readonly StoreImage[], judgement: Judgement): Catalog | string {
     const problems: string[] = []
-    const { first, last } = this.#prefixes()
-    for (let performed = last; performed >= first; performed--) {
-      const found = this.#judgeWith(images, judgement, performed)
-      if (typeof found !== 'string') return found
-      problems.push(`with ${performed} operations: ${found}`)
+    for (const refused of this.#refusals()) {
+      const { first, last } = this.#prefixes(refused)
+      for (let performed = last; performed >= first; performed--) {
+        const found = this.#judgeWith(images, judgement, { performed, refused })
+        if (typeof found !== 'string') return found
+        const without = refused.size === 0 ? '' : `, ${refused.size} failed ones not among them`
+        problems.push(`with ${performed} operations${without}: ${found}`)
+      }
     }
-    return problems.join('\n')
+    return problems.slice(0, problemsMax).join('\n')
+  }
+
+  /** Which of the failed operations had no effect: each by itself, whatever took effect behind it. */
+  #refusals(): readonly ReadonlySet<OperationEntry>[] {
+    const failed = this.#entries.filter(
+      (entry): entry is OperationEntry => entry.kind === 'operation' && entry.state === 'failed',
+    )
+    if (failed.length > failedMax) return [new Set(), new Set(failed)]
+    return Array.from(
+      { length: 2 ** failed.length },
+      (_, choice) => new Set(failed.filter((_, index) => (choice >> index) & 1)),
+    )
   }
 
   /** The history, in words: for messages. */
@@ -227,7 +249,7 @@ export class Oracle {
   }
 
   /** How many of the operations that were not refused can have been performed. */
-  #prefixes(): { first: number; last: number } {
+  #prefixes(refused: ReadonlySet<Entry>): { first: number; last: number } {
     let count = 0
     let first = 0
     for (const entry of this.#entries) {
@@ -235,7 +257,7 @@ export class Oracle {
         if (entry.isDurable) first = count
         continue
       }
-      if (!isCandidate(entry)) continue
+      if (!isCandidate(entry) || refused.has(entry)) continue
       count++
       if (entry.state === 'acknowledged') first = count
     }
@@ -260,10 +282,11 @@ export class Oracle {
   #judgeWith(
     images: readonly StoreImage[],
     judgement: Judgement,
-    performed: number,
+    outcome: Outcome,
   ): Catalog | string {
     const catalog = this.#baseCatalog()
-    const events = this.#events(catalog, judgement, performed)
+    const events = this.#events(catalog, judgement, outcome)
+    if (events === undefined) return 'one of them cannot be performed without one that failed'
     const names = images.map(({ name }) => name).sort()
     if (names.join() !== catalog.names().join()) {
       return `stores are ${names.join()}, not ${catalog.names().join()}`
@@ -288,7 +311,11 @@ export class Oracle {
     return catalog
   }
 
-  #events(catalog: Catalog, judgement: Judgement, performed: number): readonly ColumnEvent[] {
+  #events(
+    catalog: Catalog,
+    judgement: Judgement,
+    { performed, refused }: Outcome,
+  ): readonly ColumnEvent[] | undefined {
     const events: ColumnEvent[] = []
     let count = 0
     for (const entry of this.#entries) {
@@ -298,12 +325,24 @@ export class Oracle {
         events.push({ kind: 'write', entry, isCertain })
         continue
       }
-      if (!isCandidate(entry) || count === performed) continue
+      if (!isCandidate(entry) || refused.has(entry) || count === performed) continue
       count++
-      const effects = catalog.perform(entry.request, entry.index * idsPerEntry)
+      const effects = performedBy(catalog, entry)
+      if (effects === undefined && refused.size > 0) return undefined
+      assert(effects)
       for (const effect of effects) events.push({ kind: 'effect', effect })
     }
     return events
+  }
+}
+
+/** Undefined when the model refuses it. */
+function performedBy(catalog: Catalog, entry: OperationEntry): readonly Effect[] | undefined {
+  try {
+    return catalog.perform(entry.request, entry.index * idsPerEntry)
+  } catch (error) {
+    if (error instanceof Refusal) return undefined
+    throw error
   }
 }
 
