@@ -50,8 +50,7 @@ export const peerCommands: readonly Command[] = [
   },
   {
     name: 'peer set',
-    summary:
-      'gives the peer another address or mode, or a resync another rate, now and at further starts',
+    summary: 'gives the peer another address, mode or resync rate, kept at further starts',
     positionals: [{ name: 'uri', description: 'where the other node listens', isOptional: true }],
     options: {
       mode: {
