@@ -1,6 +1,7 @@
 // Replication as the settings want it: what the engine needs of the world to reach the other node, and the options by which the other node reaches this one.
 import { resolve } from 'node:path'
 import type { PrivateOption } from '../../nbd/index.js'
+import { Poller } from '../../nbd/poller.js'
 import type { Log } from '../core/log.js'
 import type { Mode, ReplicationApi, ReplicationOptions, RunHook } from '../engine/api.js'
 import { parsePeerUri } from './listen.js'
@@ -26,6 +27,8 @@ export async function preparePeering(values: Config, runHook?: RunHook): Promise
   const secretFile = values['peer-secret-file']
   const secret = await readPeerSecret(secretFile === '' ? '' : resolve(secretFile))
   const credentials = { random: systemRandom, ...(secret === undefined ? {} : { secret }) }
+  // A primary with few requests under way waits for each answer: it comes sooner from a secondary that is awake.
+  const poller = new Poller({ pollUsMax: values['poll-us'] })
   return {
     replication: {
       connect: peerConnector(credentials),
@@ -34,6 +37,7 @@ export async function preparePeering(values: Config, runHook?: RunHook): Promise
       outboxBytesMax: values['outbox-bytes'],
       congestion: congestion === 'stall' ? 'stall' : 'fold',
       deadlineMs: values['peer-deadline'] * 1000,
+      onEntries: (isCrowd) => poller.worked({ isCrowd, isInFlight: false }),
       maxRate,
       isBeforeResyncRequired: values['before-resync'] !== 'if-room',
       ...(runHook === undefined ? {} : { runHook }),

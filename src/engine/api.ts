@@ -99,6 +99,8 @@ export type ReplicationOptions = {
   readonly congestion?: 'fold' | 'stall'
   /** A peer from which nothing came for this long is gone; 5 s by default. */
   readonly deadlineMs?: number
+  /** A secondary has performed what came over the link in one piece: more comes soon, perhaps. `isCrowd`: it was several entries. */
+  readonly onEntries?: (isCrowd: boolean) => void
   /** Bytes a second that a resync may use. */
   readonly maxRate?: number
   /** False: a secondary without room for what it had before a resync gives that up, instead of stopping. True by default. */

@@ -239,7 +239,7 @@ export class PeerSession {
     this.#isStreaming = true
     this.#streamPosition = position
     stream.attached(position)
-    stream.whenSendable(() => this.#schedulePump(stream))
+    stream.whenSendable(() => this.#sendable(stream))
     stream.whenDirty(() => this.lookForDirt())
     this.#schedulePump(stream)
     this.#watchProgress(stream, stream.progress.applied)
@@ -302,7 +302,17 @@ export class PeerSession {
     return (stream.tracking?.totals.dirtyBytes ?? 0) > 0
   }
 
-  /** What is ordered in one turn goes together. */
+  /** A peer with nothing to do gets the first entry before it is applied here: both nodes work at once. What follows in the turn goes together. */
+  #sendable(stream: PrimaryStream): void {
+    const isPeerIdle = stream.progress.applied >= stream.outbox.sentSequence
+    if (!isPeerIdle || this.#isPumping || !this.connection.canSend) {
+      this.#schedulePump(stream)
+      return
+    }
+    this.#pump(stream)
+    this.connection.flush()
+  }
+
   #schedulePump(stream: PrimaryStream): void {
     if (this.#isPumping) return
     this.#isPumping = true

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import type { Clock } from '../core/clock.js'
 import type { Entry, EntryOutcome, OperationEntry } from '../core/entry.js'
+import { unreachable } from '../core/errors.js'
 import { byteOffset, type Sequence } from '../core/units.js'
 import { Outbox, type Outcome, type Slot } from '../replication/outbox.js'
 import { PeerProgress } from '../replication/progress.js'
@@ -15,13 +16,6 @@ import type { Mode } from './api.js'
 import { digestsOf } from './digests.js'
 import { checkRange } from './refusals.js'
 import type { DataEntry, Ordered } from './sequencer.js'
-
-/** What a data entry carries from its sequence to its end. */
-type Ticket = {
-  readonly slot: Slot
-  /** Its extents are not active yet. */
-  readonly held: Promise<void> | undefined
-}
 
 type Left = (had: boolean) => void
 
@@ -45,11 +39,8 @@ export class PrimaryStream implements Ordered {
   readonly #pool: Pool
   readonly outbox: Outbox
   readonly progress = new PeerProgress()
-  readonly #tickets = new WeakMap<DataEntry, Ticket>()
   /** Sequences of resync writes: they hold no extents. */
   readonly #resends = new Set<number>()
-  /** Entries of a resync, with who wants to know when they leave. */
-  readonly #watched = new WeakMap<DataEntry, Left>()
   /** Entries that failed here and have not left: they will make blocks dirty. */
   #failedCount = 0
   /** Clients' requests that wait for something. */
@@ -102,31 +93,14 @@ export class PrimaryStream implements Ordered {
   // --- Ordered: in the step that gives the sequence; no await before the slot is taken. ---
 
   data(sequence: Sequence, entry: DataEntry): void {
-    const { store, offset, lengthBytes, kind } = entry
-    const fua = entry.fua ?? false
-    const range = { sequence, storeId: store.id, offset, lengthBytes }
-    const watcher = this.#watched.get(entry)
-    if (watcher !== undefined) this.#onLeft.set(sequence, watcher)
-    if (kind === 'compare') {
-      const slot = this.outbox.reserve({ kind, ...range, digests: Buffer.alloc(0) })
-      this.#tickets.set(entry, { slot, held: undefined })
-      return
-    }
-    if (kind === 'resend') {
-      this.#resends.add(sequence)
-      const slot = this.outbox.reserve({ kind: 'write', ...range, fua, parts: [] })
-      this.#tickets.set(entry, { slot, held: undefined })
-      return
-    }
-    const slot = this.outbox.reserve(
-      kind === 'write'
-        ? { kind, ...range, fua, parts: entry.parts }
-        : { kind, ...range, fua, mayUnmap: entry.mayUnmap },
-    )
-    // Of a resync: here it is a hole already.
-    if (watcher !== undefined) this.#resends.add(sequence)
-    const held = watcher === undefined ? this.#pool.hold(store.id, offset, lengthBytes) : undefined
-    this.#tickets.set(entry, { slot, held })
+    const { store, offset, lengthBytes, left } = entry
+    if (left !== undefined) this.#onLeft.set(sequence, left)
+    entry.slot = this.outbox.reserve(entryOf(sequence, entry))
+    entry.held = undefined
+    if (entry.kind === 'compare') return
+    // Of a resync: here nothing changes.
+    if (entry.kind === 'resend' || left !== undefined) this.#resends.add(sequence)
+    else entry.held = this.#pool.hold(store.id, offset, lengthBytes)
   }
 
   flush(sequence: Sequence): void {
@@ -143,21 +117,21 @@ export class PrimaryStream implements Ordered {
 
   /** Applies an entry at its place in the order, once its extents are active. */
   apply(entry: DataEntry): Promise<void> | undefined {
-    const ticket = this.#tickets.get(entry)
-    assert(ticket)
-    if (entry.kind === 'resend' || entry.kind === 'compare') return this.#look(entry, ticket)
-    if (this.#watched.has(entry)) return this.#confirmHole(entry, ticket)
-    if (ticket.held === undefined) return this.#change(entry, ticket)
-    return ticket.held.then(
-      () => this.#change(entry, ticket),
+    const { slot, held } = entry
+    assert(slot)
+    if (entry.kind === 'resend' || entry.kind === 'compare') return this.#look(entry, slot)
+    if (entry.left !== undefined) return this.#confirmHole(entry, slot)
+    if (held === undefined) return this.#change(entry, slot)
+    return held.then(
+      () => this.#change(entry, slot),
       (error: unknown) => {
-        this.outbox.cancel(ticket.slot)
+        this.outbox.cancel(slot)
         throw error
       },
     )
   }
 
-  #change(entry: DataEntry, { slot }: Ticket): Promise<void> | undefined {
+  #change(entry: DataEntry, slot: Slot): Promise<void> | undefined {
     try {
       checkRange(entry.store, entry, 'ENOSPC')
       entry.check?.()
@@ -192,7 +166,7 @@ export class PrimaryStream implements Ordered {
   }
 
   /** Reads what is there now, under the entry's lease, for the peer. */
-  async #look(entry: DataEntry, { slot }: Ticket): Promise<void> {
+  async #look(entry: DataEntry, slot: Slot): Promise<void> {
     const { store, offset, lengthBytes } = entry
     try {
       checkRange(store, entry, 'EINVAL')
@@ -211,7 +185,7 @@ export class PrimaryStream implements Ordered {
   }
 
   /** Zeroes of a resync: only what is a hole at its place in the order. A write that was ordered before it may have filled it. */
-  #confirmHole(entry: DataEntry, { slot }: Ticket): undefined {
+  #confirmHole(entry: DataEntry, slot: Slot): undefined {
     const { store, offset, lengthBytes } = entry
     const { chunkBytes } = this.#pool.state
     const end = Math.ceil((offset + lengthBytes) / chunkBytes)
@@ -226,11 +200,6 @@ export class PrimaryStream implements Ordered {
     }
     this.#resends.delete(slot.sequence)
     this.outbox.cancel(slot)
-  }
-
-  /** Calls back when the entry, which the caller orders next, has left. It belongs to a resync: it changes nothing here. */
-  watch(entry: DataEntry, left: Left): void {
-    this.#watched.set(entry, left)
   }
 
   /** Changes that failed here, of which the peer has not said that it has them: they will differ. */
@@ -418,3 +387,25 @@ export class PrimaryStream implements Ordered {
     return differing === undefined ? { kind: 'done' } : { kind: 'compared', differing }
   }
 }
+
+/** As the stream knows it. A resync's bytes and digests are read at its place in the order. */
+function entryOf(sequence: Sequence, data: DataEntry): Entry {
+  const { kind, offset, lengthBytes, parts, mayUnmap } = data
+  const storeId = data.store.id
+  const fua = data.fua ?? false
+  switch (kind) {
+    case 'write':
+      return { kind: 'write', sequence, storeId, offset, lengthBytes, fua, parts }
+    case 'resend':
+      return { kind: 'write', sequence, storeId, offset, lengthBytes, fua, parts: none }
+    case 'zero':
+      return { kind: 'zero', sequence, storeId, offset, lengthBytes, fua, mayUnmap }
+    case 'compare':
+      return { kind: 'compare', sequence, storeId, offset, lengthBytes, digests: nothing }
+    default:
+      return unreachable(kind)
+  }
+}
+
+const none: readonly Buffer[] = []
+const nothing = Buffer.alloc(0)

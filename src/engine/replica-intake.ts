@@ -44,6 +44,7 @@ export type ReplicaHost = {
   readonly clock: Clock
   readonly log: Log
   readonly deadlineMs?: number
+  readonly onEntries?: (isCrowd: boolean) => void
   readonly hello: () => Hello
   readonly frozen: FrozenStores
   readonly marks: MarkHandler
@@ -104,6 +105,7 @@ export class Intake {
       side: 'secondary',
       receive: (frame) => this.#receive(frame),
       memory: this.#memory,
+      onDelivered: (frameCount) => host.onEntries?.(frameCount > 1),
       ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
       skipsCrc: host.mutants.has('skip-crc'),
     })

@@ -324,6 +324,7 @@ export class Replication {
       clock,
       log: this.#log,
       ...(replication?.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
+      ...(replication?.onEntries === undefined ? {} : { onEntries: replication.onEntries }),
       hello: () => this.#hello(),
       frozen: this.#frozen,
       isBeforeResyncRequired: replication?.isBeforeResyncRequired ?? true,

@@ -87,10 +87,14 @@ async function submit(
   item: ResyncItem,
   isUrgent: boolean,
 ): Promise<void> {
-  const { pool, sequencer, stream } = options
+  const { pool, sequencer } = options
   if (item.kind === 'share') return share(options, item.copies)
   const store = pool.state.stores.get(item.storeId)
   if (store === undefined) return
+  let left: () => void = () => {}
+  const leaves = new Promise<void>((resolve) => {
+    left = resolve
+  })
   const entry: DataEntry = {
     kind: item.kind === 'send' ? 'resend' : item.kind,
     store,
@@ -101,11 +105,11 @@ async function submit(
       : [],
     mayUnmap: true,
     fua: isUrgent,
+    left,
   }
-  const left = new Promise<void>((resolve) => stream.watch(entry, () => resolve()))
   // No await before this: what was planned is ordered in the same step.
   await sequencer.submit(entry)
-  await left
+  await leaves
 }
 
 /** Switchable bug: the bytes of a resync write are read before it gets its place in the order. */

@@ -9,6 +9,7 @@ import assert from 'node:assert/strict'
 import { RequestError } from '../../nbd/errors.js'
 import { limits } from '../core/limits.js'
 import type { Sequence } from '../core/units.js'
+import type { Slot } from '../replication/slot.js'
 import type { Store } from '../storage/group-state.js'
 import type { Lease } from '../storage/range-lock.js'
 
@@ -29,6 +30,11 @@ export type DataEntry = {
   readonly check?: () => void
   /** Its place in the order, 0 until it has one. Whoever made the entry reads it when it is applied. */
   sequence?: number
+  /** With a peer: its place in the outbox, and what it has to wait for before it takes effect. Of the stream, from the step that gives the sequence on. */
+  slot?: Slot
+  held?: Promise<void> | undefined
+  /** Called when it has left the outbox. Of a resync: the entry changes nothing here. */
+  left?: (had: boolean) => void
 }
 
 /** Changes the store; undefined when that is done already. */

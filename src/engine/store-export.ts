@@ -100,10 +100,15 @@ export class StoreExport implements Export {
     readonly fua: boolean
   }): Promise<void> | undefined {
     const { offset, lengthBytes, parts, fua } = request
-    return this.#submit(
-      { kind: 'write', store: this.store, offset, lengthBytes, parts, mayUnmap: false },
+    return this.#submit({
+      kind: 'write',
+      store: this.store,
+      offset,
+      lengthBytes,
+      parts,
+      mayUnmap: false,
       fua,
-    )
+    })
   }
 
   zero(request: {
@@ -119,10 +124,15 @@ export class StoreExport implements Export {
         'ENOTSUP',
         'zeroes that stay allocated are written, which is not faster than a write',
       )
-    return this.#submit(
-      { kind: 'zero', store: this.store, offset, lengthBytes, parts: [], mayUnmap },
+    return this.#submit({
+      kind: 'zero',
+      store: this.store,
+      offset,
+      lengthBytes,
+      parts: [],
+      mayUnmap,
       fua,
-    )
+    })
   }
 
   flush(): Promise<void> | undefined {
@@ -206,20 +216,66 @@ export class StoreExport implements Export {
   }
 
   /** A change with a peer to think of: in this order nothing is acknowledged that could be lost with either node (by mode). */
-  async #submitReplicated(stream: PrimaryStream, entry: DataEntry): Promise<void> {
+  #submitReplicated(stream: PrimaryStream, entry: DataEntry): Promise<void> | undefined {
+    const wait = stream.admit()
+    if (wait !== undefined || entry.fua === true)
+      return this.#explain(this.#submitSlowly(stream, entry, wait))
+    // The usual case without a promise of its own: the pool does it at once, and what is left to wait for is the peer.
+    try {
+      const applied = this.#sequencer.submit(entry)
+      if (applied !== undefined)
+        return this.#explain(this.#finishReplicated(stream, entry, applied))
+      const replicated = this.#replicated(stream, entry)
+      if (replicated === undefined) return undefined
+      stream.clientsUnderWay++
+      return replicated.then(
+        () => {
+          stream.clientsUnderWay--
+        },
+        (error: unknown) => {
+          stream.clientsUnderWay--
+          throw this.#requestError(error)
+        },
+      )
+    } catch (error) {
+      throw this.#requestError(error)
+    }
+  }
+
+  async #submitSlowly(
+    stream: PrimaryStream,
+    entry: DataEntry,
+    firstWait: Promise<void> | undefined,
+  ): Promise<void> {
     stream.clientsUnderWay++
     try {
-      for (let wait = stream.admit(); wait !== undefined; wait = stream.admit()) await wait
+      for (let wait = firstWait; wait !== undefined; wait = stream.admit()) await wait
       const applied = this.#sequencer.submit(entry)
       if (applied !== undefined) await applied
-      const { sequence, fua } = entry
-      assert(sequence !== undefined)
-      if (fua === true) await this.#pool.commit()
-      const replicated = stream.replicated(sequence as Sequence, fua ?? false)
-      if (replicated !== undefined) await replicated
+      if (entry.fua === true) await this.#pool.commit()
+      await this.#replicated(stream, entry)
     } finally {
       stream.clientsUnderWay--
     }
+  }
+
+  async #finishReplicated(
+    stream: PrimaryStream,
+    entry: DataEntry,
+    applied: Promise<void>,
+  ): Promise<void> {
+    stream.clientsUnderWay++
+    try {
+      await applied
+      await this.#replicated(stream, entry)
+    } finally {
+      stream.clientsUnderWay--
+    }
+  }
+
+  #replicated(stream: PrimaryStream, { sequence, fua }: DataEntry): Promise<void> | undefined {
+    assert(sequence !== undefined)
+    return stream.replicated(sequence as Sequence, fua ?? false)
   }
 
   /** The snapshots that this store can be compared with: its own volume's, those that this node keeps for itself among them. */
@@ -234,12 +290,12 @@ export class StoreExport implements Export {
     )
   }
 
-  #submit(entry: DataEntry, fua: boolean): Promise<void> | undefined {
+  #submit(entry: DataEntry): Promise<void> | undefined {
+    const { fua } = entry
     if (this.store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
     if (this.isReadOnly) throw notPrimary()
     const { stream } = this.#port
-    if (stream !== undefined)
-      return this.#explain(this.#submitReplicated(stream, { ...entry, fua }))
+    if (stream !== undefined) return this.#submitReplicated(stream, entry)
     if (fua && this.#pool.failure !== undefined) throw this.#requestError(this.#pool.failure)
     try {
       const applied = this.#sequencer.submit(entry)

@@ -2,10 +2,16 @@
 // copied here.
 import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
-import { comparePieceBytes, digestBytes, type Entry, type OperationEntry } from '../core/entry.js'
+import {
+  comparePieceBytes,
+  digestBytes,
+  type Entry,
+  type OperationEntry,
+  type WriteEntry,
+} from '../core/entry.js'
 import { unreachable } from '../core/errors.js'
 import { FrameFlag, type FrameHead, FrameType, frameTable, layHead } from './frame-head.js'
-import type { Frame, ReplayFrame } from './frames.js'
+import type { AnswerFrame, Frame, ReplayFrame } from './frames.js'
 import { linkLimits } from './limits.js'
 
 /** One UTF-16 unit is at most 6 bytes of JSON. */
@@ -23,19 +29,63 @@ type Numbers = Partial<Pick<FrameHead, 'flags' | 'storeId' | 'sequence' | 'offse
 const none: readonly Buffer[] = []
 
 export function encodeFrame(frame: Frame): EncodedFrame {
+  if (frame.kind === 'answer') return encodeAnswer(frame)
   const { type, numbers, parts } = partsOf(frame)
   const head = Buffer.from(layFrameHead(type, numbers, parts))
   return { head, parts, lengthBytes: head.length + lengthOf(parts) }
 }
 
+/** The most frequent one of a secondary. */
+function encodeAnswer({ received, applied, durable }: AnswerFrame): EncodedFrame {
+  const head = Buffer.from(
+    layHead({
+      type: FrameType.ANSWER,
+      flags: 0,
+      storeId: 0,
+      payloadBytes: 0,
+      sequence: received,
+      offset: applied,
+      lengthBytes: durable,
+      payloadCrc: 0,
+    }),
+  )
+  return { head, parts: none, lengthBytes: head.length }
+}
+
 /** The head of an entry with this payload, in memory that is used again by the next call. */
 export function layEntryHead(entry: Entry, payload: readonly Buffer[]): Buffer {
+  if (entry.kind === 'write') return layWriteHead(entry, payload)
   const { type, numbers } = partsOf(entry)
   return layFrameHead(type, numbers, payload)
 }
 
+/** The most frequent one of a primary. */
+function layWriteHead(entry: WriteEntry, payload: readonly Buffer[]): Buffer {
+  const { sequence, storeId, offset, lengthBytes, fua } = entry
+  let payloadBytes = 0
+  let payloadCrc = 0
+  for (const part of payload) {
+    payloadBytes += part.length
+    payloadCrc = crc32(part, payloadCrc)
+  }
+  assert.equal(payloadBytes, lengthBytes)
+  assert(payloadBytes > 0)
+  assert(payloadBytes <= linkLimits.writeBytesMax)
+  return layHead({
+    type: FrameType.WRITE,
+    flags: fua ? FrameFlag.FUA : 0,
+    storeId,
+    payloadBytes,
+    sequence,
+    offset,
+    lengthBytes,
+    payloadCrc,
+  })
+}
+
 /** The payload of an entry, as it is on the wire. */
 export function entryPayload(entry: Entry): readonly Buffer[] {
+  if (entry.kind === 'write') return entry.parts
   return partsOf(entry).parts
 }
 

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
-import { type Decoded, magic32, struct, u16, u32, u53 } from '../../nbd/bytes/wire.js'
+import { type Decoded, magic32, struct, u16, u32, u53, writeU64 } from '../../nbd/bytes/wire.js'
 import { comparePieceBytes, digestBytes } from '../core/entry.js'
 import { linkLimits } from './limits.js'
 
@@ -164,26 +164,67 @@ const rows: readonly FrameRow[] = [
 export const frameTable: ReadonlyMap<number, FrameRow> = new Map(rows.map((one) => [one.type, one]))
 assert.equal(frameTable.size, Object.keys(FrameType).length)
 
-const scratch = Buffer.alloc(headBytes)
+const at = FrameHead.offsetOf
+const scratch = FrameHead.encode({
+  ...{ type: 0, flags: 0, storeId: 0, payloadBytes: 0, sequence: 0 },
+  ...{ offset: 0, lengthBytes: 0, payloadCrc: 0, headCrc: 0 },
+})
 const scratchChecked = scratch.subarray(0, checkedBytes)
+const magic = scratch.readUInt32BE(at.magic)
+/** Above this the high half of a number makes it larger than 2^53 - 1. */
+const highMax = 0x1fffff
 
 /** Lays a head out at the start of a buffer that is this module's own: good until the next call. */
 export function layHead(head: FrameHead): Buffer {
-  FrameHead.write(scratch, 0, { ...head, headCrc: 0 })
-  scratch.writeUInt32BE(crc32(scratchChecked), checkedBytes)
+  // Field by field: one for each small write of a client, and the struct's loop would cost more than the rest of it.
+  scratch.writeUInt16BE(head.type, at.type)
+  scratch.writeUInt16BE(head.flags, at.flags)
+  scratch.writeUInt32BE(head.storeId, at.storeId)
+  scratch.writeUInt32BE(head.payloadBytes, at.payloadBytes)
+  writeNumber(head.sequence, at.sequence)
+  writeNumber(head.offset, at.offset)
+  writeNumber(head.lengthBytes, at.lengthBytes)
+  scratch.writeUInt32BE(head.payloadCrc, at.payloadCrc)
+  scratch.writeUInt32BE(crc32(scratchChecked), at.headCrc)
   return scratch
+}
+
+function writeNumber(value: number, place: number): void {
+  assert(Number.isSafeInteger(value) && value >= 0)
+  writeU64(scratch, place, value)
 }
 
 /** The head in `bytes`, which are `headBytes` long, and its row. Throws ProtocolError for everything that the table does not allow `sender` to say. */
 export function readHead(bytes: Buffer, sender: Side): { head: FrameHead; row: FrameRow } {
   assert.equal(bytes.length, headBytes)
-  const head = FrameHead.decode(bytes)
+  const head = decodeHead(bytes)
   if (crc32(bytes.subarray(0, checkedBytes)) !== head.headCrc)
     throw new ProtocolError('the checksum of a head is wrong')
   const found = frameTable.get(head.type)
   if (found === undefined) throw new ProtocolError(`frame type ${head.type} is unknown`)
   checkHead(head, found, sender)
   return { head, row: found }
+}
+
+/** As the struct does; whatever it would refuse, it refuses. */
+function decodeHead(bytes: Buffer): Decoded<typeof FrameHead> {
+  const sequenceHigh = bytes.readUInt32BE(at.sequence)
+  const offsetHigh = bytes.readUInt32BE(at.offset)
+  const lengthHigh = bytes.readUInt32BE(at.lengthBytes)
+  const isUsual = bytes.readUInt32BE(at.magic) === magic
+  if (!isUsual || sequenceHigh > highMax || offsetHigh > highMax || lengthHigh > highMax)
+    return FrameHead.decode(bytes)
+  return {
+    type: bytes.readUInt16BE(at.type),
+    flags: bytes.readUInt16BE(at.flags),
+    storeId: bytes.readUInt32BE(at.storeId),
+    payloadBytes: bytes.readUInt32BE(at.payloadBytes),
+    sequence: sequenceHigh * 2 ** 32 + bytes.readUInt32BE(at.sequence + 4),
+    offset: offsetHigh * 2 ** 32 + bytes.readUInt32BE(at.offset + 4),
+    lengthBytes: lengthHigh * 2 ** 32 + bytes.readUInt32BE(at.lengthBytes + 4),
+    payloadCrc: bytes.readUInt32BE(at.payloadCrc),
+    headCrc: bytes.readUInt32BE(at.headCrc),
+  }
 }
 
 function checkHead(head: FrameHead, row: FrameRow, sender: Side): void {

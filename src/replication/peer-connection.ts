@@ -55,6 +55,8 @@ export type PeerConnectionOptions = {
    */
   readonly receive: (frame: ReceivedFrame) => Promise<void> | undefined
   readonly memory?: ReadMemory
+  /** So many frames came in one piece and were handed over. */
+  readonly onDelivered?: (frameCount: number) => void
   readonly silenceTimeoutMs?: number
   readonly stallTimeoutMs?: number
   /** Switchable bug: payload is believed without its checksum. */
@@ -66,6 +68,7 @@ export class PeerConnection {
   readonly #clock: Clock
   readonly #receive: PeerConnectionOptions['receive']
   readonly #memory: ReadMemory | undefined
+  readonly #onDelivered: PeerConnectionOptions['onDelivered']
   #source: { close(): void } | undefined
   readonly #reader: FrameReader
   readonly #writer: FrameWriter
@@ -95,6 +98,7 @@ export class PeerConnection {
     this.#clock = clock
     this.#receive = options.receive
     this.#memory = options.memory
+    this.#onDelivered = options.onDelivered
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
     })
@@ -168,6 +172,12 @@ export class PeerConnection {
     for (const part of parts) this.#writer.queue(part)
     assert.equal(this.#writer.unsentBytes - unsentBytes, lengthBytes)
     this.#afterQueueing()
+  }
+
+  /** What was queued leaves now, not at the end of the turn. */
+  flush(): void {
+    if (!this.#isOpen) return
+    this.#sendOwed()
   }
 
   /** Sends the newest answer once in this turn, or when the peer takes bytes again: never more than one waits. */
@@ -270,16 +280,19 @@ export class PeerConnection {
 
   /** Hands over frames until there are no more, or the receiver holds back. */
   #deliver(): void {
+    let frameCount = 0
     try {
       while (!this.#isHeld && this.#isOpen) {
         const frame = this.#reader.next()
-        if (frame === undefined) return
+        if (frame === undefined) break
+        frameCount++
         const held = this.#dispatch(frame)
         if (held !== undefined) this.#hold(held)
       }
     } catch (error) {
       this.#fail(error)
     }
+    if (frameCount > 0) this.#onDelivered?.(frameCount)
   }
 
   #dispatch(frame: Frame): Promise<void> | undefined {

@@ -202,8 +202,8 @@ export class PairedNode {
     return Promise.resolve(this.export(name).write(request))
   }
 
-  write(name: string, offset: number, bytes: Buffer, fua = false): Promise<void> {
-    return this.#pair.scheduler.run(this.begin(name, offset, bytes, fua))
+  async write(name: string, offset: number, bytes: Buffer, fua = false): Promise<void> {
+    await this.#pair.scheduler.run(this.begin(name, offset, bytes, fua))
   }
 
   async read(name: string, offset: number, lengthBytes: number): Promise<Buffer> {
