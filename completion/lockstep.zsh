@@ -59,7 +59,7 @@ _lockstep_peer() {
     'list:shows the other node, the link to it, and what it lacks'
     'connect:connects now, and says what the two nodes decided'
     'disconnect:ends the link until peer connect, or the next start of the daemon'
-    'set:gives the peer another address or mode, or a resync another rate, now and at further starts'
+    'set:gives the peer another address, mode or resync rate, kept at further starts'
     'forget:lets go of a node that does not come back, and of what is known that it lacks'
   )
   if (( CURRENT == 2 )); then _describe command subcommands; return; fi
