@@ -17,14 +17,18 @@ export function digestsOf(bytes: Buffer): Buffer {
   return digests
 }
 
-/** One bit a piece, from the lowest of the first byte: set where the digests differ. */
-export function differingPieces(ours: Buffer, theirs: Buffer): Buffer {
+/** One bit a piece, from the lowest of the first byte: set where the digests differ, or something else does. */
+export function differingPieces(
+  ours: Buffer,
+  theirs: Buffer,
+  differsAnyway: (piece: number) => boolean = () => false,
+): Buffer {
   const pieceCount = ours.length / digestBytes
   const bits = Buffer.alloc(Math.ceil(pieceCount / 8))
   for (let piece = 0; piece < pieceCount; piece++) {
     const from = piece * digestBytes
     const isEqual = ours.compare(theirs, from, from + digestBytes, from, from + digestBytes) === 0
-    if (isEqual) continue
+    if (isEqual && !differsAnyway(piece)) continue
     bits[piece >> 3] = (bits[piece >> 3] as number) | (1 << (piece & 7))
   }
   return bits

@@ -9,7 +9,13 @@ import type { Duplex } from 'node:stream'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Clock, Timer } from '../core/clock.js'
 import { sectorBytes } from '../core/disk.js'
-import type { CompareEntry, Entry, WriteEntry, ZeroEntry } from '../core/entry.js'
+import {
+  type CompareEntry,
+  comparePieceBytes,
+  type Entry,
+  type WriteEntry,
+  type ZeroEntry,
+} from '../core/entry.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
@@ -396,7 +402,9 @@ export class Intake {
     const bytes = Buffer.allocUnsafe(data.lengthBytes)
     await this.#host.pool.read(data.store, data.offset, bytes)
     const { sequence, lengthBytes, digests } = entry
-    const differing = differingPieces(digestsOf(bytes), digests)
+    const differing = differingPieces(digestsOf(bytes), digests, (piece) =>
+      hasHole(data, piece, this.#host.pool.state.chunkBytes),
+    )
     // Before the answer that covers it.
     this.connection.send({ kind: 'compared', sequence, lengthBytes, differing })
   }
@@ -563,6 +571,14 @@ export class Intake {
 /** Applied again behind a later entry, it would leave a sector that is neither before it nor behind it: nothing may be behind it before it is durable. */
 function cutsSector({ offset, lengthBytes }: WriteEntry | ZeroEntry): boolean {
   return offset % sectorBytes !== 0 || lengthBytes % sectorBytes !== 0
+}
+
+/** The primary compares what it has chunks for. A hole here reads as the zeroes they may hold, and would leave both with different space. */
+function hasHole({ store, offset, lengthBytes }: DataEntry, piece: number, chunkBytes: number) {
+  const from = offset + piece * comparePieceBytes
+  const end = Math.ceil(Math.min(from + comparePieceBytes, offset + lengthBytes) / chunkBytes)
+  const look = { stepsLeft: Number.MAX_SAFE_INTEGER }
+  return store.map.runEnd(Math.floor(from / chunkBytes), end, false, look) < end
 }
 
 function isEntry(frame: ReceivedFrame): frame is Entry {

@@ -21,4 +21,5 @@ t.test('one bit for each piece that differs, the first in the lowest', async (t)
   for (const piece of [0, 8, 18]) other[piece * comparePieceBytes + 5] = 1
   t.same([...differingPieces(digestsOf(mine), digestsOf(other))], [1, 1, 4])
   t.same([...differingPieces(digestsOf(mine), digestsOf(mine))], [0, 0, 0])
+  t.same([...differingPieces(digestsOf(mine), digestsOf(other), (at) => at === 1)], [3, 1, 4])
 })

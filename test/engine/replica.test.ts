@@ -87,3 +87,21 @@ t.test('the end of a resync that was folded makes nothing whole in the next one'
   t.notOk(pair.b.storeNames.some((name) => name.includes('@before-resync')))
   await pair.close()
 })
+
+t.test('zeroes that the primary has room for have room on the secondary', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.part()
+  const zeroes = { offset: 8192, lengthBytes: 32768, fua: true, mayUnmap: false, fastOnly: false }
+  await pair.run(Promise.resolve(pair.a.export('vol0').zero(zeroes)))
+  // What was active is compared by digests, and a hole has those of zeroes.
+  pair.a.crash()
+  await pair.a.start()
+  t.ok(pair.a.peer.dirtyBytes >= 32768)
+  pair.mend()
+  await pair.sync()
+  const [a, b] = [pair.a, pair.b].map(({ engine }) => engine.status().pool.usedBytes)
+  t.equal(a, 32768)
+  t.equal(b, a)
+  await pair.same()
+  await pair.close()
+})
