@@ -256,7 +256,8 @@ t.test(
   async (t) => {
     const pair = await EnginePair.inSync()
     await pair.a.write('vol0', 0, pattern(1))
-    pair.a.fault = ({ name }) => (name === 'data' ? { errno: 'EIO' } : undefined)
+    pair.a.fault = ({ kind, name }) =>
+      name === 'data' && /^(read|write)/.test(kind) ? { errno: 'EIO' } : undefined
     await t.rejects(pair.a.write('vol0', 0, pattern(2)))
     const result = await marked(pair, { name: 'm', snapshot: 'x' })
     t.match(result, { snapshotCount: 1, problems: [{ message: /may differ from this node/ }] })
