@@ -399,7 +399,8 @@ class PairRun {
     await this.#look(a, b)
     // Its journal may have failed, and somebody may have ended it.
     if (a.running !== running) return
-    let isFlushed = true
+    // Without a store nothing is flushed, and a journal that has failed would not show.
+    let isFlushed = a.engine?.status().failure === undefined
     for (const store of client.reachable()) {
       const outcome = await running.run(client.act({ kind: 'flush', store }))
       if (outcome !== 'done') isFlushed = false
