@@ -10,6 +10,7 @@ import { measureCow, reportCow } from './part-cow.js'
 import { measurePeers } from './part-peers.js'
 import { measureReplication } from './part-replication.js'
 import { measureSizes, reportSizes } from './part-size.js'
+import { measureWire, reportWire } from './part-wire.js'
 import { isInstalled } from './processes.js'
 import { reportPeers } from './report-peers.js'
 import { reportReplication } from './report-replication.js'
@@ -66,6 +67,15 @@ const parts: Readonly<Record<PartName, Part>> = {
     async run(options) {
       const results = await measureReplication(options)
       return { results, text: reportReplication(results) }
+    },
+  },
+  wire: {
+    tools: () => [['fio', 'fio']],
+    // Every block is written three times, and snapshots keep two of them; on both nodes.
+    diskBytes: ({ sizeBytes }) => sizeBytes * 6,
+    async run(options) {
+      const results = await measureWire(options)
+      return { results, text: reportWire(results) }
     },
   },
   size: {

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { parseSize } from '../src/core/units.js'
 
-export const partNames = ['peers', 'cow', 'size', 'connections', 'replication'] as const
+export const partNames = ['peers', 'cow', 'size', 'connections', 'replication', 'wire'] as const
 export type PartName = (typeof partNames)[number]
 
 export const serverNames = ['lockstep', 'nbdkit', 'qemu-nbd', 'nbd-server'] as const
@@ -24,7 +24,8 @@ export type Options = {
 
 export const help = `scripts/bench [options]: measure Lockstep beside the NBD servers that people use today.
 
-  --part PART       what to measure: peers (the default), cow, size, connections, replication
+  --part PART       what to measure: peers (the default), cow, size, connections,
+                    replication, wire
   --runs N          rounds; every figure is the median (5)
   --seconds N       length of one run of fio (3)
   --size SIZE       length of the exported files (1G)

@@ -28,7 +28,9 @@ t.test('a part of the jobs or of the servers is not for the document', async (t)
 })
 
 t.test('what cannot be is refused with what can', async (t) => {
-  t.throws(() => parsed('--part', 'all'), { message: /peers, cow, size, connections, replication/ })
+  t.throws(() => parsed('--part', 'all'), {
+    message: /peers, cow, size, connections, replication, wire/,
+  })
   t.throws(() => parsed('--servers', 'lockstep,ghost'), { message: /not 'ghost'/ })
   t.throws(() => parsed('--runs', '0'), { message: /--runs takes a number from 1/ })
   t.throws(() => parsed('--size', '1000'), { message: /whole MiB/ })

@@ -77,6 +77,28 @@ t.test('what happens while the replica is away: it costs what it changed', { ski
   )
 })
 
+t.test('ten snapshots that were taken while it was away cost nothing', { skip }, async (t) => {
+  const writtenBytes = 64 * MiB
+  const pair = await NodePair.start(t, { volumes: { vol0: writtenBytes } })
+  const { primary, replica } = pair
+  t.equal(await replica.stop(), 0)
+  const image = join(scratch(t), 'image')
+  await output('bash', ['-c', 'head -c "$1" /dev/urandom > "$2"', '-', `${writtenBytes}`, image])
+  await output('nbdcopy', [image, primary.uri('vol0')])
+  for (let index = 0; index < 10; index++) await primary.ok('snapshot', 'create', `vol0@s${index}`)
+  const wireBytes = await pair.wireBytes(async () => {
+    await replica.serve()
+    await pair.inSync()
+  })
+  t.same(await pair.differences(), [])
+  t.comment(`${writtenBytes} bytes and ten snapshots while away: ${wireBytes} bytes of wire`)
+  t.ok(wireBytes <= writtenBytes * 1.05, `${wireBytes} bytes`)
+  t.ok(wireBytes >= writtenBytes, 'the data itself went over')
+  const here = (await primary.status()).pool.usedBytes
+  const there = (await replica.status()).pool.usedBytes
+  t.ok(Math.abs(there / here - 1) <= 0.05, `${there} bytes of space there, ${here} here`)
+})
+
 t.test('a restore of a whole GiB costs the wire less than a KiB', { skip }, async (t) => {
   const sizeBytes = 1024 * MiB
   const pair = await NodePair.start(t, { volumes: { vol0: sizeBytes } })
