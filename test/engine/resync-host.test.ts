@@ -35,18 +35,16 @@ async function start() {
   pool.tracking?.recover([])
   const chosen: DataOperation[] = []
   const submitted: DataEntry[] = []
-  const watched = new Map<DataEntry, () => void>()
   const stream = {
     clientsUnderWay: 2,
     isCalm: true,
     drained: async () => {},
-    watch: (entry: DataEntry, left: () => void) => watched.set(entry, left),
   } as unknown as PrimaryStream
   const sequencer = {
     lastSequence: 7 as Sequence,
     submit: (entry: DataEntry) => {
       submitted.push(entry)
-      watched.get(entry)?.()
+      entry.left?.(true)
       return undefined
     },
   } as unknown as Sequencer
