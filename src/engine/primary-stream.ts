@@ -10,6 +10,7 @@ import { unreachable } from '../core/errors.js'
 import { byteOffset, type Sequence } from '../core/units.js'
 import { Outbox, type Outcome, type Slot } from '../replication/outbox.js'
 import { PeerProgress } from '../replication/progress.js'
+import { resyncLimits } from '../replication/resync-limits.js'
 import type { Pool } from '../storage/pool.js'
 import type { Tracking } from '../storage/tracking.js'
 import type { Mode } from './api.js'
@@ -18,6 +19,11 @@ import { checkRange } from './refusals.js'
 import type { DataEntry, Ordered } from './sequencer.js'
 
 type Left = (had: boolean) => void
+
+/** What a resync reads at a time: used again, or the garbage collector would be as busy as the copying. */
+const scratchBytes = resyncLimits.pieceBytesMax
+/** Reads that wait for the disk together. */
+const scratchCountMax = 8
 
 export type PrimaryStreamOptions = {
   readonly pool: Pool
@@ -41,6 +47,7 @@ export class PrimaryStream implements Ordered {
   readonly progress = new PeerProgress()
   /** Sequences of resync writes: they hold no extents. */
   readonly #resends = new Set<number>()
+  readonly #scratch: Buffer[] = []
   /** Entries that failed here and have not left: they will make blocks dirty. */
   #failedCount = 0
   /** Clients' requests that wait for something. */
@@ -168,9 +175,10 @@ export class PrimaryStream implements Ordered {
   /** Reads what is there now, under the entry's lease, for the peer. */
   async #look(entry: DataEntry, slot: Slot): Promise<void> {
     const { store, offset, lengthBytes } = entry
+    const scratch = this.#takeScratch(lengthBytes)
+    const bytes = scratch.subarray(0, lengthBytes)
     try {
       checkRange(store, entry, 'EINVAL')
-      const bytes = Buffer.allocUnsafe(lengthBytes)
       await this.#pool.read(store, offset, bytes)
       // Switchable bug: they were read before.
       for (const part of entry.parts) part.copy(bytes)
@@ -181,7 +189,16 @@ export class PrimaryStream implements Ordered {
       this.#resends.delete(slot.sequence)
       this.outbox.cancel(slot)
       throw error
+    } finally {
+      // The outbox has a copy, and no read is under way.
+      if (scratch.length === scratchBytes && this.#scratch.length < scratchCountMax)
+        this.#scratch.push(scratch)
     }
+  }
+
+  #takeScratch(lengthBytes: number): Buffer {
+    if (lengthBytes > scratchBytes) return Buffer.allocUnsafe(lengthBytes)
+    return this.#scratch.pop() ?? Buffer.allocUnsafeSlow(scratchBytes)
   }
 
   /** Zeroes of a resync: only what is a hole at its place in the order. A write that was ordered before it may have filled it. */
