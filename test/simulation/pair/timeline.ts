@@ -191,8 +191,9 @@ export class RecordingOracle extends Oracle {
 
   override flush(storeId: number): FlushMark {
     const mark = super.flush(storeId)
-    // Behind an operation that waits, writes wait too, and a flush goes before all of them: it is a barrier between nothing and nothing.
-    if (this.#operationsUnderWay === 0) this.#timeline.add({ kind: 'flush' })
+    // Behind an operation that waits, and before a generation begins, writes wait too, and a flush goes before all of them: where it stands is not known then.
+    const isAlone = !this.entries.some(({ kind, state }) => kind === 'write' && state === 'issued')
+    if (this.#operationsUnderWay === 0 && isAlone) this.#timeline.add({ kind: 'flush' })
     this.#remember(mark)
     return mark
   }
