@@ -38,6 +38,7 @@ t.test('every planted bug has a switch, and every switch is one of them', async 
 })
 
 for (const { name, bug, seed } of pairMutants) {
+  if (seed === undefined) continue
   t.test(`${name}: ${bug}: is found`, async (t) => {
     const found = await inWorker<'pairs'>({
       kind: 'pairs',
