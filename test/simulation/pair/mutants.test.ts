@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { inWorker } from '../in-worker.js'
+import { runSeeds } from '../seed-pool.js'
 import { singleNodeMutants } from '../single-node-mutants.js'
 import { pairMutants } from './mutants.js'
 
@@ -40,15 +40,19 @@ t.test('every planted bug has a switch, and every switch is one of them', async 
 for (const { name, bug, seed } of pairMutants) {
   if (seed === undefined) continue
   t.test(`${name}: ${bug}: is found`, async (t) => {
-    const found = await inWorker<'pairs'>({
-      kind: 'pairs',
-      subject: 'lockstep',
-      seed,
-      mutants: [name],
-      count: 1,
-      actionCount: 120,
+    // A change of the engine moves every schedule: the one that finds it now may be some behind.
+    let broken: string | undefined
+    await runSeeds({
+      job: { kind: 'pairs', subject: 'lockstep', mutants: [name], actionCount: 120 },
+      first: seed,
+      count: 150,
+      threadCount: 1,
+      onFound: (_, found) => {
+        if ('broken' in found) broken = found.broken
+        return broken === undefined
+      },
     })
-    t.ok('broken' in found, 'it breaks a law')
-    if ('broken' in found) t.comment(found.broken.split('\n')[0])
+    t.type(broken, 'string', 'it breaks a law')
+    t.comment(broken?.split('\n')[0])
   })
 }
