@@ -18,6 +18,8 @@ export type NodePairOptions = {
   readonly volumes: Readonly<Record<string, number>>
   readonly serveArgs?: readonly string[]
   readonly initArgs?: readonly string[]
+  /** Somewhere else for the replica: an existing, empty directory. */
+  readonly replicaDirectory?: string
 }
 
 /** Generous: the machine may be busy, and a lost peer is noticed after seconds. */
@@ -47,7 +49,7 @@ export class NodePair {
       return join(base, name)
     }
     const replica = await LockstepServer.start(t, {
-      directory: directoryOf('replica'),
+      directory: options.replicaDirectory ?? directoryOf('replica'),
       initArgs: ['--secondary', '--node', 'replica', ...(options.initArgs ?? [])],
     })
     const proxy = await LineProxy.start(t, replica.socketPath)

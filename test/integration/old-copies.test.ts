@@ -1,0 +1,154 @@
+// A node whose data directory was put back to an older copy, and a replica whose file system is full: the link stops, both nodes say why and what to do, and
+// nothing that only the other node has is overwritten.
+import { cpSync, renameSync, rmSync } from 'node:fs'
+import t, { type Test } from 'tap'
+import { makeSmallDirectory, missingRoot } from '../support/lower-layers.js'
+import { NodePair } from '../support/node-pair.js'
+import { missingTools, output, run } from '../support/process.js'
+import type { LockstepServer } from '../support/server.js'
+import { waitFor } from '../support/wait.js'
+
+const MiB = 1024 * 1024
+const skip = missingTools('nbdcopy', 'qemu-io')
+const skipFull = skip || missingRoot() || missingTools('losetup', 'mkfs.ext4', 'mount')
+
+t.setTimeout(600_000)
+
+/** What the server's disk is at this moment, while it is stopped. */
+async function copyOf(server: LockstepServer): Promise<string> {
+  await server.stop()
+  const copy = `${server.dataDirectory}-copy`
+  cpSync(server.dataDirectory, copy, { recursive: true })
+  await server.serve()
+  return copy
+}
+
+async function putBack(server: LockstepServer, copy: string): Promise<void> {
+  await server.kill9().gone
+  rmSync(server.dataDirectory, { recursive: true })
+  renameSync(copy, server.dataDirectory)
+  await server.serve()
+}
+
+async function write(server: LockstepServer, pattern: number, range: string): Promise<void> {
+  const command = `write -P ${pattern} ${range}`
+  await output('qemu-io', ['-f', 'raw', '-c', command, '-c', 'flush', server.uri('vol0')])
+}
+
+async function holds(server: LockstepServer, pattern: number, range: string): Promise<boolean> {
+  const read = `read -P ${pattern} ${range}`
+  const found = await run('qemu-io', ['-r', '-f', 'raw', '-c', read, server.uri('vol0')])
+  return found.status === 0 && !found.stdout.includes('verification failed')
+}
+
+/** Both nodes name it, with what to do. */
+async function refusedAs(t: Test, pair: NodePair, reason: RegExp): Promise<void> {
+  const peer = await waitFor('the refusal', async () => {
+    await pair.primary.cli(['peer', 'connect'])
+    const found = await pair.peer()
+    return found.link === 'refused' ? found : undefined
+  })
+  t.match(peer.reason, reason)
+  t.ok((peer.action ?? '') !== '', 'it says what to do')
+  const said = await pair.primary.cli(['status', '-x'])
+  t.equal(said.status, 6)
+  t.match(said.stdout, /action:/)
+  const [there] = (await pair.replica.status()).peers
+  t.match(there?.reason, reason)
+}
+
+t.test(
+  'a replica from an old copy is refused, and a blank one gets everything',
+  { skip },
+  async (t) => {
+    const pair = await NodePair.start(t, { volumes: { vol0: 4 * MiB } })
+    const { primary, replica } = pair
+    await write(primary, 1, '0 1M')
+    const copy = await copyOf(replica)
+    await pair.inSync()
+    await write(primary, 2, '0 1M')
+    await primary.ok('snapshot', 'create', 'vol0@b')
+    await pair.inSync()
+    await putBack(replica, copy)
+    await refusedAs(t, pair, /old copy/)
+    await write(primary, 3, '2M 64k')
+    t.ok(await holds(primary, 2, '0 1M'), 'the primary goes on')
+    t.ok(await holds(replica, 1, '0 1M'), 'and the old copy stays as it is')
+    // As the action says.
+    await replica.stop()
+    rmSync(replica.dataDirectory, { recursive: true })
+    await replica.ok('init', replica.dataDirectory, '--secondary', '--node', 'replica')
+    await replica.serve()
+    await primary.ok('peer', 'forget', '--yes')
+    await pair.inSync()
+    t.same(await pair.differences(), [])
+  },
+)
+
+for (const [how, change] of [
+  ['writes', async (primary: LockstepServer) => write(primary, 2, '0 1M')],
+  [
+    'operations',
+    async (primary: LockstepServer) => void (await primary.ok('snapshot', 'create', 'vol0@b')),
+  ],
+] as const) {
+  t.test(`a primary from a copy that is older by ${how} is refused`, { skip }, async (t) => {
+    const pair = await NodePair.start(t, { volumes: { vol0: 4 * MiB } })
+    const { primary, replica } = pair
+    await write(primary, 1, '0 1M')
+    const copy = await copyOf(primary)
+    await pair.inSync()
+    await change(primary)
+    await pair.inSync()
+    await putBack(primary, copy)
+    // What it writes now would be taken for newer than what it lost.
+    await write(primary, 7, '3M 64k')
+    await refusedAs(t, pair, /old copy/)
+    const newest = how === 'writes' ? 2 : 1
+    t.ok(await holds(replica, newest, '0 1M'), 'the replica keeps what the primary lost')
+    t.notOk(await holds(replica, 7, '3M 64k'), 'and takes nothing from it')
+  })
+}
+
+t.test('two nodes of different groups refuse each other', { skip }, async (t) => {
+  const pair = await NodePair.start(t, { volumes: { vol0: MiB } })
+  const other = await NodePair.start(t, { volumes: { vol0: MiB } })
+  await pair.primary.ok('peer', 'set', other.proxy.uri)
+  const peer = await waitFor('the refusal', async () => {
+    const found = await pair.peer()
+    return found.link === 'refused' ? found : undefined
+  })
+  t.match(peer.reason, /belongs to group/)
+  t.ok((peer.action ?? '') !== '', 'it says what to do')
+  await other.inSync()
+  t.same(await other.differences(), [], 'the others are not disturbed')
+})
+
+t.test(
+  'a replica whose file system is full stops the link, and says so',
+  { skip: skipFull },
+  async (t) => {
+    const directory = await makeSmallDirectory(t, 96 * MiB)
+    const pair = await NodePair.start(t, {
+      volumes: { vol0: 256 * MiB },
+      replicaDirectory: directory,
+      initArgs: ['--journal-size', '1M'],
+    })
+    const { primary } = pair
+    await write(primary, 1, '0 64M')
+    await write(primary, 2, '64M 64M')
+    const peer = await waitFor('the link stops', async () => {
+      const found = await pair.peer()
+      return found.link === 'streaming' ? undefined : found
+    })
+    t.comment(`${peer.link}: ${peer.reason} action: ${peer.action}`)
+    const said = await waitFor('the reason', async () => {
+      const found = await primary.cli(['status', '-x'])
+      return /space|room|ENOSPC/.test(found.stdout) ? found : undefined
+    })
+    t.equal(said.status, 6)
+    t.match(said.stdout, /action:/)
+    await write(primary, 3, '128M 1M')
+    t.ok(await holds(primary, 2, '64M 64M'), 'the primary goes on')
+  },
+)
