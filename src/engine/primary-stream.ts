@@ -92,7 +92,7 @@ export class PrimaryStream implements Ordered {
     this.#onSendable = callback
   }
 
-  /** Called when a change that failed here has left: its blocks are dirty. */
+  /** Called when a change has left that the peer does not have, or that failed here: its blocks are dirty. */
   whenDirty(callback: (() => void) | undefined): void {
     this.#onDirty = callback
   }
@@ -219,14 +219,14 @@ export class PrimaryStream implements Ordered {
     this.outbox.cancel(slot)
   }
 
-  /** Changes that failed here, of which the peer has not said that it has them: they will differ. */
-  get hasFailures(): boolean {
-    return this.#failedCount > 0
+  /** True when an entry under way makes blocks dirty when it leaves: it failed here, or came before the stream that the peer follows and will not be sent. */
+  get willBeDirty(): boolean {
+    return this.#failedCount > 0 || this.outbox.holdsLacked
   }
 
   /** True when nothing in the outbox could make blocks dirty when it leaves. */
   get isCalm(): boolean {
-    return this.#failedCount === 0 && (this.tracking?.totals.pendingOperations ?? 0) === 0
+    return !this.willBeDirty && (this.tracking?.totals.pendingOperations ?? 0) === 0
   }
 
   /** Resolves when everything that is in the outbox now has left. */
@@ -348,11 +348,10 @@ export class PrimaryStream implements Ordered {
       if (!this.#resends.delete(entry.sequence))
         this.#pool.drop(entry.storeId, entry.offset, entry.lengthBytes)
     }
-    if (outcome.isFailed) {
-      this.#failedCount--
-      // Not in this step: it belongs to the outbox.
+    if (outcome.isFailed) this.#failedCount--
+    // Not in this step: it belongs to the outbox.
+    if (this.#onDirty !== undefined && (outcome.isFailed || !had))
       queueMicrotask(() => this.#onDirty?.())
-    }
     if (this.#onLeft.size > 0) {
       const callback = this.#onLeft.get(entry.sequence)
       this.#onLeft.delete(entry.sequence)

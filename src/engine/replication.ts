@@ -453,10 +453,10 @@ export class Replication {
       throw noPeer()
   }
 
-  /** What the peer may lack of the entries that have left, and at least a block for each change that failed here and has not. */
+  /** What the peer may lack of the entries that have left, and a block for those under way that it will lack. */
   get dirtyBytes(): number {
-    const failedBytes = this.stream?.hasFailures === true ? blockBytes : 0
-    return (this.#pool.tracking?.totals.dirtyBytes ?? 0) + failedBytes
+    const comingBytes = this.stream?.willBeDirty === true ? blockBytes : 0
+    return (this.#pool.tracking?.totals.dirtyBytes ?? 0) + comingBytes
   }
 
   /** A mark was ordered when so much was dirty. */
@@ -543,7 +543,7 @@ export class Replication {
       return this.#replica.state === 'streaming' && this.#pool.state.isWhole
     const { stream } = this
     if (this.#link?.state !== 'streaming' || stream === undefined) return false
-    if (stream.hasFailures) return false
+    if (stream.willBeDirty) return false
     return stream.progress.applied >= sequence && stream.tracking?.totals.dirtyBytes === 0
   }
 

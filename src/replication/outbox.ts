@@ -91,6 +91,11 @@ export class Outbox {
     return this.#isCollecting && this.#usedBytes > this.#bytesMax
   }
 
+  /** True when an entry is still here that the peer will not be sent: blocks may become dirty when it leaves. */
+  get holdsLacked(): boolean {
+    return this.#slots.first?.isKept === false
+  }
+
   /** The newest sequence that was reserved. */
   get lastSequence(): Sequence {
     return this.#last as Sequence

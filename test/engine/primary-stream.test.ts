@@ -220,3 +220,32 @@ t.test(
     await pair.close()
   },
 )
+
+t.test('a resync goes on as long as a write from before it is not done', async (t) => {
+  const pair = await EnginePair.inSync({
+    isSlow: true,
+    isNeverNow: true,
+    replication: { outboxBytesMax: 16_384 },
+  })
+  await pair.part()
+  let release: () => void = () => {}
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  pair.a.hold = ({ kind, name }) => (kind === 'write' && name === 'data' ? held : undefined)
+  // More than the outbox keeps, and nothing is dirty as long as the disk takes its time.
+  const writes = [0, 1, 2, 3, 4, 5].map((at) => pair.a.begin('vol0', at * 4096, pattern(at)))
+  await pair.scheduler.settle(100)
+  pair.mend()
+  pair.a.engine.connectPeer().catch(() => {})
+  await pair.until(() => pair.a.link === 'resyncing', 'it begins')
+  await pair.scheduler.settle(2000)
+  t.equal(pair.a.link, 'resyncing')
+  t.equal(pair.b.engine.status().isWhole, false, 'the peer does not have those writes')
+  release()
+  await pair.until(() => pair.b.engine.status().isWhole === true, 'the peer is whole')
+  t.equal(pair.a.peer.dirtyBytes, 0, 'and has those writes')
+  await pair.run(Promise.all(writes))
+  await pair.same()
+  await pair.close()
+})

@@ -50,6 +50,8 @@ export type SimDiskOptions = {
   /** Called before each call. May end the life: the call then does nothing and never settles. */
   readonly beforeCall?: (call: Call) => void
   readonly fault?: (call: Call) => Fault | undefined
+  /** The call is completed when this resolves. */
+  readonly hold?: (asked: Asked) => Promise<void> | undefined
 }
 
 export function failOn(fault: Fault | undefined): void {

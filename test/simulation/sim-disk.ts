@@ -92,10 +92,11 @@ export class SimDisk implements Disk {
     complete: (fault: Fault | undefined) => T,
     begin?: () => void,
   ): Promise<T> {
-    const { life, scheduler, completion } = this.#options
+    const { life, scheduler, completion, hold } = this.#options
     const fault = this.announce(what)
     if (fault === 'ended') return never
     begin?.()
+    const held = hold?.(what)
     const run = () => complete(fault)
     if (completion !== 'scheduled') {
       try {
@@ -105,13 +106,16 @@ export class SimDisk implements Disk {
       }
     }
     return new Promise((resolve, reject) => {
-      scheduler.post(life, () => {
-        try {
-          resolve(run())
-        } catch (error) {
-          reject(error)
-        }
-      })
+      const post = () =>
+        scheduler.post(life, () => {
+          try {
+            resolve(run())
+          } catch (error) {
+            reject(error)
+          }
+        })
+      if (held === undefined) post()
+      else void held.then(post)
     })
   }
 

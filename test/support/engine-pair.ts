@@ -29,6 +29,8 @@ export type PairOptions = {
   readonly mutants?: readonly string[]
   /** Disk calls take a step each: something can come between. */
   readonly isSlow?: boolean
+  /** Nor is a read or a write ever done at once. */
+  readonly isNeverNow?: boolean
 }
 
 const shape: PipeShape = {
@@ -54,6 +56,8 @@ export class PairedNode {
   fault: (call: Call) => Fault | undefined = () => undefined
   /** Decides which answers of the disk never come. */
   beforeCall: (call: Call) => void = () => {}
+  /** Slow disks only: a call is completed when this resolves. */
+  hold: (call: Pick<Call, 'kind' | 'name'>) => Promise<void> | undefined = () => undefined
   /** What acceptPeer rejected with: it never does. */
   failure: unknown
 
@@ -251,12 +255,14 @@ export class PairedNode {
     this.#disk = new SimDisk({
       canPunch: true,
       ...(options.isSlow === true ? { completion: 'scheduled' } : { now: 'always' }),
+      ...(options.isNeverNow === true ? { now: 'never' } : {}),
       life: this.#life,
       scheduler,
       random: random.fork('disk'),
       ...(this.#medium === undefined ? {} : { medium: this.#medium }),
       beforeCall: (call) => this.beforeCall(call),
       fault: (call) => this.fault(call),
+      hold: (call) => this.hold(call),
     })
     return this.#disk
   }
