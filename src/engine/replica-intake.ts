@@ -544,8 +544,10 @@ export class Intake {
     const noRoom = isNoRoom(error) ? this.#beforeResync.noRoom() : undefined
     if (noRoom !== undefined) return noRoom
     const message = error instanceof Error ? error.message : String(error)
-    const action =
-      error instanceof LockstepError ? error.action : 'see the log of the secondary, and its doctor'
+    if (error instanceof LockstepError) return { message, action: error.action }
+    const action = isNoRoom(error)
+      ? 'make room where the data of the secondary is, or delete snapshots of its own there (lockstep snapshot list): the link goes on by itself'
+      : 'see the log of the secondary, and its doctor'
     return { message, action }
   }
 
