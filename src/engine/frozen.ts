@@ -12,6 +12,7 @@ export const frozenCountMax = 16
 export class FrozenStores {
   readonly #pool: Pool
   readonly #frozen = new Map<number, StoreId>()
+  #runId: string | undefined
   #lastId = 0
 
   constructor(pool: Pool) {
@@ -37,6 +38,13 @@ export class FrozenStores {
   /** False when one more than `frozenCountMax` would be kept. */
   hasRoomFor(frozenId: number): boolean {
     return this.#frozen.has(frozenId) || this.#frozen.size < frozenCountMax
+  }
+
+  /** On a secondary: the run of the primary that asks from here on. One that has ended thaws nothing any more. */
+  belongTo(runId: string | undefined): void {
+    if (runId === this.#runId) return
+    this.#runId = runId
+    this.clear()
   }
 
   /** What an earlier run left. */

@@ -21,7 +21,7 @@ import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
 import { MiB, type Sequence } from '../core/units.js'
 import type { DigestRequestFrame, ReadRequestFrame, ReceivedFrame } from '../replication/frames.js'
-import { decide, objection } from '../replication/greeting.js'
+import { decide, movesData, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
 import { PeerConnection } from '../replication/peer-connection.js'
@@ -219,6 +219,7 @@ export class Intake {
       this.#refuse('CONFLICT', refusal.reason, refusal.action ?? 'lockstep status')
       return
     }
+    if (movesData(decision)) this.#host.frozen.belongTo(peer.runs.at(-1)?.runId)
     switch (decision.kind) {
       case 'nothing':
       case 'resume':
@@ -444,7 +445,9 @@ export class Intake {
       },
       perform: (_, prepared) => {
         pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
-        this.#host.frozen.performed(operation)
+        // Who asked for a freeze that is replayed has given up since.
+        if (operation.kind !== 'freeze' || this.#phase === 'stream')
+          this.#host.frozen.performed(operation)
         if (plan !== undefined) this.#host.marks.take(plan)
       },
       ...(mutants.has('operation-without-barrier') ? {} : { settle: () => this.#commitPosition() }),

@@ -18,6 +18,8 @@ export type PairOperatorOptions = {
   readonly connection: () => number | undefined
   /** The second node, when it is up. */
   readonly peer: () => PairEngine | undefined
+  /** The checker reads from the second node: nobody answers when it ends. */
+  readonly watchRead: (work: Promise<void>) => void
   /** Changes may have failed on the first node. */
   readonly mayDiffer: () => boolean
 }
@@ -78,7 +80,8 @@ export class PairOperator {
       if (result.problems.length > 0) return
       for (const snapshot of result.snapshots) {
         const id = ids.get(snapshot.split('@')[0] ?? '')
-        await this.#checkKept(snapshot, id === undefined ? undefined : contents.get(id))
+        const expected = id === undefined ? undefined : contents.get(id)
+        this.#options.watchRead(this.#checkKept(snapshot, expected))
       }
     })
   }

@@ -22,7 +22,7 @@ import { type EndKind, PairNode } from './pair-node.js'
 import { differingBytesOf, PairOperator } from './pair-operator.js'
 import { type PairShape, shapeOf } from './pair-shape.js'
 import { isInSync, linkOf, type PairSubject } from './pair-subject.js'
-import { PairTraffic } from './pair-traffic.js'
+import { PairTraffic, secondaryRead } from './pair-traffic.js'
 import { SimNetwork } from './sim-network.js'
 import { RecordingOracle, Timeline } from './timeline.js'
 
@@ -130,6 +130,7 @@ class PairRun {
       count,
       connection: () => this.#connection(),
       peer: () => this.#b?.engine,
+      watchRead: (work) => this.#traffic.watch(secondaryRead, work),
       mayDiffer: () => this.#diskFaults[0].hasEverStruck,
     })
     this.#diskFaults = [

@@ -11,7 +11,8 @@ import type { RecordingOracle, Timeline } from './timeline.js'
 const wordBytes = 8
 /** Of one read, so many words are looked at. */
 const wordsPerRead = 12
-const secondaryRead = 'read from the second node'
+/** What nobody answers when the second node ends. */
+export const secondaryRead = 'read from the second node'
 
 export class PairTraffic {
   readonly #random: SeededRandom

@@ -121,7 +121,7 @@ export class PairTrial {
     }
     if (start === 'returning') {
       world.start(b)
-      await world.until(
+      await world.untilJust(
         () => a.engine !== undefined && linkOf(a.engine) === 'resyncing',
         'a resync',
       )

@@ -148,6 +148,18 @@ export class PairWorld {
   }
 
   /** Lets things happen until `isSo`; throws LawBroken when that takes too long. */
+  /** Looks after each step, and after each millisecond in which there is none: what is asked for may last no longer. */
+  async untilJust(isSo: () => boolean, what: string): Promise<void> {
+    const untilMs = this.scheduler.nowMs + healMsMax
+    for (;;) {
+      this.look()
+      if (isSo()) return
+      if (await this.scheduler.step()) continue
+      await this.scheduler.elapse(1)
+      if (this.scheduler.nowMs > untilMs) throw new LawBroken(`never: ${what}; ${this.#state()}`)
+    }
+  }
+
   async until(isSo: () => boolean, what: string): Promise<void> {
     const untilMs = this.scheduler.nowMs + healMsMax
     for (;;) {
