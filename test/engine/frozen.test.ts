@@ -39,6 +39,17 @@ async function start() {
   return { node, pool, frozen, perform, write, firstByte }
 }
 
+t.test('what a run of the primary froze goes when another one asks', async (t) => {
+  const { pool, frozen, perform, firstByte } = await start()
+  frozen.belongTo('first')
+  perform({ kind: 'freeze', frozenId: 7, storeId: volumeId })
+  frozen.belongTo('first')
+  t.equal(await firstByte(7), 1, 'the same run after a lost link')
+  frozen.belongTo('second')
+  t.equal(frozen.find(7), undefined)
+  t.equal(pool.state.stores.size, 1)
+})
+
 t.test('a store is kept as it was, whatever is written behind it', async (t) => {
   const kit = await start()
   const { node, pool, frozen, perform, write, firstByte } = kit
