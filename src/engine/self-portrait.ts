@@ -3,7 +3,7 @@ import type { GroupTable } from '../core/operation.js'
 import type { Position, Sequence } from '../core/units.js'
 import type { LocalKnowledge } from '../replication/greeting.js'
 import { type Hello, helloGenerations, linkVersions } from '../replication/hello.js'
-import { type GroupState, isLocalId } from '../storage/group-state.js'
+import { describeStore, type GroupState, isLocalId } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import type { PrimaryStream } from './primary-stream.js'
 
@@ -52,16 +52,7 @@ export function tableOf(state: GroupState): GroupTable {
     group: state.group,
     generations: state.generations,
     nextStoreId: state.nextStoreId,
-    stores: [...state.stores.values()]
-      .filter((store) => !isLocalId(store.id))
-      .map(({ id, name, sizeBytes, volumeId, position, createdAt }) => ({
-        id,
-        name,
-        sizeBytes,
-        ...(volumeId === undefined ? {} : { volumeId }),
-        ...(position === undefined ? {} : { position }),
-        createdAt,
-      })),
+    stores: [...state.stores.values()].filter((store) => !isLocalId(store.id)).map(describeStore),
   }
 }
 

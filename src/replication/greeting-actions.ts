@@ -1,4 +1,5 @@
-// What somebody types when two nodes cannot go on by themselves. One place, so that the commands are those that exist.
+// What somebody types when two nodes cannot go on by themselves, in one place. promote, demote and resolve are not there yet: they come with
+// nodes that change roles.
 import { KiB } from '../core/units.js'
 
 export const actions = {
@@ -16,7 +17,7 @@ export const actions = {
   chunkSize: (chunkBytes: number, node: string | undefined) =>
     `make the secondary anew with the primary's chunk size, ${node === undefined ? 'here' : `on node ${node}`}: lockstep init NEW-DIR --secondary --chunk-size ${chunkBytes / KiB}K`,
   newerSecondary: (node: string) =>
-    `lockstep promote, on node ${node}, and make the other node anew: lockstep init NEW-DIR --secondary`,
+    `the newer data is on node ${node}, which exports it read-only: copy it from there (nbdcopy nbd://HOST:PORT/VOLUME) before anything is made anew`,
   blankAgain: (node: string) =>
     `make node ${node} anew; it then gets everything: lockstep init NEW-DIR --secondary`,
 } as const

@@ -88,7 +88,8 @@ export class Resync {
 
   get progress(): ResyncProgress {
     this.#look()
-    const bytesPerSecond = this.#meter.perSecond
+    // What has all but stopped has no time left that anybody could tell.
+    const bytesPerSecond = this.#meter.perSecond < 1 ? 0 : this.#meter.perSecond
     return {
       doneBytes: this.#doneBytes,
       totalBytes: this.#doneBytes + this.#dirtyBytes,

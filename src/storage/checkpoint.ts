@@ -11,11 +11,17 @@ import { crc32 } from 'node:zlib'
 import type { DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import type { RunRecord, Sighting } from '../core/node-runs.js'
-import type { GenerationRecord } from '../core/operation.js'
-import { MiB, type Position, type StoreId } from '../core/units.js'
+import type { GenerationRecord, StoreDescription } from '../core/operation.js'
+import { MiB, type StoreId } from '../core/units.js'
 import { ChunkMap, ChunkPage, type PageKeeper, pageEntryCount } from './chunk-map.js'
 import { ReadWindow, writeFully } from './disk-io.js'
-import { firstLocalId, type GroupState, type PeerState, Store } from './group-state.js'
+import {
+  describeStore,
+  firstLocalId,
+  type GroupState,
+  type PeerState,
+  Store,
+} from './group-state.js'
 import {
   type FrozenTracking,
   TrackingReader,
@@ -55,14 +61,7 @@ export type CheckpointState = {
   readonly batchNumber: number
   /** True when the node stopped in order and wrote nothing after this. */
   readonly isClean: boolean
-  readonly stores: readonly {
-    readonly id: StoreId
-    readonly name: string
-    readonly sizeBytes: number
-    readonly volumeId?: StoreId
-    readonly position?: Position
-    readonly createdAt: string
-  }[]
+  readonly stores: readonly StoreDescription[]
 }
 
 /** The state at one instant, with what is needed to write it while it goes on changing. */
@@ -83,16 +82,7 @@ export function describeState(
   options: { readonly batchNumber: number; readonly isClean: boolean },
 ): CheckpointState {
   const { stores: all, peer, primarySeen, ...plain } = state
-  const stores = [...all.values()].map(
-    ({ id, name, sizeBytes, volumeId, position, createdAt }) => ({
-      id,
-      name,
-      sizeBytes,
-      ...(volumeId === undefined ? {} : { volumeId }),
-      ...(position === undefined ? {} : { position }),
-      createdAt,
-    }),
-  )
+  const stores = [...all.values()].map(describeStore)
   return {
     version: checkpointVersion,
     ...plain,

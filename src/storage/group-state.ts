@@ -1,7 +1,7 @@
 // What a node knows of its group: the stores with their maps, the writing histories, the counters. Plain data, changed by apply-operation.ts only.
 import assert from 'node:assert/strict'
 import type { RunRecord, Sighting } from '../core/node-runs.js'
-import type { GenerationRecord } from '../core/operation.js'
+import type { GenerationRecord, StoreDescription } from '../core/operation.js'
 import type { Generation, Position, StoreId } from '../core/units.js'
 import type { ChunkMap } from './chunk-map.js'
 import { RangeLock } from './range-lock.js'
@@ -104,6 +104,19 @@ export function storeOf(state: GroupState, id: StoreId): Store {
   const store = state.stores.get(id)
   assert(store)
   return store
+}
+
+/** A store without its bytes. */
+export function describeStore(store: Store): StoreDescription {
+  const { id, name, sizeBytes, volumeId, position, createdAt } = store
+  return {
+    id,
+    name,
+    sizeBytes,
+    ...(volumeId === undefined ? {} : { volumeId }),
+    ...(position === undefined ? {} : { position }),
+    createdAt,
+  }
 }
 
 /** `volume`, or `volume@snapshot`. */
