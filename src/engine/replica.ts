@@ -5,7 +5,8 @@ import type { Duplex } from 'node:stream'
 import type { Hello } from '../replication/hello.js'
 import { type LinkState, newLinkState, secondarySentences } from '../replication/link-state.js'
 import { BeforeResync } from './before-resync.js'
-import { Intake, type ReplicaHost } from './replica-intake.js'
+import type { ReplicaHost } from './replica-host.js'
+import { Intake } from './replica-intake.js'
 import type { DataEntry } from './sequencer.js'
 
 export class Replica {
