@@ -52,6 +52,15 @@ export class BeforeResync {
     if (kept.length > 0) await this.#pool.commit()
   }
 
+  /** At a start: a crash came between the end of a resync and letting go of what was kept for it. */
+  dropLeftOver(): void {
+    if (!this.#pool.state.isWhole) return
+    this.drop().catch((error: unknown) => {
+      // The next start tries again.
+      if (!(error instanceof LockstepError)) throw error
+    })
+  }
+
   /** The resync found no room. Answers what to say of it: what is kept takes some, and may be given up for it. */
   noRoom(): { readonly message: string; readonly action: string } | undefined {
     const { state } = this.#pool

@@ -29,6 +29,7 @@ export class Replica {
       isRequired: host.isBeforeResyncRequired,
       onGivenUp: (reason) => host.onGivenUp(reason),
     })
+    this.beforeResync.dropLeftOver()
   }
 
   get state(): LinkState {

@@ -65,6 +65,31 @@ t.test('when it is not required it is given up for the resync, with an event', a
   await pair.close()
 })
 
+t.test(
+  'what a crash at the end of the resync left of it is let go of at the next start',
+  async (t) => {
+    const pair = await EnginePair.inSync({ isSlow: true, replication: { outboxBytesMax } })
+    await pair.part()
+    for (let at = 0; at < 48; at++) await pair.a.write('vol0', (at % 16) * 4096, pattern(2))
+    pair.mend()
+    pair.a.engine.connectPeer().catch(() => {})
+    const isKept = () => pair.b.storeNames.includes('vol0@before-resync')
+    await pair.until(isKept, 'the resync has begun')
+    await pair.until(() => !isKept(), 'it is done, and what was kept is deleted in memory only')
+    pair.b.crash()
+    await pair.b.start({ isAlone: true })
+    t.equal(pair.b.engine.status().isWhole, true, 'the end of the resync was durable')
+    t.same(pair.b.storeNames, ['vol0'])
+    await pair.sync()
+    pair.b.crash()
+    await pair.b.start()
+    t.same(pair.b.storeNames, ['vol0'], 'for good')
+    await pair.sync()
+    await pair.same()
+    await pair.close()
+  },
+)
+
 /** A pool that has no room in its journal for a snapshot of everything. */
 function fullPool(): { readonly pool: Pool; readonly calls: string[] } {
   const group = new Group()
