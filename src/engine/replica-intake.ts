@@ -267,10 +267,13 @@ export class Intake {
     if (noRoom !== undefined) return noRoom
     const message = error instanceof Error ? error.message : String(error)
     if (error instanceof LockstepError) return { message, action: error.action }
-    const action = isNoRoom(error)
-      ? 'make room where the data of the secondary is, or delete snapshots of its own there (lockstep snapshot list): the link goes on by itself'
-      : 'see the log of the secondary, and its doctor'
-    return { message, action }
+    if (isNoRoom(error))
+      return {
+        message: `there is no room where its data is (${message})`,
+        action:
+          'make room where the data of the secondary is, or delete snapshots of its own there (lockstep snapshot list): the link goes on by itself',
+      }
+    return { message, action: 'see the log of the secondary, and its doctor' }
   }
 
   #refuse(code: string, message: string, action: string): void {

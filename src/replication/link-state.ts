@@ -19,7 +19,7 @@ export const linkSentences: { readonly [state in LinkState]: string } = {
   replaying: 'The peer performs the operations that it missed.',
   resyncing: 'The peer gets what differs, beside the changes that go on.',
   streaming: 'The peer gets every change as it happens, and lacks nothing.',
-  refused: 'The nodes must not be connected as they are; somebody has to decide.',
+  refused: 'The link has stopped: as the nodes are, it cannot go on.',
 }
 
 /** Offline, as a primary sees it that has met no peer yet, or let go of it. */
@@ -33,7 +33,7 @@ export const secondarySentences: { readonly [state in LinkState]: string } = {
   replaying: 'This replica performs the operations that it missed.',
   resyncing: 'This replica gets what differs, beside the changes that go on.',
   streaming: 'This replica gets every change as it happens, and lacks nothing.',
-  refused: 'The nodes must not be connected as they are; somebody has to decide.',
+  refused: 'The link has stopped: as the nodes are, it cannot go on.',
 }
 
 export const linkTransitions = {

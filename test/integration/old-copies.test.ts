@@ -1,8 +1,7 @@
-// A node whose data directory was put back to an older copy, and a replica whose file system is full: the link stops, both nodes say why and what to do, and
-// nothing that only the other node has is overwritten.
+// A node whose data directory was put back to an older copy: the link stops, both nodes say why and what to do, and nothing that only the other node has is
+// overwritten.
 import { cpSync, renameSync, rmSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { makeSmallDirectory, missingRoot } from '../support/lower-layers.js'
 import { NodePair } from '../support/node-pair.js'
 import { missingTools, output, run } from '../support/process.js'
 import type { LockstepServer } from '../support/server.js'
@@ -10,7 +9,6 @@ import { waitFor } from '../support/wait.js'
 
 const MiB = 1024 * 1024
 const skip = missingTools('nbdcopy', 'qemu-io')
-const skipFull = skip || missingRoot() || missingTools('losetup', 'mkfs.ext4', 'mount')
 
 t.setTimeout(600_000)
 
@@ -123,32 +121,3 @@ t.test('two nodes of different groups refuse each other', { skip }, async (t) =>
   await other.inSync()
   t.same(await other.differences(), [], 'the others are not disturbed')
 })
-
-t.test(
-  'a replica whose file system is full stops the link, and says so',
-  { skip: skipFull },
-  async (t) => {
-    const directory = await makeSmallDirectory(t, 96 * MiB)
-    const pair = await NodePair.start(t, {
-      volumes: { vol0: 256 * MiB },
-      replicaDirectory: directory,
-      initArgs: ['--journal-size', '1M'],
-    })
-    const { primary } = pair
-    await write(primary, 1, '0 64M')
-    await write(primary, 2, '64M 64M')
-    const peer = await waitFor('the link stops', async () => {
-      const found = await pair.peer()
-      return found.link === 'streaming' ? undefined : found
-    })
-    t.comment(`${peer.link}: ${peer.reason} action: ${peer.action}`)
-    const said = await waitFor('the reason', async () => {
-      const found = await primary.cli(['status', '-x'])
-      return /space|room|ENOSPC/.test(found.stdout) ? found : undefined
-    })
-    t.equal(said.status, 6)
-    t.match(said.stdout, /action:/)
-    await write(primary, 3, '128M 1M')
-    t.ok(await holds(primary, 2, '64M 64M'), 'the primary goes on')
-  },
-)
