@@ -186,8 +186,11 @@ export class SimDiskFile implements DiskFile {
   /** Of `lengthBytes`, what this call writes. */
   #written(offset: number, lengthBytes: number, fault: Fault | undefined): number {
     let written = lengthBytes
-    if (fault === 'short' && lengthBytes > 1)
-      written = 1 + this.#options.random.below(lengthBytes - 1)
+    if (fault === 'short' && lengthBytes > 1) {
+      const end = offset + 1 + this.#options.random.below(lengthBytes - 1)
+      const unitEnd = end - (end % (this.#options.shortUnitBytes ?? 1))
+      if (unitEnd > offset) written = unitEnd - offset
+    }
     if (this.isFixedSize) written = Math.min(written, Math.max(0, this.#file.lengthBytes - offset))
     return Math.min(written, this.#disk.roomFor(this.#file, offset, written))
   }

@@ -19,7 +19,14 @@ export type NodeOptions = {
   readonly disk?: Partial<
     Pick<
       SimDiskOptions,
-      'completion' | 'canPunch' | 'now' | 'capacityBytes' | 'device' | 'beforeCall' | 'fault'
+      | 'completion'
+      | 'canPunch'
+      | 'now'
+      | 'capacityBytes'
+      | 'device'
+      | 'beforeCall'
+      | 'fault'
+      | 'shortUnitBytes'
     >
   >
 }

@@ -1,6 +1,7 @@
 // What one schedule of two nodes is made of: sizes, how disks and network behave, how replication is set; all from its seed.
 import type { Mode, ReplicationOptions } from '../../../src/engine/api.js'
 import type { SeededRandom } from '../random.js'
+import { sectorBytes } from '../sim-file.js'
 import type { NodeOptions } from '../sim-node.js'
 import type { PipeShape } from './sim-pipe.js'
 
@@ -97,5 +98,6 @@ function diskShape(random: SeededRandom): DiskShape {
     completion: 'scheduled',
     canPunch: random.chance(0.7),
     now: random.pick(['always', 'never', 'random', 'random'] as const),
+    shortUnitBytes: sectorBytes,
   }
 }
