@@ -38,6 +38,8 @@ import { ensureThreads } from './thread-pool.js'
 import { readVersion } from './version.js'
 
 const controlSocketName = 'control.sock'
+/** A directory with one of them is a node's, whole or damaged. */
+const nodeFiles = ['checkpoint', 'journal-0']
 
 /** Runs until a signal stops it. Answers the exit code of a clean stop; a failed start throws the reason. */
 export async function serve(
@@ -265,6 +267,14 @@ async function makePrivate(directory: string, log: Log): Promise<void> {
       `make a node there: lockstep init ${directory}`,
     )
   }
+  // Whose directory it is comes first: a slip such as `serve /` must not shut others out of theirs.
+  if (await holdsNoNode(directory)) {
+    throw new LockstepError(
+      'NOT_INITIALISED',
+      `there is no node in ${directory}`,
+      `make one in a directory of its own: lockstep init NEW-DIR`,
+    )
+  }
   if ((found.mode & 0o077) === 0) return
   try {
     await chmod(directory, 0o700)
@@ -276,6 +286,18 @@ async function makePrivate(directory: string, log: Log): Promise<void> {
       `run as its owner, or: chmod 700 ${directory}`,
     )
   }
+}
+
+/** True only when that is certain: what cannot be looked at is for the pool to explain. */
+async function holdsNoNode(directory: string): Promise<boolean> {
+  for (const name of nodeFiles) {
+    const error: unknown = await stat(join(directory, name)).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    )
+    if (error === undefined || errnoNameOf(error) !== 'ENOENT') return false
+  }
+  return true
 }
 
 /** Errors of the disk, which say an errno and no more, as a sentence; and actions with the directory's name. */

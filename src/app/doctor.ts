@@ -9,6 +9,7 @@ import { formatBytes, GiB } from '../core/units.js'
 import type { GroupStatus } from '../engine/api.js'
 import { nativeSupport } from '../storage/native.js'
 import { processReadRing } from '../storage/node-disk-read-ring.js'
+import { type ConfigSources, resolveConfig } from './config.js'
 import { checkHooks, type Hooks } from './hooks.js'
 import { settings } from './settings.js'
 import { threadCount } from './thread-pool.js'
@@ -39,15 +40,17 @@ async function check(name: string, find: () => Finding | Promise<Finding>): Prom
 /** All checks: of this machine and the directory, then those of the daemon if it answers. */
 export async function examine(options: {
   readonly directory: string
+  readonly environment: ConfigSources['environment']
   readonly ofDaemon: () => Promise<readonly DoctorCheck[]>
 }): Promise<readonly DoctorCheck[]> {
-  const { directory } = options
+  const { directory, environment } = options
   // Where there is no directory there is one finding, not two.
   const space = (await exists(directory)) ? [check('disk space', () => diskSpace(directory))] : []
   const outside = await Promise.all([
     check('node version', nodeVersion),
     check('data directory', () => dataDirectory(directory)),
     ...space,
+    check('settings', () => settingsFinding({ directory, environment, flags: {} })),
     check('kernel module', kernelModule),
     check('nbd-client', kernelClient),
     check('systemd unit', systemdUnit),
@@ -116,6 +119,21 @@ async function dataDirectory(directory: string): Promise<Finding> {
     return wrong(`${directory} is open to other users`, `chmod 700 ${directory}`)
   }
   return ok(`${directory} is private to its owner`)
+}
+
+/** What would stop the next start. */
+async function settingsFinding(sources: ConfigSources): Promise<Finding> {
+  try {
+    const { warnings, hooks } = await resolveConfig(sources)
+    await checkHooks(hooks)
+    const [warning] = warnings
+    return warning === undefined
+      ? ok('the settings in force are in order')
+      : hint(warning, 'lockstep config shows the settings in force')
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    return wrong(error.message, error.action)
+  }
 }
 
 async function diskSpace(directory: string): Promise<Finding> {

@@ -144,6 +144,7 @@ t.test('doctor has a sentence for everything, and its exit code tells', async (t
     'node version',
     'data directory',
     'disk space',
+    'settings',
     'kernel module',
     'nbd-client',
     'systemd unit',
@@ -166,6 +167,11 @@ t.test('doctor has a sentence for everything, and its exit code tells', async (t
   t.match(open.stdout, /WRONG data directory: .* open to other users\n +try: chmod 700/)
   await server.stop()
   t.match((await server.cli(['doctor'])).stdout, /WRONG daemon: no daemon answers/)
+  writeFileSync(join(server.dataDirectory, 'lockstep.toml'), 'conections = 5\n')
+  t.match(
+    (await server.cli(['doctor'])).stdout,
+    /WRONG settings: .* unknown key "conections"\n +try: write connections/,
+  )
   rmSync(server.dataDirectory, { recursive: true })
   t.match(
     (await server.cli(['doctor'])).stdout,

@@ -1,5 +1,5 @@
 // Every mistake that people make, against the real daemon: a message, what to type next, the documented exit code, and nothing changed.
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Refusal, refusalComplaints, runLine } from '../support/command-line.js'
@@ -88,6 +88,9 @@ const otherMistakes: readonly Mistake[] = [
   ['sync none vol0 --yes', ...absent, /none/, /vol0/],
   ['sync vol0 vol0 --yes', 1, 'INVALID_ARGUMENT', /same store/, /two different/],
   ['sync vol0 vol0@a', ...unsure, /all of vol0@a .* will be overwritten from vol0/, /--yes/],
+  ['sync vol0 wide', ...unsure, /overwritten from vol0; wide is cut to 1 MiB/, /--yes/],
+  ['snapshot restore wide@small', ...unsure, /will be lost; wide is cut to 1 MiB/, /--yes/],
+  ['sync wide vol0', ...unsure, /overwritten from wide; vol0 grows to 2 MiB/, /--yes/],
   ['batch /nonexistent', ...usage, /cannot be read: ENOENT/, /stdin/],
   ['dirty none', ...absent, /none/, /vol0/],
   ['wait', ...usage, /needs --for/, /lockstep wait --for ready/],
@@ -101,8 +104,11 @@ const otherMistakes: readonly Mistake[] = [
 ]
 
 t.test('mistakes with volumes, snapshots and the rest change nothing', async (t) => {
-  const server = await LockstepServer.start(t, { directory: scratch(t), volumes: { vol0: MiB } })
+  const volumes = { vol0: MiB, wide: MiB }
+  const server = await LockstepServer.start(t, { directory: scratch(t), volumes })
   await server.ok('snapshot', 'create', 'vol0@a')
+  await server.ok('snapshot', 'create', 'wide@small')
+  await server.ok('volume', 'resize', 'wide', '2M')
   const before = await server.status()
   const environment = { LOCKSTEP_DIR: server.dataDirectory }
   await refuseAll(t, [...volumeMistakes, ...snapshotMistakes, ...otherMistakes], environment)
@@ -195,6 +201,11 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
     ['init /proc/x', 1, 'IO_ERROR', /\/proc\/x cannot be made a node/, /directory/],
     ['init /proc/x/y', 1, 'IO_ERROR', /\/proc\/x\/y cannot be made a node/, /directory/],
   ])
+  // A slip such as `serve /`: the directory stays as it is, and nothing is made in it.
+  await refuseAll(t, [
+    [`serve ${full}`, 1, 'NOT_INITIALISED', /there is no node in/, /lockstep init NEW-DIR/],
+  ])
+  t.same(readdirSync(full), ['letter.txt'])
   t.equal(statSync(full).mode & 0o777, 0o755)
   t.equal(readFileSync(image, 'utf8'), 'a file system, perhaps')
 })

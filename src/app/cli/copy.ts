@@ -5,11 +5,10 @@ import { batchOperations } from '../../control/methods.js'
 import { FieldError } from '../../control/schema.js'
 import { type ExitCode, errnoNameOf } from '../../core/errors.js'
 import type { OperationRequest } from '../../core/operation.js'
-import { formatBytes } from '../../core/units.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { perform } from './perform.js'
-import { askStatus, askStore } from './query.js'
+import { askStatus, newSizeText, partText, storeOf } from './query.js'
 import { rangeOption } from './snapshot.js'
 import { UsageError } from './usage-error.js'
 import { readRange } from './values.js'
@@ -47,14 +46,15 @@ async function syncStores(context: Context): Promise<ExitCode> {
   const source = context.arguments.text('source')
   const target = context.arguments.text('target')
   const range = readRange(context.arguments.maybeText('range'))
-  const { sizeBytes } = await askStore(context, target)
-  const what =
-    range === undefined
-      ? `all of ${target} (${formatBytes(sizeBytes)})`
-      : `bytes ${range.offset} to ${range.offset + range.lengthBytes} of ${target}`
-  await confirm(context, { lost: `${what} will be overwritten from ${source}`, name: target })
+  const { stores } = await askStatus(context)
+  const { sizeBytes } = storeOf(stores, target)
+  const becomesBytes = stores.find(({ name }) => name === source)?.sizeBytes ?? sizeBytes
+  const size = range === undefined ? newSizeText(target, sizeBytes, becomesBytes) : ''
+  const lost = `${partText(target, range, sizeBytes)} will be overwritten from ${source}${size}`
+  await confirm(context, { lost, name: target })
   const params = range === undefined ? { source, target } : { source, target, range }
-  return perform(context, { method: 'sync', params, done: `overwrote ${what} from ${source}` })
+  const done = `overwrote ${partText(target, range, becomesBytes)} from ${source}`
+  return perform(context, { method: 'sync', params, done })
 }
 
 async function performBatch(context: Context): Promise<ExitCode> {

@@ -212,7 +212,7 @@ async function showDoctor(context: Context): Promise<ExitCode> {
     const answer = await ask(context, 'doctor')
     return (answer as { checks: readonly DoctorCheck[] }).checks
   }
-  const checks = await examine({ directory, ofDaemon })
+  const checks = await examine({ directory, environment: context.environment, ofDaemon })
   const { output } = context
   output.result({ checks }, doctorText(checks, output.paint.bind(output)))
   return checks.some((check) => check.result === 'wrong') ? ExitCode.FAILED : ExitCode.DONE

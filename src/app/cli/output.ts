@@ -13,6 +13,9 @@ export type Terminal = {
 const styles = { bold: '1', dim: '2', red: '31', green: '32', yellow: '33' } as const
 export type Style = keyof typeof styles
 
+/** What `paint` puts around a text. */
+const paints = new Set(['0', ...Object.values(styles)].map((style) => `\u001b[${style}m`))
+
 export class Output {
   readonly isJson: boolean
   readonly terminal: Terminal
@@ -44,12 +47,12 @@ export class Output {
   result(value: unknown, text: string): void {
     this.#hasResult = true
     if (this.isJson) this.terminal.stdout.write(`${JSON.stringify(value)}\n`)
-    else if (text !== '') this.terminal.stdout.write(`${text}\n`)
+    else if (text !== '') this.terminal.stdout.write(`${harmless(text)}\n`)
   }
 
   /** For people only, beside the result. */
   note(text: string): void {
-    if (!this.isJson) this.terminal.stderr.write(`${text}\n`)
+    if (!this.isJson) this.terminal.stderr.write(`${harmless(text)}\n`)
   }
 
   /** A line on stderr can be written over. */
@@ -74,10 +77,18 @@ export class Output {
       this.terminal.stdout.write(`${JSON.stringify({ error: { code, message, action } })}\n`)
       return exitCode
     }
-    this.terminal.stderr.write(`lockstep: ${message}\n`)
-    if (action !== '') this.terminal.stderr.write(`  try: ${action}\n`)
+    this.terminal.stderr.write(`lockstep: ${harmless(message)}\n`)
+    if (action !== '') this.terminal.stderr.write(`  try: ${harmless(action)}\n`)
     return exitCode
   }
+}
+
+/** Names, messages and reasons may come from other machines: nothing of them may move the cursor or change the terminal. Lines and colours pass. */
+function harmless(text: string): string {
+  return text.replaceAll(/\p{Cc}(?:\[\d{1,2}m)?/gu, (found) => {
+    const isHarmless = found.startsWith('\n') || found.startsWith('\t') || paints.has(found)
+    return isHarmless ? found : `\ufffd${found.slice(1)}`
+  })
 }
 
 type Failure = {

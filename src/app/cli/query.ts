@@ -2,6 +2,7 @@
 
 import type { DaemonStatus } from '../../control/api.js'
 import { LockstepError } from '../../core/errors.js'
+import { type ByteRange, formatBytes } from '../../core/units.js'
 import type { StoreStatus } from '../../engine/api.js'
 import type { Context } from './command.js'
 
@@ -19,9 +20,26 @@ export async function askStatus(context: Context): Promise<DaemonStatus> {
 /** The store of that name. Rejects with NO_SUCH_STORE. */
 export async function askStore(context: Context, name: string): Promise<StoreStatus> {
   const { stores } = await askStatus(context)
+  return storeOf(stores, name)
+}
+
+export function storeOf(stores: readonly StoreStatus[], name: string): StoreStatus {
   const found = stores.find((store) => store.name === name)
   if (found === undefined) {
     throw new LockstepError('NO_SUCH_STORE', `there is no store "${name}"`, 'lockstep status')
   }
   return found
+}
+
+/** For a copy of everything: the target takes the size of its source as well. Empty when that is no news. */
+export function newSizeText(target: string, sizeBytes: number, becomesBytes: number): string {
+  if (becomesBytes === sizeBytes) return ''
+  const verb = becomesBytes < sizeBytes ? 'is cut to' : 'grows to'
+  return `; ${target} ${verb} ${formatBytes(becomesBytes)}`
+}
+
+/** The range of a store, or all of it with its size. */
+export function partText(store: string, range: ByteRange | undefined, sizeBytes: number): string {
+  if (range === undefined) return `all of ${store} (${formatBytes(sizeBytes)})`
+  return `bytes ${range.offset} to ${range.offset + range.lengthBytes} of ${store}`
 }

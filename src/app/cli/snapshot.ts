@@ -1,12 +1,11 @@
 // The commands on snapshots.
 import { ExitCode } from '../../core/errors.js'
-import { formatBytes } from '../../core/units.js'
 import type { StoreStatus } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { storeTable } from './format.js'
 import { perform } from './perform.js'
-import { ask, askStore } from './query.js'
+import { ask, askStatus, askStore, newSizeText, partText, storeOf } from './query.js'
 import { UsageError } from './usage-error.js'
 import { readRange, readSnapshotName } from './values.js'
 
@@ -145,15 +144,15 @@ async function createSnapshots(context: Context): Promise<ExitCode> {
 async function restoreSnapshot(context: Context): Promise<ExitCode> {
   const store = snapshotName(context)
   const range = readRange(context.arguments.maybeText('range'))
-  const { snapshotOf, sizeBytes, createdAt } = await askStore(context, store)
+  const { stores } = await askStatus(context)
+  const { snapshotOf, sizeBytes: becomesBytes, createdAt } = storeOf(stores, store)
   const volume = snapshotOf ?? readSnapshotName(store).store
-  const what =
-    range === undefined
-      ? `all of ${volume} (${formatBytes(sizeBytes)})`
-      : `bytes ${range.offset} to ${range.offset + range.lengthBytes} of ${volume}`
-  const lost = `what was written to ${what} since ${createdAt} will be lost`
+  const { sizeBytes } = storeOf(stores, volume)
+  const what = partText(volume, range, sizeBytes)
+  const size = range === undefined ? newSizeText(volume, sizeBytes, becomesBytes) : ''
+  const lost = `what was written to ${what} since ${createdAt} will be lost${size}`
   await confirm(context, { lost, name: volume })
   const params = range === undefined ? { store } : { store, range }
-  const done = `restored ${what} from ${store}`
+  const done = `restored ${partText(volume, range, becomesBytes)} from ${store}`
   return perform(context, { method: 'snapshot.restore', params, done })
 }

@@ -71,3 +71,17 @@ t.test('colours are for terminals, and NO_COLOR turns them off', (t) => {
   t.equal(capture({ isTTY: false }).output.paint('red', 'x'), 'x')
   t.end()
 })
+
+t.test('what other machines said cannot move the cursor, and colours stay', (t) => {
+  const { said, output } = capture({ isTTY: true })
+  const name = 'a\u001b[31mb\u001b[2Jc\u0007\u009bd\r\te'
+  output.result({}, `${output.paint('bold', 'node')}: ${name}\nnext`)
+  t.equal(
+    said.stdout,
+    '\u001b[1mnode\u001b[0m: a\u001b[31mb\ufffd[2Jc\ufffd\ufffdd\ufffd\te\nnext\n',
+  )
+  output.note('\u001b]0;title\u0007')
+  output.failure(new LockstepError('IO_ERROR', 'a\u001bc', '\u001b[5m'))
+  t.equal(said.stderr, '\ufffd]0;title\ufffd\nlockstep: a\ufffdc\n  try: \ufffd[5m\n')
+  t.end()
+})
