@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream'
 import type { Timer } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import { Backoff } from '../replication/backoff.js'
+import { closeAction } from '../replication/close-action.js'
 import type { Decision, Hello } from '../replication/hello.js'
 import {
   type LinkState,
@@ -196,8 +197,10 @@ export class PeerLink {
     this.#sentBytes += session.connection.sentBytes
     this.#receivedBytes += session.connection.receivedBytes
     this.#session = undefined
-    if (this.state !== 'refused' || !this.#isWanted)
+    if (this.state !== 'refused' || !this.#isWanted) {
+      this.#action = this.#isWanted ? closeAction(reason) : undefined
       this.#state.go('offline', this.#whyOffline(reason.message))
+    }
     // Who asked behind the decision is answered by the next one.
     if (!session.hasDecided)
       this.#tell(new LockstepError('PEER_UNREACHABLE', reason.message, 'lockstep status'))

@@ -17,7 +17,7 @@ import type {
 import { decide, movesData, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
-import { PeerConnection } from '../replication/peer-connection.js'
+import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
 import { type BeforeResync, isNoRoom } from './before-resync.js'
 import { digestsOf } from './digests.js'
 import { checkSequence } from './foreign-operation.js'
@@ -42,7 +42,7 @@ export class Intake {
   readonly connection: PeerConnection
   readonly #memory = new LinkMemory()
   /** Resolves with the reason when the connection has ended and everything received is applied or refused. Never rejects. */
-  readonly ended: Promise<string>
+  readonly ended: Promise<CloseReason>
   #phase: 'hello' | 'decision' | 'replay' | 'stream' = 'hello'
   #mine: Hello | undefined
   #peer: Hello | undefined
@@ -90,12 +90,12 @@ export class Intake {
     this.ended = this.#end()
   }
 
-  async #end(): Promise<string> {
+  async #end(): Promise<CloseReason> {
     const reason = await this.connection.closed
     this.#position.stop()
     this.#endMarks()
     await this.#load.whenIdle()
-    return reason.message
+    return reason
   }
 
   #receive(frame: ReceivedFrame): Promise<void> | undefined {

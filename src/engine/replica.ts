@@ -2,6 +2,7 @@
 //
 // A connection is served when everything that an earlier one brought is applied or refused.
 import type { Duplex } from 'node:stream'
+import { closeAction } from '../replication/close-action.js'
 import type { Hello } from '../replication/hello.js'
 import { type LinkState, newLinkState, secondarySentences } from '../replication/link-state.js'
 import { BeforeResync } from './before-resync.js'
@@ -89,7 +90,9 @@ export class Replica {
     this.#sentBytes += intake.connection.sentBytes
     this.#receivedBytes += intake.connection.receivedBytes
     this.#intake = undefined
-    if (this.state !== 'refused') this.#go('offline', reason)
+    if (this.state === 'refused') return
+    this.#action = closeAction(reason)
+    this.#go('offline', reason.message)
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,46 @@
+// What an operator is told who asks this node for something that its role, or its peer, does not allow now.
+import { LockstepError } from '../core/errors.js'
+
+export function isPrimary(): LockstepError {
+  return new LockstepError(
+    'INVALID_ARGUMENT',
+    'this node is a primary: only a secondary becomes promotable',
+    'ask the secondary, or wait for in-sync here: lockstep wait --for in-sync',
+  )
+}
+
+export function primaryConnects(): LockstepError {
+  return new LockstepError(
+    'NOT_PRIMARY',
+    'this node is a secondary: its primary connects to it, and disconnects',
+    'run the command on the primary: lockstep peer list names it',
+  )
+}
+
+export function notTracking(): LockstepError {
+  return new LockstepError(
+    'NOT_PRIMARY',
+    'this node is a secondary: only a primary keeps in mind what its peer lacks',
+    'run the command on the primary',
+  )
+}
+
+export function noTrackedPeer(): LockstepError {
+  return new LockstepError(
+    'INVALID_ARGUMENT',
+    'no node is kept in mind: there is nothing to forget',
+    'lockstep peer list',
+  )
+}
+
+export function verifying(): LockstepError {
+  return new LockstepError('BUSY', 'a verify is under way', 'wait until it has ended')
+}
+
+export function noPeer(): LockstepError {
+  return new LockstepError(
+    'INVALID_ARGUMENT',
+    'no peer is configured',
+    'name it: lockstep peer set nbd://HOST:PORT',
+  )
+}

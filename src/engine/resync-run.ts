@@ -1,0 +1,111 @@
+// The resync of a primary's peer: at most one at a time, begun by the link, with the rate that operators allow and what they are told of it.
+//
+// Invariant: the peer is told that it is whole only by a resync that ended with everything sent, and the resync has not ended before that is durable there.
+import type { Clock } from '../core/clock.js'
+import { LockstepError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import type { DataOperation, Operation } from '../core/operation.js'
+import { blockBytes } from '../core/units.js'
+import { Resync, type ResyncProgress } from '../replication/resync.js'
+import type { Pool } from '../storage/pool.js'
+import type { PrimaryStream } from './primary-stream.js'
+import { resyncHost } from './resync-host.js'
+import type { Sequencer } from './sequencer.js'
+import type { StreamOperations } from './stream-operations.js'
+
+export type ResyncRunParts = {
+  readonly pool: Pool
+  readonly sequencer: Sequencer
+  readonly clock: Clock
+  readonly log: Log
+  readonly operations: StreamOperations
+  readonly outboxBytesMax: number
+  /** Bytes a second; 0: no limit. */
+  readonly maxRate: number
+  readonly onEvent: (message: string) => void
+  readonly mutants: ReadonlySet<string>
+}
+
+export class ResyncRun {
+  readonly #parts: ResyncRunParts
+  #maxRate: number
+  #resync: Resync | undefined
+
+  constructor(parts: ResyncRunParts) {
+    this.#parts = parts
+    this.#maxRate = parts.maxRate
+  }
+
+  /** Absent when none is under way. */
+  get progress(): ResyncProgress | undefined {
+    return this.#resync?.progress
+  }
+
+  /** Bytes a second, from now on; 0: no limit. */
+  set maxRate(bytesPerSecond: number) {
+    this.#maxRate = bytesPerSecond
+    this.#resync?.setRate(bytesPerSecond === 0 ? undefined : bytesPerSecond)
+  }
+
+  start(
+    stream: PrimaryStream,
+    options: { readonly isPeerWhole: boolean },
+  ): { readonly done: Promise<'done' | 'stopped'>; readonly stop: () => void } {
+    let ended: Promise<unknown> = Promise.resolve()
+    const resync = this.#newResync(stream, () => {
+      // Nothing known to be dirty is not nothing dirty: the link sees that too, and ends.
+      const isAllSent = stream.tracking?.isLost === false
+      if (!options.isPeerWhole && isAllSent) ended = this.#end(stream)
+    })
+    this.#resync = resync
+    this.#parts.onEvent('copying what differs')
+    const done = resync.run().then(async (end) => {
+      await ended
+      this.#resync = undefined
+      this.#parts.onEvent(end === 'done' ? 'the peer has everything' : 'the copying was cut off')
+      return end
+    })
+    return { done, stop: () => resync.stop() }
+  }
+
+  stop(): void {
+    this.#resync?.stop()
+  }
+
+  #newResync(stream: PrimaryStream, end: () => void): Resync {
+    const { pool, sequencer, clock, operations, outboxBytesMax, mutants } = this.#parts
+    const host = resyncHost({
+      pool,
+      sequencer,
+      stream,
+      clock,
+      // Clients' entries need room as well: a resync that fills the outbox ends itself.
+      pieceBytesMax: Math.max(blockBytes, 2 ** Math.floor(Math.log2(outboxBytesMax / 8))),
+      operate: (choose) => operations.sayIfAny(() => operationOf(choose())),
+      mutants,
+      end,
+    })
+    return new Resync(host, {
+      bytesInFlightMax: outboxBytesMax / 2,
+      endsEarly: mutants.has('whole-before-end'),
+      ...(this.#maxRate === 0 ? {} : { bytesPerSecondMax: this.#maxRate }),
+    })
+  }
+
+  /** Resolves when the peer is whole, durably, or nobody waits for it any more. */
+  async #end(stream: PrimaryStream): Promise<void> {
+    try {
+      const sequence = await this.#parts.operations.say({ kind: 'resync-end' })
+      await stream.progress.whenDurable(sequence)
+    } catch (error) {
+      if (!(error instanceof LockstepError)) throw error
+      this.#parts.log.error({ err: error }, 'the end of a resync could not be made durable')
+    }
+  }
+}
+
+/** One batch of several; nothing when there is none: a batch of none is none. */
+function operationOf(operations: readonly DataOperation[]): Operation | undefined {
+  const [only] = operations
+  return operations.length > 1 ? { kind: 'batch', operations } : only
+}
