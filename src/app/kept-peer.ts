@@ -2,12 +2,15 @@
 //
 // The last word counts. What `peer set` said holds until a flag, variable or file gives the setting another value than it had then: whoever edits the
 // configuration afterwards means it.
+import { constants } from 'node:fs'
 import { open, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 
 export const keptPeerName = 'peer.json'
 const temporaryName = `${keptPeerName}.tmp`
+/** As 'w', and never through a link that somebody left there. */
+const writeFlags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
 
 export const keptKeys = ['peer', 'mode', 'max-rate'] as const
 export type KeptKey = (typeof keptKeys)[number]
@@ -55,7 +58,7 @@ export async function writeKeptPeer(directory: string, kept: KeptPeer): Promise<
     if (Object.keys(kept).length === 0) await rm(path, { force: true })
     else {
       const temporary = join(directory, temporaryName)
-      const file = await open(temporary, 'w', 0o600)
+      const file = await open(temporary, writeFlags, 0o600)
       try {
         await file.writeFile(`${JSON.stringify(kept)}\n`)
         await file.sync()

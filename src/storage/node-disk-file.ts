@@ -36,7 +36,8 @@ const threadCallBytesMax = 256 * 1024
 const waveSliceCount = 4
 
 type OpenOptions = {
-  readonly create: boolean
+  /** Of open(2), for a file that may have to be made; else 0. */
+  readonly createFlags: number
   readonly native: Native | undefined
   readonly ring: ReadRing | undefined
   readonly nowMs: () => number
@@ -71,8 +72,8 @@ export class NodeDiskFile implements DiskFile {
   }
 
   static async open(path: string, options: OpenOptions): Promise<NodeDiskFile> {
-    const mode = fs.constants.O_RDWR | (options.create ? fs.constants.O_CREAT : 0)
-    const fd = await call<number>((done) => fs.open(path, mode, 0o600, done))
+    const flags = fs.constants.O_RDWR | options.createFlags
+    const fd = await call<number>((done) => fs.open(path, flags, 0o600, done))
     const stat = await call<fs.Stats>((done) => fs.fstat(fd, done))
     return new NodeDiskFile(path, fd, stat.isBlockDevice(), options)
   }

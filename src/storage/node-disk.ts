@@ -14,6 +14,8 @@ import { processReadRing, type ReadRing } from './node-disk-read-ring.js'
 import { openRunDelay, type RunDelayMs } from './node-disk-run-delay.js'
 
 const lockName = 'lock'
+/** What is made in the directory is made there: whoever could write to it once may have left a link that leads elsewhere. */
+const createFlags = constants.O_CREAT | constants.O_NOFOLLOW
 
 export type NodeDiskOptions = {
   /** False: go without the native calls, as where their library is absent. */
@@ -60,9 +62,12 @@ export class NodeDisk implements Disk {
   }
 
   async open(name: string, options: { readonly create?: boolean } = {}): Promise<NodeDiskFile> {
-    const path = isAbsolute(name) ? name : this.#pathOf(name)
+    const isElsewhere = isAbsolute(name)
+    const path = isElsewhere ? name : this.#pathOf(name)
+    // A device has many names, and most of them are links.
+    const flags = isElsewhere ? constants.O_CREAT : createFlags
     return NodeDiskFile.open(path, {
-      create: options.create ?? false,
+      createFlags: options.create === true ? flags : 0,
       native: this.#native,
       ring: this.#ring,
       nowMs: this.#nowMs,
@@ -107,7 +112,7 @@ export class NodeDisk implements Disk {
 
 async function openLock(directory: string): Promise<FileHandle> {
   try {
-    return await open(join(directory, lockName), constants.O_RDWR | constants.O_CREAT, 0o600)
+    return await open(join(directory, lockName), constants.O_RDWR | createFlags, 0o600)
   } catch (error) {
     const errno = errnoNameOf(error)
     if (errno !== 'ENOENT' && errno !== 'ENOTDIR') throw error

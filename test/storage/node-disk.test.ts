@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { constants as os, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -222,6 +222,22 @@ t.test('a directory given back can be opened again', async (t) => {
   const directory = await directoryFor(t)
   await (await NodeDisk.open(directory)).close()
   await (await NodeDisk.open(directory)).close()
+})
+
+t.test('a link in the directory leads nothing that is made there elsewhere', async (t) => {
+  const directory = await directoryFor(t)
+  const victim = join(await directoryFor(t), 'victim')
+  await writeFile(victim, 'precious')
+  await symlink(victim, join(directory, 'lock'))
+  await t.rejects(NodeDisk.open(directory), { code: 'ELOOP' })
+  await rm(join(directory, 'lock'))
+  await using disk = await NodeDisk.open(directory)
+  await symlink(victim, join(directory, 'checkpoint.tmp'))
+  await t.rejects(disk.open('checkpoint.tmp', { create: true }), { code: 'ELOOP' })
+  t.equal(await readFile(victim, 'utf8'), 'precious')
+  // What is there already may be one: data on another file system, or a device by one of its names.
+  await (await disk.open('checkpoint.tmp')).close()
+  await (await disk.open(join(directory, 'checkpoint.tmp'), { create: true })).close()
 })
 
 t.test('names cannot leave the directory', async (t) => {
