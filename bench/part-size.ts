@@ -6,13 +6,17 @@ import { mkdir, truncate } from 'node:fs/promises'
 import { NbdClient } from '../nbd/client.js'
 import { systemRandom } from '../src/app/system.js'
 import { formatBytes, GiB, type StoreId } from '../src/core/units.js'
-import { checkpointName, describeState, readCheckpoint } from '../src/storage/checkpoint.js'
+import {
+  checkpointName,
+  describeState,
+  readCheckpoint,
+  saveCheckpoint,
+} from '../src/storage/checkpoint.js'
 import { ChunkMap, ChunkPage, pageEntryCount } from '../src/storage/chunk-map.js'
 import { Store } from '../src/storage/group-state.js'
 import { initPool } from '../src/storage/init-pool.js'
 import { NodeDisk } from '../src/storage/node-disk.js'
 import { PoolKeeper } from '../src/storage/page-keeper.js'
-import { saveCheckpoint } from '../src/storage/pool.js'
 import { ControlClient } from './control.js'
 import { Lockstep } from './lockstep.js'
 import type { Options } from './options.js'

@@ -1,4 +1,5 @@
-// What a primary answers to whoever connects to it as a primary: who it is, and why nothing comes of it. So both nodes say the same in `status`.
+// What a node answers to whoever connects and cannot stay: who it is, and why nothing comes of it. So both nodes say the same in `status`. A primary has nobody
+// connect to it, a secondary with a primary no stranger.
 //
 // Invariant: nothing here changes any state of the group; one visitor at a time, and none stays for long.
 import type { Duplex } from 'node:stream'
@@ -17,8 +18,20 @@ const visitTimeoutMs = 10_000
 export type DoorkeeperHost = {
   readonly clock: Clock
   readonly hello: () => Hello
-  readonly knowledge: () => LocalKnowledge
+  /** A primary's. */
+  readonly knowledge: () => LocalKnowledge | undefined
   readonly onRefused: (reason: string) => void
+}
+
+const secondaryCalls = ({ node }: Hello) => ({
+  reason: `node ${node} is a secondary and connects`,
+  action: 'only a primary connects: lockstep status on both nodes',
+})
+
+/** It was a stranger a moment ago, when the connection was taken here. */
+const anotherIsServed = {
+  reason: 'another connection is served',
+  action: 'lockstep peer connect',
 }
 
 type Refused = Pick<PeerStatus, 'uri' | 'node' | 'link' | 'reason' | 'action'>
@@ -56,7 +69,8 @@ export class Doorkeeper {
 
   #receive(visit: PeerConnection, frame: ReceivedFrame, from: string): undefined {
     if (frame.kind === 'decision') {
-      visit.bye('this node is a primary')
+      const { role } = this.#host.hello()
+      visit.bye(role === 'primary' ? 'this node is a primary' : 'this node has a primary')
       return
     }
     if (frame.kind !== 'hello') throw new ProtocolError(`a ${frame.kind} frame out of place`)
@@ -65,10 +79,8 @@ export class Doorkeeper {
     visit.send({ kind: 'hello', body: { ...mine } })
     const decision = decide(mine, theirs, this.#host.knowledge())
     const isFit = movesData(decision)
-    const reason = isFit ? `node ${theirs.node} is a secondary and connects` : decision.reason
-    const action = isFit
-      ? 'only a primary connects: lockstep status on both nodes'
-      : (decision.action ?? 'lockstep status')
+    const fit = mine.role === 'primary' ? secondaryCalls(theirs) : anotherIsServed
+    const { reason, action = 'lockstep status' } = isFit ? fit : decision
     const sentence = `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`
     this.refused = {
       uri: from,

@@ -10,7 +10,8 @@ import type { Hello } from '../replication/hello.js'
 import { linkLimits } from '../replication/limits.js'
 import type { LinkState } from '../replication/link-state.js'
 import { presentGeneration } from '../storage/group-state.js'
-import type { Pool, Prepared } from '../storage/pool.js'
+import type { Pool } from '../storage/pool.js'
+import type { Prepared } from '../storage/prepare-operation.js'
 import type {
   Explanation,
   ForgottenPeer,

@@ -26,6 +26,8 @@ export type ReplicaHost = {
   readonly onGivenUp: (reason: string) => void
   /** An operation took effect: catalog and events follow. */
   readonly performed: (operation: Operation, sequence: Sequence) => void
+  /** Somebody connected whom the greeting does not let in, while a primary is served. */
+  readonly onStranger: (reason: string) => void
   readonly onChange: (link: LinkState, reason: string) => void
   readonly mutants: ReadonlySet<string>
 }

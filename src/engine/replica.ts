@@ -3,12 +3,18 @@
 // A connection is served when everything that an earlier one brought is applied or refused.
 import type { Duplex } from 'node:stream'
 import { closeAction } from '../replication/close-action.js'
+import { decide, movesData } from '../replication/greeting.js'
 import type { Hello } from '../replication/hello.js'
 import { type LinkState, newLinkState, secondarySentences } from '../replication/link-state.js'
 import { BeforeResync } from './before-resync.js'
+import { Doorkeeper } from './doorkeeper.js'
+import { peekHello } from './hello-peek.js'
 import type { ReplicaHost } from './replica-host.js'
 import { Intake } from './replica-intake.js'
 import type { DataEntry } from './sequencer.js'
+
+/** Connections beside the one that is served, until they have said who they are. */
+const callerCountMax = 4
 
 export class Replica {
   readonly #host: ReplicaHost
@@ -16,6 +22,10 @@ export class Replica {
     this.#host.onChange(transition.to, transition.reason),
   )
   readonly beforeResync: BeforeResync
+  readonly #doorkeeper: Doorkeeper
+  /** Who has not said yet who it is, the oldest first. */
+  readonly #callers = new Set<Duplex>()
+  #isClosed = false
   #intake: Intake | undefined
   #sentBytes = 0
   #receivedBytes = 0
@@ -31,6 +41,12 @@ export class Replica {
       onGivenUp: (reason) => host.onGivenUp(reason),
     })
     this.beforeResync.dropLeftOver()
+    this.#doorkeeper = new Doorkeeper({
+      clock: host.clock,
+      hello: () => host.hello(),
+      knowledge: () => undefined,
+      onRefused: (reason) => host.onStranger(reason),
+    })
   }
 
   get state(): LinkState {
@@ -59,8 +75,16 @@ export class Replica {
     await this.#intake?.compare(entry)
   }
 
-  /** Serves a primary's connection until it ends. A newer connection ends the one before: that one is half open, or there would be no newer one. */
+  /**
+   * Serves a primary's connection until it ends. A newer connection ends the one before: that one is half open, or there would be no newer one. Only a
+   * stranger's does not: whoever has another group's address by mistake must not cut this one's link.
+   */
   async accept(stream: Duplex, from: string): Promise<void> {
+    if (this.#intake !== undefined) {
+      const isFit = await this.#mayReplace(stream)
+      if (stream.destroyed) return
+      if (!isFit) return this.#doorkeeper.accept(stream, from)
+    }
     const before = this.#intake
     if (before !== undefined) {
       before.connection.close('a newer connection took its place')
@@ -95,7 +119,25 @@ export class Replica {
     this.#go('offline', reason.message)
   }
 
+  /** Whether a connection comes from the node that is connected, or from one that the greeting would let in. */
+  async #mayReplace(stream: Duplex): Promise<boolean> {
+    const [oldest] = this.#callers
+    if (this.#callers.size >= callerCountMax) oldest?.destroy()
+    this.#callers.add(stream)
+    const theirs = await peekHello(stream, this.#host.clock)
+    this.#callers.delete(stream)
+    if (theirs === undefined || this.#isClosed) {
+      stream.destroy()
+      return false
+    }
+    if (this.#intake === undefined || theirs.nodeId === this.peer?.nodeId) return true
+    return movesData(decide(this.#host.hello(), theirs))
+  }
+
   async close(): Promise<void> {
+    this.#isClosed = true
+    for (const caller of this.#callers) caller.destroy()
+    this.#doorkeeper.close()
     const intake = this.#intake
     intake?.connection.bye('the node is stopping')
     await intake?.ended

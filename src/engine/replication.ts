@@ -8,7 +8,8 @@ import type { Operation } from '../core/operation.js'
 import type { Sequence, StoreId } from '../core/units.js'
 import type { Hello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
-import type { Pool, Prepared } from '../storage/pool.js'
+import type { Pool } from '../storage/pool.js'
+import type { Prepared } from '../storage/prepare-operation.js'
 import type {
   Explanation,
   ForgottenPeer,
@@ -156,6 +157,7 @@ export class Replication {
         const message = `${kind} from the primary`
         this.#parts.events.add({ kind: 'operation', message, sequence })
       },
+      onStranger: (reason) => this.#event('link', reason),
       onChange: (link, reason) => this.#changed(link, reason),
       mutants: this.#parts.mutants ?? new Set(),
     })

@@ -8,7 +8,7 @@
 // Written to a new name, synced, renamed: the one with the final name is always whole. ON-DISK.md, "Checkpoint".
 import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
-import type { DiskFile } from '../core/disk.js'
+import type { Disk, DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import type { RunRecord, Sighting } from '../core/node-runs.js'
 import type { GenerationRecord, StoreDescription } from '../core/operation.js'
@@ -304,4 +304,24 @@ function corrupt(what: string): LockstepError {
     `the file "${checkpointName}" is damaged: ${what}`,
     'nothing was changed; restore the data directory from a backup, or make this node a new secondary of its peer',
   )
+}
+
+/** Writes a checkpoint under its temporary name and puts it in the place of the old one. */
+export async function saveCheckpoint(
+  disk: Disk,
+  frozen: Parameters<typeof writeCheckpoint>[1],
+): Promise<void> {
+  const file = await disk.open(checkpointTemporaryName, { create: true })
+  try {
+    await file.truncate(0)
+    await writeCheckpoint(file, frozen)
+  } catch (error) {
+    // The unfinished file would keep space that somebody else may need more.
+    await file.truncate(0).catch(() => {})
+    throw error
+  } finally {
+    await file.close()
+  }
+  await disk.rename(checkpointTemporaryName, checkpointName)
+  await disk.syncDirectory()
 }

@@ -4,11 +4,10 @@ import type { Disk, DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import { blockBytes, formatBytes, type Generation, MiB } from '../core/units.js'
-import { checkpointName, describeState } from './checkpoint.js'
+import { checkpointName, describeState, saveCheckpoint } from './checkpoint.js'
 import { readFully } from './disk-io.js'
 import { firstLocalId, type GroupState } from './group-state.js'
 import { Journal, journalNames } from './journal.js'
-import { saveCheckpoint } from './pool.js'
 import { readLabel, writeLabel } from './recovery.js'
 
 export type InitOptions = {

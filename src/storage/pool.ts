@@ -1,10 +1,10 @@
 // The pool: one group's stores on one data file. Puts the parts together and owns their life: create, open with recovery, checkpoints, close.
 //
 // The engine calls read, write, zero and perform in the order of the group; the pool makes each of them atomic against crashes, and `commit` durable.
-import assert, { AssertionError } from 'node:assert/strict'
+import assert from 'node:assert/strict'
 import type { Clock, Random } from '../core/clock.js'
 import type { Disk, DiskFile } from '../core/disk.js'
-import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
 import { type Sighting, withRun } from '../core/node-runs.js'
@@ -16,28 +16,17 @@ import {
   applyOperation,
   type LocalOperation,
   type OperationEvent,
-  sharedChunks,
 } from './apply-operation.js'
-import {
-  checkpointName,
-  checkpointTemporaryName,
-  describeState,
-  writeCheckpoint,
-} from './checkpoint.js'
+import { Checkpointer } from './checkpointer.js'
 import { ChunkAllocator } from './chunk-allocator.js'
 import { Committer } from './committer.js'
 import { DataPath } from './data-path.js'
-import {
-  type GroupState,
-  presentGeneration,
-  type Store,
-  storeOf,
-  withGeneration,
-} from './group-state.js'
+import { type GroupState, presentGeneration, type Store, withGeneration } from './group-state.js'
 import { checkPoolInvariants } from './invariants.js'
 import type { Journal } from './journal.js'
 import { PoolKeeper } from './page-keeper.js'
 import { PoolTracking } from './pool-tracking.js'
+import { type Prepared, prepareOperation } from './prepare-operation.js'
 import { Reclaimer } from './reclaimer.js'
 import {
   countReferences,
@@ -47,7 +36,7 @@ import {
   type StateEvent,
 } from './recovery.js'
 import { Tracking } from './tracking.js'
-import { type TrackingState, thawTracking } from './tracking-sections.js'
+import type { TrackingState } from './tracking-sections.js'
 
 export type PoolOptions = {
   readonly disk: Disk
@@ -73,15 +62,9 @@ const openEventBytesMax = 1024
 /** The record of what a primary has shown. */
 const sightingBytesMax = 256
 
-/** Chunks that an operation needs besides the maps' sharing: prepared before its sequence, installed with it. */
-export type Prepared = readonly { readonly install: () => void; readonly drop: () => void }[]
-
 export class Pool {
-  readonly #disk: Disk
   readonly #data: DiskFile
   readonly #clock: Clock
-  readonly #log: Log
-  readonly #onEvent: PoolOptions['onEvent']
   readonly #keeper: PoolKeeper
   readonly #journal: Journal
   readonly #allocator: ChunkAllocator
@@ -89,14 +72,7 @@ export class Pool {
   readonly #committer: Committer
   readonly #io: DataPath
   readonly #capacity: number
-  readonly #appliedSequence: () => number
-  #checkpointing: Promise<void> | undefined
-  /** After a checkpoint failed: not tried again before this batch or this time. */
-  #checkpointAfterBatch = 0
-  #checkpointAfterMs = 0
-  #isCheckpointForced = false
-  /** `close` writes the last checkpoint by itself. */
-  #isClosing = false
+  readonly #checkpointer: Checkpointer
   readonly #onActiveFull: () => void
   readonly #activeLimits: PoolOptions['activeLimits']
   readonly #mutants: ReadonlySet<string>
@@ -118,15 +94,12 @@ export class Pool {
     this.#mutants = mutants
     this.#activeLimits = options.activeLimits
     this.#onActiveFull = options.onActiveFull ?? (() => {})
-    this.#disk = options.disk
     this.#data = data
     this.#clock = clock
-    this.#log = log
-    this.#onEvent = options.onEvent
     this.#keeper = keeper
     this.#journal = journal
     this.#capacity = capacity
-    this.#appliedSequence = () => options.appliedSequence() ?? state.sequence
+    const appliedSequence = (): number => options.appliedSequence() ?? state.sequence
     this.#allocator = new ChunkAllocator(capacity)
     this.#reclaimer = new Reclaimer({
       allocator: this.#allocator,
@@ -137,6 +110,17 @@ export class Pool {
     })
     this.#reclaimer.ignoresReaders = mutants.has('release-ignores-readers')
     journal.skipsSync = mutants.has('skip-journal-sync')
+    this.#checkpointer = new Checkpointer({
+      disk: options.disk,
+      clock,
+      log,
+      state,
+      keeper,
+      journal,
+      appliedSequence,
+      peer: () => this.#peer,
+      onEvent: options.onEvent,
+    })
     this.#committer = new Committer({
       data,
       journal,
@@ -148,15 +132,15 @@ export class Pool {
         retryFailedSync: mutants.has('retry-failed-sync'),
         releaseEarly: mutants.has('reuse-before-journal'),
       },
-      appliedSequence: this.#appliedSequence,
+      appliedSequence,
       positionStep: () => (state.role === 'secondary' ? 1 : limits.positionStep),
       beforeTaken: () => {
         this.#peer?.beforeTaken()
         this.#noteSighting()
       },
       reservedBytes: () => this.#peer?.reservedBytes ?? 0,
-      onTaken: (batchNumber) => this.#checkpointAt(batchNumber),
-      onFailure: (error) => this.#onEvent({ kind: 'failure', message: error.message }),
+      onTaken: (batchNumber) => this.#checkpointer.at(batchNumber),
+      onFailure: (error) => options.onEvent({ kind: 'failure', message: error.message }),
       durableSequence: state.sequence,
     })
     this.#io = new DataPath({
@@ -166,7 +150,7 @@ export class Pool {
       reclaimer: this.#reclaimer,
       committer: this.#committer,
       clock,
-      checkpointDone: () => this.#checkpointing ?? Promise.resolve(),
+      checkpointDone: () => this.#checkpointer.done,
       mutants,
     })
     if (recovered.tracking !== undefined) this.#peer = this.#track(recovered.tracking)
@@ -279,24 +263,10 @@ export class Pool {
     return this.#committer.commit()
   }
 
-  /** Writes the chunks that the operation shares only in part. No write to its stores may be under way until `perform` or `drop`. Rejects with NO_SPACE and nothing changed. */
-  async prepare(operation: Operation): Promise<Prepared> {
-    const prepared: { readonly install: () => void; readonly drop: () => void }[] = []
-    const isDelete = operation.kind === 'delete'
-    const needBytes = JSON.stringify(operation).length + 256
-    try {
-      if (!this.#committer.hasRoom(needBytes, isDelete ? 0 : limits.journalReserveBytes))
-        await this.#io.reclaim()
-      if (!this.#committer.hasRoom(needBytes, isDelete ? 0 : limits.journalReserveBytes / 2))
-        throw journalFull()
-      for (const one of operation.kind === 'batch' ? operation.operations : [operation]) {
-        for (const edge of this.#edges(one)) prepared.push(await this.#io.prepareChunk(edge))
-      }
-      return prepared
-    } catch (error) {
-      for (const one of prepared) one.drop()
-      throw refusalOf(error)
-    }
+  /** What an operation needs before its step. No write to its stores may be under way until `perform` or `drop`. Rejects with NO_SPACE or IO_ERROR and nothing changed. */
+  prepare(operation: Operation): Promise<Prepared> {
+    const parts = { state: this.state, committer: this.#committer, io: this.#io }
+    return prepareOperation(parts, operation)
   }
 
   /** Performs an operation in one synchronous step. It is durable after the next commit. */
@@ -363,18 +333,18 @@ export class Pool {
 
   /** Makes everything durable, writes a clean checkpoint, closes. Rejects when that failed; everything flushed before is safe all the same. */
   async close(options: { readonly sequence: number }): Promise<void> {
-    this.#isClosing = true
+    this.#checkpointer.close()
     try {
       await this.#committer.commit()
-      await this.#checkpointing
+      await this.#checkpointer.done
       await this.#reclaimer.close()
       this.state.sequence = options.sequence
       await this.#committer.commit()
-      await this.#writeCheckpointNow(this.#journal.lastNumber, true)
+      await this.#checkpointer.writeNow(this.#journal.lastNumber, { isClean: true })
     } finally {
       this.#committer.close()
       await this.#reclaimer.close()
-      await this.#checkpointing
+      await this.#checkpointer.done
       await this.#journal.close()
       await this.#data.close()
     }
@@ -382,8 +352,8 @@ export class Pool {
 
   /** Writes a checkpoint soon, whatever the journal's fill. */
   forceCheckpoint(): Promise<void> {
-    this.#isCheckpointForced = true
-    return this.#committer.commit().then(() => this.#checkpointing)
+    this.#checkpointer.force()
+    return this.#committer.commit().then(() => this.#checkpointer.done)
   }
 
   checkInvariants(): void {
@@ -397,12 +367,9 @@ export class Pool {
 
   /** Each start adds a batch. When a full file system has kept checkpoints away and starts have used up the journal's reserve, a checkpoint comes first. */
   async #makeRoomToOpen(): Promise<void> {
-    const { lastNumber } = this.#journal
     const needBytes = openEventBytesMax + (this.#peer?.recoveryBytesMax ?? 0)
     if (this.#committer.hasRoom(needBytes, limits.journalReserveBytes)) return
-    await this.#writeCheckpointNow(lastNumber, false)
-      .catch((error: unknown) => this.#checkpointFailed(error, lastNumber))
-      .finally(() => this.#keeper.thaw())
+    await this.#checkpointer.tryNow(this.#journal.lastNumber)
     if (
       this.#committer.hasRoom(
         needBytes,
@@ -492,152 +459,4 @@ export class Pool {
       isUnclean: true,
     }
   }
-
-  /** Chunks of which an operation changes a part only. */
-  #edges(operation: Operation): readonly Parameters<DataPath['prepareChunk']>[0][] {
-    const { chunkBytes } = this.state
-    if (operation.kind === 'resize') {
-      const base = storeOf(this.state, operation.storeId)
-      const from = operation.sizeBytes % chunkBytes
-      const chunk = Math.floor(operation.sizeBytes / chunkBytes)
-      if (operation.sizeBytes >= base.sizeBytes || from === 0 || base.map.get(chunk) === 0)
-        return []
-      return [{ base, chunk, from, end: chunkBytes }]
-    }
-    if (operation.kind !== 'copy' || operation.range === undefined) return []
-    const source = storeOf(this.state, operation.sourceId)
-    const base = storeOf(this.state, operation.targetId)
-    const { offset, lengthBytes } = operation.range
-    const end = offset + lengthBytes
-    const shared = sharedChunks(operation.range, {
-      sourceBytes: source.sizeBytes,
-      targetBytes: base.sizeBytes,
-      chunkBytes,
-    })
-    const chunks = new Set<number>()
-    if (offset < Math.min(end, shared.first * chunkBytes))
-      chunks.add(Math.floor(offset / chunkBytes))
-    if (end > Math.max(offset, shared.end * chunkBytes))
-      chunks.add(Math.floor((end - 1) / chunkBytes))
-    return [...chunks]
-      .filter((chunk) => base.map.get(chunk) !== source.map.get(chunk))
-      .map((chunk) => {
-        const start = chunk * chunkBytes
-        return {
-          base,
-          chunk,
-          source,
-          from: Math.max(0, offset - start),
-          end: Math.min(chunkBytes, end - start),
-        }
-      })
-  }
-
-  /** In the committer's synchronous step: freezes the state if a checkpoint is due. The answer writes it, or gives it up when the batch is not durable. */
-  #checkpointAt(batchNumber: number): ((isDurable: boolean) => void) | undefined {
-    // By time as well: when the journal is full there are no further batches to count.
-    const isHeldBack =
-      batchNumber < this.#checkpointAfterBatch && this.#clock.nowMs() < this.#checkpointAfterMs
-    const isDue = this.#isCheckpointForced || (this.#journal.wantsCheckpoint && !isHeldBack)
-    if (!isDue || this.#isClosing || this.#checkpointing !== undefined) return undefined
-    this.#isCheckpointForced = false
-    const frozen = this.#freeze(batchNumber, false)
-    let settle: (isDurable: boolean) => void = () => {}
-    const isDurable = new Promise<boolean>((resolve) => {
-      settle = resolve
-    })
-    this.#checkpointing = isDurable
-      .then((canWrite) => (canWrite ? this.#saveCheckpoint(frozen, batchNumber) : undefined))
-      .catch((error: unknown) => this.#checkpointFailed(error, batchNumber))
-      .finally(() => {
-        this.#keeper.thaw()
-        if (frozen.tracking !== undefined) thawTracking(frozen.tracking)
-        this.#checkpointing = undefined
-      })
-    return settle
-  }
-
-  #freeze(batchNumber: number, isClean: boolean): Parameters<typeof writeCheckpoint>[1] {
-    const maps = [...this.state.stores.values()].map((store) => ({
-      storeId: store.id,
-      pages: [...store.map.pages],
-    }))
-    // The state's own number is that of the last operation: what the journal says of the writes behind it goes with the journal.
-    const sequence = Math.max(this.state.sequence, this.#appliedSequence())
-    return {
-      state: describeState({ ...this.state, sequence }, { batchNumber, isClean }),
-      maps,
-      entriesOf: this.#keeper.freeze(),
-      ...(this.#peer === undefined ? {} : { tracking: this.#peer.freeze(isClean) }),
-    }
-  }
-
-  async #writeCheckpointNow(batchNumber: number, isClean: boolean): Promise<void> {
-    assert.equal(this.#checkpointing, undefined)
-    await this.#saveCheckpoint(this.#freeze(batchNumber, isClean), batchNumber)
-  }
-
-  async #saveCheckpoint(
-    frozen: Parameters<typeof writeCheckpoint>[1],
-    batchNumber: number,
-  ): Promise<void> {
-    await saveCheckpoint(this.#disk, frozen)
-    this.#journal.cover(batchNumber)
-    if (frozen.tracking !== undefined) this.#peer?.checkpointed(frozen.tracking)
-    this.#onEvent({
-      kind: 'checkpoint',
-      message: `checkpoint of journal batch ${batchNumber} written`,
-    })
-  }
-
-  #checkpointFailed(error: unknown, batchNumber: number): void {
-    if (error instanceof AssertionError) throw error
-    this.#log.warn({ err: error, batchNumber }, 'checkpoint failed; the journal goes on')
-    this.#checkpointAfterBatch = batchNumber + limits.checkpointRetryBatchCount
-    this.#checkpointAfterMs = this.#clock.nowMs() + limits.checkpointRetryMs
-    this.#onEvent({
-      kind: 'no-space',
-      message: `a checkpoint could not be written (${errnoNameOf(error)}); it is tried again`,
-    })
-  }
-}
-
-/** Writes a checkpoint under its temporary name and puts it in the place of the old one. */
-export async function saveCheckpoint(
-  disk: Disk,
-  frozen: Parameters<typeof writeCheckpoint>[1],
-): Promise<void> {
-  const file = await disk.open(checkpointTemporaryName, { create: true })
-  try {
-    await file.truncate(0)
-    await writeCheckpoint(file, frozen)
-  } catch (error) {
-    // The unfinished file would keep space that somebody else may need more.
-    await file.truncate(0).catch(() => {})
-    throw error
-  } finally {
-    await file.close()
-  }
-  await disk.rename(checkpointTemporaryName, checkpointName)
-  await disk.syncDirectory()
-}
-
-/** Why an operation could not be prepared, for people. */
-function refusalOf(error: unknown): unknown {
-  if (error instanceof LockstepError || error instanceof AssertionError) return error
-  const errno = errnoNameOf(error)
-  if (errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'EFBIG') return journalFull()
-  return new LockstepError(
-    'IO_ERROR',
-    `the data file failed (${errno}); nothing was changed`,
-    'check the medium and the kernel log, then try again',
-  )
-}
-
-function journalFull(): LockstepError {
-  return new LockstepError(
-    'NO_SPACE',
-    'there is no room for this operation',
-    'delete a snapshot, or give the pool more space',
-  )
 }
