@@ -1,23 +1,27 @@
-// What somebody types when two nodes cannot go on by themselves, in one place. promote, demote and resolve are not there yet: they come with
-// nodes that change roles.
+// What somebody types when two nodes cannot go on by themselves, in one place. A node keeps the role that it was made with: where two have the same, or have parted,
+// one of them is made anew.
 import { KiB } from '../core/units.js'
+
+const makeSecondary = 'lockstep init NEW-DIR --secondary'
+/** It is another node then. */
+const giveAll = 'then, on the primary: lockstep peer forget, lockstep peer connect'
 
 export const actions = {
   sameRelease: 'run the same release of lockstep on both nodes',
   otherAddress: 'lockstep peer set URI, with the address of the other node',
   otherGroup:
     'connect the nodes of one group: lockstep peer set URI, or make a blank node for this one: lockstep init NEW-DIR --secondary',
-  promote: 'lockstep promote, on the node that is to serve clients',
-  demoteHere: 'lockstep demote, here',
-  demoteThere: (node: string) => `lockstep demote, on node ${node}`,
-  demoteOne: 'lockstep demote, on the node that is not to serve clients',
-  resolve: 'lockstep resolve --keep self|peer',
+  startPrimary:
+    'start the primary of this group: it connects to its secondary by itself (lockstep peer set nbd://HOST:PORT there)',
+  blankHere: `stop this node and make it anew: ${makeSecondary}; ${giveAll}`,
+  blankThere: (node: string) => `stop node ${node} and make it anew: ${makeSecondary}; ${giveAll}`,
+  blankOne: `stop the one that clients do not use and make it anew: ${makeSecondary}; ${giveAll}`,
+  chooseOne: `decide which node is right; copy from the other what you need of it (nbdcopy nbd://HOST:PORT/VOLUME), and make that one anew: ${makeSecondary}; ${giveAll}`,
   forget:
     'connect the node that this one replicates to: lockstep peer set nbd://HOST:PORT; or, when it is lost for good: lockstep peer forget, then lockstep peer connect',
   chunkSize: (chunkBytes: number, node: string | undefined) =>
-    `make the secondary anew with the primary's chunk size, ${node === undefined ? 'here' : `on node ${node}`}: lockstep init NEW-DIR --secondary --chunk-size ${chunkBytes / KiB}K`,
+    `make the secondary anew with the primary's chunk size, ${node === undefined ? 'here' : `on node ${node}`}: ${makeSecondary} --chunk-size ${chunkBytes / KiB}K`,
   newerSecondary: (node: string) =>
     `the newer data is on node ${node}, which exports it read-only: copy it from there (nbdcopy nbd://HOST:PORT/VOLUME) before anything is made anew`,
-  blankAgain: (node: string) =>
-    `make node ${node} anew; it then gets everything: lockstep init NEW-DIR --secondary`,
+  blankAgain: (node: string) => `make node ${node} anew: ${makeSecondary}; ${giveAll}`,
 } as const

@@ -116,7 +116,7 @@ function strangers(mine: Hello, theirs: Hello): Decision | undefined {
       actions.otherGroup,
     )
   if (mine.role === 'secondary' && theirs.role === 'secondary')
-    return noMove('wait', 'two-secondaries', 'neither node is primary', actions.promote)
+    return noMove('wait', 'two-secondaries', 'neither node is primary', actions.startPrimary)
   return undefined
 }
 
@@ -128,15 +128,15 @@ function twoPrimaries(mine: Hello, theirs: Hello): Decision {
     return refuse(
       'two-primaries',
       `both nodes are primary; node ${theirs.node} has all that this node has, and more`,
-      actions.demoteHere,
+      actions.blankHere,
     )
   if (histories.mine.hasEntries)
     return refuse(
       'two-primaries',
       `both nodes are primary; this node has all that node ${theirs.node} has, and more`,
-      actions.demoteThere(theirs.node),
+      actions.blankThere(theirs.node),
     )
-  return refuse('two-primaries', `both nodes are primary, and have the same`, actions.demoteOne)
+  return refuse('two-primaries', `both nodes are primary, and have the same`, actions.blankOne)
 }
 
 /** A secondary that cannot be a copy of this primary, whatever it holds. */
@@ -276,7 +276,7 @@ function parted({ commonSequence }: Histories, theirs: Hello): Decision {
     'split-brain',
     'parted',
     `this node and node ${theirs.node} have both gone on since they parted at ${commonSequence}`,
-    actions.resolve,
+    actions.chooseOne,
   )
 }
 
