@@ -1,7 +1,6 @@
 // The group's other node, from the engine's side: what this node is in its role, a primary with a stream and a link, or a secondary with a replica, and what both have.
 import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
-import type { Clock, Random } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
@@ -16,12 +15,10 @@ import type {
   MarkResult,
   PeerChange,
   PeerStatus,
-  ReplicationOptions,
   VerifyProgress,
   VerifyReport,
 } from './api.js'
 import { Doorkeeper } from './doorkeeper.js'
-import type { EventLog } from './event-log.js'
 import { FrozenStores } from './frozen.js'
 import { MarkResults } from './mark-results.js'
 import { describeMark, MarkHandler } from './marks.js'
@@ -30,6 +27,7 @@ import { replicaStatus } from './peer-report.js'
 import { PrimaryRole } from './primary-role.js'
 import type { PrimaryStream } from './primary-stream.js'
 import { Replica } from './replica.js'
+import type { ReplicationParts } from './replication-parts.js'
 import { helloOf, knowledgeOf } from './self-portrait.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 import type { Repair } from './verify.js'
@@ -37,19 +35,6 @@ import { Watchers } from './watchers.js'
 
 /** A resync under way may take longer: then verify says so, and is begun again. */
 const verifyWaitMs = 30_000
-
-export type ReplicationParts = {
-  readonly pool: Pool
-  readonly sequencer: Sequencer
-  readonly events: EventLog
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Log
-  readonly mutants?: ReadonlySet<string>
-  readonly replication?: ReplicationOptions
-  /** Applies a data entry to the pool. */
-  readonly apply: (entry: DataEntry) => Promise<void> | undefined
-}
 
 export class Replication {
   readonly #parts: ReplicationParts
