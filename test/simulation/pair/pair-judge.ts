@@ -34,8 +34,8 @@ export class PairJudge {
   }
 
   /** Laws 2, 4, 5 and 7 of what is on the media if both nodes stopped now. */
-  async checkMedia(a: PairNode, b: PairNode): Promise<void> {
-    const media = [a.mediumNow(this.#random), b.mediumNow(this.#random)] as const
+  async checkMedia(a: PairNode, b: PairNode, random = this.#random): Promise<void> {
+    const media = [a.mediumNow(random), b.mediumNow(random)] as const
     const primary = await this.#subject.inspect(media[0])
     const secondary = await this.#subject.inspect(media[1])
     this.#checkSecondary(secondary)

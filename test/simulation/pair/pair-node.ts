@@ -1,7 +1,7 @@
 // One of the two nodes: its medium and its present life, from a start to a crash and to the next start. Nothing here waits: a node that starts may
 // crash before it has recovered, while the other one goes on.
 import assert from 'node:assert/strict'
-import type { ReplicationOptions } from '../../../src/engine/api.js'
+import type { EngineEvent, ReplicationOptions } from '../../../src/engine/api.js'
 import type { SeededRandom } from '../random.js'
 import type { Call } from '../sim-call.js'
 import type { Life, Scheduler } from '../sim-clock.js'
@@ -23,6 +23,7 @@ export type PairNodeOptions = {
   readonly disk: NonNullable<NodeOptions['disk']>
   readonly replication: Omit<ReplicationOptions, 'connect' | 'peerUri' | 'mode'>
   readonly onCall: (call: Call) => void
+  readonly onEvent?: (event: EngineEvent) => void
   readonly faults?: PairDiskFaults
   readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
 }
@@ -176,7 +177,8 @@ export class PairNode {
     const engine = node.engine as PairEngine
     this.#engine = engine
     engine.checkInvariants()
-    const { network, role, peerName } = this.#options
+    const { network, role, peerName, onEvent } = this.#options
+    if (onEvent) engine.onEvent(onEvent)
     if (role === 'primary') return
     network.listen(this.name, life, (stream) => {
       engine.acceptPeer(stream, peerName).catch((error: unknown) => {

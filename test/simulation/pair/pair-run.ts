@@ -23,6 +23,7 @@ import { differingBytesOf, PairOperator } from './pair-operator.js'
 import { type PairShape, shapeOf } from './pair-shape.js'
 import { isInSync, linkOf, type PairSubject } from './pair-subject.js'
 import { PairTraffic, secondaryRead } from './pair-traffic.js'
+import { PairWatch } from './pair-watch.js'
 import { SimNetwork } from './sim-network.js'
 import { RecordingOracle, Timeline } from './timeline.js'
 
@@ -84,6 +85,7 @@ class PairRun {
   readonly #judge: PairJudge
   readonly #traffic: PairTraffic
   readonly #operator: PairOperator
+  readonly #watch: PairWatch
   /** Of the first node's disk and the second's. */
   readonly #diskFaults: readonly [PairDiskFaults, PairDiskFaults]
   readonly #counts = new Map<string, number>()
@@ -143,6 +145,13 @@ class PairRun {
       random: this.#random.fork('judge'),
       count,
     })
+    this.#watch = new PairWatch({
+      judge: this.#judge,
+      random: this.#random.fork('watch'),
+      share: extras?.watchShare ?? 0,
+      count,
+    })
+    this.#oracle.onPromise = () => this.#watch.promised()
   }
 
   async run(): Promise<PairRunReport> {
@@ -160,7 +169,7 @@ class PairRun {
       await this.#welcome(a)
       this.#issue(a)
       more?.act(this.#client, this.#oracle.catalog)
-      await this.#pass()
+      await this.#pass(a, b)
       await this.#look(a, b)
       if (this.#random.chance(this.#shape.faultShare)) await faults.strike()
       if (this.#random.chance(0.03) || more?.wantsMedia()) await this.#judge.checkMedia(a, b)
@@ -204,6 +213,7 @@ class PairRun {
         disk: this.#shape.disks[isFirst ? 0 : 1],
         replication: this.#shape.replication,
         onCall: (call) => this.#count(`disk ${call.kind}`),
+        onEvent: (event) => this.#watch.heard(name, event),
         ...(this.#shape.extras ? { faults: this.#diskFaults[isFirst ? 0 : 1] } : {}),
         ...(this.#shape.extras?.activeLimits
           ? { activeLimits: this.#shape.extras.activeLimits }
@@ -298,13 +308,14 @@ class PairRun {
   }
 
   /** Some completions; time passes when there are none, or now and then. */
-  async #pass(): Promise<void> {
+  async #pass(a: PairNode, b: PairNode): Promise<void> {
     const isFull = this.#traffic.underWayCount >= this.#shape.inFlightMax
     const steps = isFull ? 12 : this.#random.below(6)
     let isIdle = false
     for (let step = 0; step < steps && !isIdle; step++) {
       if (this.#random.chance(0.1)) await this.#elapse()
       isIdle = !(await this.#scheduler.step())
+      await this.#watch.look(a, b)
     }
     if ((isIdle && isFull) || this.#random.chance(0.05)) {
       await this.#scheduler.settle(1 + this.#random.below(this.#random.pick([10, 100, 1000, 8000])))

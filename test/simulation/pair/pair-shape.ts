@@ -41,6 +41,8 @@ export type PairExtras = {
   readonly fuaShare: number
   /** The second node's data is damaged at the end: verify must find that, and repair it. */
   readonly hasDamage: boolean
+  /** Of the moments behind a promise or an operation in which both media are looked at. 0: not behind the end of a resync either. */
+  readonly watchShare: number
   /** Few extents may be active at once. */
   readonly activeLimits:
     | { readonly itemsMax: number; readonly itemsPerEviction: number }
@@ -90,6 +92,8 @@ function extrasOf(random: SeededRandom): PairExtras {
     activeLimits: random.chance(0.4)
       ? { itemsMax: random.pick([1, 2, 4]), itemsPerEviction: 1 }
       : undefined,
+    // Drawn last: what is above stays as it was.
+    watchShare: random.pick([0, 0.1, 0.5]),
   }
 }
 

@@ -63,6 +63,57 @@ t.test('behind a barrier nothing is there without all before it', async (t) => {
   t.match(now.timeline.judge(image({ 1: second })), /sector 0|sector 1/)
 })
 
+t.test(
+  'a flush is a barrier for what was answered before it, not for what was under way',
+  async (t) => {
+    const now = scene()
+    const first = write(now, 0)
+    const open = now.oracle.write({
+      storeId: now.id,
+      offset: 512,
+      lengthBytes: 512,
+      fua: false,
+      zero: false,
+    })
+    assert(open.data)
+    flush(now)
+    now.oracle.settleWrite(open, 'acknowledged')
+    const third = write(now, 2)
+    t.equal(now.timeline.judge(image({ 0: first, 2: third })), undefined)
+    t.equal(now.timeline.judge(image({ 0: first, 1: open.data, 2: third })), undefined)
+    t.equal(now.timeline.judge(image({ 1: open.data })), undefined)
+    t.type(
+      now.timeline.judge(image({ 1: open.data, 2: third })),
+      'string',
+      'the answered one lacks',
+    )
+    flush(now)
+    const fourth = write(now, 3)
+    const all = { 0: first, 1: open.data, 2: third, 3: fourth }
+    t.equal(now.timeline.judge(image(all)), undefined)
+    t.type(now.timeline.judge(image({ 0: first, 2: third, 3: fourth })), 'string', 'answered since')
+  },
+)
+
+t.test('every write before an operation is behind it, answered or not', async (t) => {
+  const now = scene()
+  const open = now.oracle.write({
+    storeId: now.id,
+    offset: 0,
+    lengthBytes: 512,
+    fua: false,
+    zero: false,
+  })
+  assert(open.data)
+  const request = { kind: 'volume.create', name: 'b', sizeBytes: 0 } as const
+  now.oracle.settleOperation(now.oracle.operation(request), 'acknowledged')
+  const other = { name: 'b', bytes: Buffer.alloc(0) }
+  flush(now)
+  const later = write(now, 1)
+  t.equal(now.timeline.judge([...image({ 0: open.data, 1: later }), other]), undefined)
+  t.type(now.timeline.judge([...image({ 1: later }), other]), 'string')
+})
+
 t.test('a byte that nobody wrote is illegal', async (t) => {
   const now = scene()
   write(now, 0)

@@ -22,7 +22,10 @@ import {
 } from '../oracle-column.js'
 import { sectorBytes } from '../sim-file.js'
 
-type Item = WriteEntry | OperationEntry | { readonly kind: 'flush' }
+/** A flush is a barrier for what was answered before it was asked for. Where it stands among the writes that were under way then, nobody knows. */
+type Flush = { readonly kind: 'flush'; readonly open: ReadonlySet<WriteEntry> }
+
+type Item = WriteEntry | OperationEntry | Flush
 
 type Era = { readonly base: readonly StoreContent[]; readonly items: Item[] }
 
@@ -147,6 +150,7 @@ export class Timeline {
       this.#chunkBytes,
     )
     const events: ColumnEvent[] = []
+    const isOpen = openAt(epochs, last)
     for (let epoch = 0; epoch <= last; epoch++) {
       for (const item of epochs[epoch] ?? []) {
         if (item.kind === 'flush') continue
@@ -156,7 +160,8 @@ export class Timeline {
           for (const effect of effects) events.push({ kind: 'effect', effect })
           continue
         }
-        const isCertain = item.state !== 'failed' && (epoch < last || this.#isPromised(item))
+        const isBefore = epoch < last && !isOpen(item, epoch)
+        const isCertain = item.state !== 'failed' && (isBefore || this.#isPromised(item))
         events.push({ kind: 'write', entry: item, isCertain })
       }
     }
@@ -171,6 +176,8 @@ export class RecordingOracle extends Oracle {
   #operationsUnderWay = 0
   /** A number while an answer promises both media, the same one as long as nothing has come between; else undefined. */
   promiseToken: () => number | undefined = () => undefined
+  /** Called when an answer has promised that the second node has what it covers. */
+  onPromise: () => void = () => {}
 
   constructor(chunkBytes: number, timeline: Timeline, firstIndex?: number) {
     super(chunkBytes, firstIndex)
@@ -186,21 +193,25 @@ export class RecordingOracle extends Oracle {
 
   override settleWrite(entry: WriteEntry, state: Parameters<Oracle['settleWrite']>[1]): void {
     super.settleWrite(entry, state)
-    if (entry.isDurable && this.#holds(entry)) this.#timeline.promise(entry)
+    if (entry.isDurable && this.#holds(entry)) this.#promise([entry])
   }
 
   override flush(storeId: number): FlushMark {
     const mark = super.flush(storeId)
-    // Behind an operation that waits, and before a generation begins, writes wait too, and a flush goes before all of them: where it stands is not known then.
-    const isAlone = !this.entries.some(({ kind, state }) => kind === 'write' && state === 'issued')
-    if (this.#operationsUnderWay === 0 && isAlone) this.#timeline.add({ kind: 'flush' })
+    // It goes before operations that wait, and before writes that wait behind them: where it stands is not known then.
+    if (this.#operationsUnderWay === 0) {
+      const open = new Set<WriteEntry>()
+      for (const entry of this.entries)
+        if (entry.kind === 'write' && entry.state === 'issued') open.add(entry)
+      this.#timeline.add({ kind: 'flush', open })
+    }
     this.#remember(mark)
     return mark
   }
 
   override acknowledgeFlush(mark: FlushMark): void {
     super.acknowledgeFlush(mark)
-    if (this.#holds(mark)) for (const write of mark.writes) this.#timeline.promise(write)
+    if (this.#holds(mark)) this.#promise(mark.writes)
   }
 
   override operation(request: OperationEntry['request']): OperationEntry {
@@ -218,6 +229,11 @@ export class RecordingOracle extends Oracle {
   /** The primary is gone, and what it had under way with it. */
   primaryEnded(): void {
     this.#operationsUnderWay = 0
+  }
+
+  #promise(writes: readonly WriteEntry[]): void {
+    for (const write of writes) this.#timeline.promise(write)
+    if (writes.length > 0) this.onPromise()
   }
 
   #remember(key: WriteEntry | FlushMark): void {
@@ -271,6 +287,18 @@ function epochsOf(items: readonly Item[]): readonly (readonly Item[])[] {
     epochs.at(-1)?.push(item)
   }
   return epochs
+}
+
+/** Which of the writes before the barrier that opens a run may stand behind it all the same. Every write before an operation is done before it. */
+function openAt(
+  epochs: readonly (readonly Item[])[],
+  last: number,
+): (write: WriteEntry, epoch: number) => boolean {
+  const barrier = epochs[last]?.[0]
+  if (barrier?.kind !== 'flush' || barrier.open.size === 0) return () => false
+  let first = last
+  while (first > 0 && epochs[first]?.[0]?.kind !== 'operation') first--
+  return (write, epoch) => epoch >= first && barrier.open.has(write)
 }
 
 function contentsOf(images: readonly StoreImage[], catalog: Catalog): readonly StoreContent[] {

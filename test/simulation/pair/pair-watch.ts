@@ -1,0 +1,57 @@
+// Looks at both media in the very moments that matter: when an answer has just promised them something, when the second node has just performed an operation,
+// when a link has just come to stream or a resync has ended. What is wrong then may be right again some disk calls later.
+//
+// Invariant: it changes nothing and draws from a stream of its own: a schedule is the same with it and without.
+import type { EngineEvent } from '../../../src/engine/api.js'
+import type { SeededRandom } from '../random.js'
+import type { PairJudge } from './pair-judge.js'
+import type { PairNode } from './pair-node.js'
+
+export class PairWatch {
+  readonly #judge: PairJudge
+  readonly #random: SeededRandom
+  readonly #share: number
+  readonly #count: (what: string) => void
+  #due: string | undefined
+
+  constructor(options: {
+    readonly judge: PairJudge
+    readonly random: SeededRandom
+    /** Of the moments that are frequent. */
+    readonly share: number
+    readonly count: (what: string) => void
+  }) {
+    this.#judge = options.judge
+    this.#random = options.random
+    this.#share = options.share
+    this.#count = options.count
+  }
+
+  /** An answer has promised that both have it. */
+  promised(): void {
+    this.#sometimes('a promise')
+  }
+
+  /** A node has said something. */
+  heard(node: 'a' | 'b', { kind, message }: Pick<EngineEvent, 'kind' | 'message'>): void {
+    if (this.#share === 0) return
+    if (kind === 'link' && message.startsWith('link streaming')) {
+      // To the second node it means that it is whole.
+      if (node === 'b') this.#due = 'the end of a resync'
+      else this.#sometimes('a link')
+    }
+    if (kind === 'operation' && node === 'b') this.#sometimes('an operation')
+  }
+
+  /** Before the next step, when there is a reason to. */
+  async look(a: PairNode, b: PairNode): Promise<void> {
+    if (this.#due === undefined) return
+    this.#count(`looked at the media behind ${this.#due}`)
+    this.#due = undefined
+    await this.#judge.checkMedia(a, b, this.#random)
+  }
+
+  #sometimes(what: string): void {
+    if (this.#share > 0 && this.#random.chance(this.#share)) this.#due ??= what
+  }
+}
