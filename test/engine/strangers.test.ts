@@ -1,0 +1,73 @@
+// A secondary that follows its primary, and others who connect to it: nobody but its own group's nodes ends the link.
+import t from 'tap'
+import { Life } from '../simulation/sim-clock.js'
+import { EnginePair, pattern } from '../support/engine-pair.js'
+import { FakePrimary, fakeHello } from '../support/fake-peer.js'
+
+const linkEvents = (pair: EnginePair): readonly string[] =>
+  pair.b.engine
+    .recentEvents()
+    .filter(({ kind }) => kind === 'link')
+    .map(({ message }) => message)
+
+t.test('a primary of another group does not cut the link', async (t) => {
+  const pair = await EnginePair.inSync()
+  const before = linkEvents(pair)
+  const { reason } = pair.b.peer
+  const stranger = await FakePrimary.connect(pair, 'b')
+  stranger.send({ kind: 'hello', body: { ...fakeHello() } })
+  const { group } = (await stranger.next('hello')).body
+  t.equal(group, pair.b.engine.status().group, 'it hears with whom it speaks')
+  stranger.send({ kind: 'decision', body: {} })
+  t.equal(await stranger.ended(), 'this node has a primary')
+  t.same([pair.a.link, pair.b.link], ['streaming', 'streaming'])
+  t.equal(pair.b.peer.reason, reason)
+  const [event, ...more] = linkEvents(pair).filter((message) => !before.includes(message))
+  t.match(event, /^connection from there refused: node fake belongs to group fake-group/)
+  t.same(more, [], 'nothing else happened to the link')
+  await pair.a.write('vol0', 0, pattern(1))
+  await pair.same()
+  await pair.close()
+})
+
+t.test('whoever says nothing neither cuts the link nor stays without end', async (t) => {
+  const pair = await EnginePair.inSync()
+  const callers: FakePrimary[] = []
+  for (let count = 0; count < 12; count++) callers.push(await FakePrimary.connect(pair, 'b'))
+  const openCount = () => callers.filter(({ reason }) => reason === undefined).length
+  await pair.until(() => openCount() <= 4, 'only the last few are kept')
+  const garbage = await pair.run(pair.network.connect(new Life('garbage'), 'b'))
+  let isClosed = false
+  garbage
+    .on('error', () => {})
+    .on('close', () => {
+      isClosed = true
+    })
+  garbage.resume()
+  garbage.write(Buffer.alloc(4096, 0x47))
+  await pair.until(() => isClosed, 'garbage is no hello')
+  t.same([pair.a.link, pair.b.link], ['streaming', 'streaming'])
+  await pair.a.write('vol0', 0, pattern(2))
+  await pair.same()
+  await pair.close()
+})
+
+t.test('a newer connection of its own primary takes the place of a half open one', async (t) => {
+  const pair = await EnginePair.inSync()
+  const { generations, group, nodeId } = await (async () => {
+    const stranger = await FakePrimary.connect(pair, 'b')
+    stranger.send({ kind: 'hello', body: { ...fakeHello() } })
+    const { body } = await stranger.next('hello')
+    return body as { generations: never; group: string; nodeId: string }
+  })()
+  t.not(nodeId, 'fake-node')
+  const newer = await FakePrimary.connect(pair, 'b')
+  const sequence = 1_000_000 as never
+  newer.send({ kind: 'hello', body: { ...fakeHello({ generations, group, sequence }) } })
+  await newer.next('hello')
+  t.ok(linkEvents(pair).some((message) => message.includes('a newer connection took its place')))
+  newer.connection.close('enough')
+  await pair.sync()
+  await pair.same()
+  await pair.close()
+})
