@@ -4,6 +4,7 @@
 //   node out/test/simulation/simulate.js [--pair] [--seeds N] [--seed S] [--actions N] [--plain] [--threads N] [--keep-going]
 //     [--mutant NAME]... [--mutants] [--naive]
 import { parseArgs } from 'node:util'
+import { findMutant } from './mutant-hunt.js'
 import { pairMutants } from './pair/mutants.js'
 import { coverageOf } from './pair/rare-states.js'
 import { runSeeds, type SeedFinding } from './seed-pool.js'
@@ -106,41 +107,17 @@ async function killMutants(plan: Plan): Promise<number> {
   let aliveCount = 0
   console.log('| planted bug | breaks | schedules | seed | found by |')
   console.log('|---|---|---|---|---|')
+  const { kind, subject, actionCount, isPlain, first, count: countMax, threadCount } = plan
+  const job = { kind, subject, actionCount, isPlain }
   for (const { name, breaks } of chosen) {
-    const { count, seed, broken } = await firstFinding({ ...plan, mutants: [name] })
+    const found = await findMutant({ job, first, count: countMax, threadCount, mutants: [name] })
+    const { count, seed = '', broken } = found
     if (broken === undefined) aliveCount++
     const how = broken?.split('\n')[0]?.replaceAll('LawBroken: ', '').slice(0, 90)
     console.log(`| ${name} | ${breaks} | ${count} | ${seed} | ${how ?? 'nobody: it is alive'} |`)
   }
   console.log(`${chosen.length - aliveCount} of ${chosen.length} found`)
   return aliveCount > 0 ? 1 : 0
-}
-
-/** A schedule that fails without the bug as well proves nothing about it. */
-async function firstFinding(plan: Plan) {
-  let left = plan.count
-  let first = plan.first
-  while (left > 0) {
-    const { count, broken } = await firstBroken({ ...plan, first, count: left })
-    if (broken === undefined) break
-    const seed = first + count - 1
-    const sound = await firstBroken({ ...plan, first: seed, count: 1, mutants: [] })
-    if (sound.broken === undefined) return { count: seed + 1 - plan.first, broken, seed }
-    left -= count
-    first = seed + 1
-  }
-  return { count: plan.count, broken: undefined, seed: '' }
-}
-
-async function firstBroken(plan: Plan) {
-  let count = 0
-  let broken: string | undefined
-  await run(plan, (_, found) => {
-    count++
-    if ('broken' in found) broken = found.broken
-    return broken === undefined
-  })
-  return { count, broken }
 }
 
 function run(plan: Plan, onFound: (seed: number, found: SeedFinding) => boolean): Promise<void> {
