@@ -3,6 +3,7 @@
 import { access, constants, readFile, stat, statfs } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import type { DoctorCheck } from '../control/api.js'
+import { crc32Support } from '../core/crc32.js'
 import type { Disk } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { formatBytes, GiB } from '../core/units.js'
@@ -83,6 +84,7 @@ export async function examineSelf(options: {
     check('durability', () => durability(options.status)),
     check('journal', () => journal(options.status)),
     nativeCalls(),
+    check('checksums', checksums),
     check('hole punching', () => holePunching(options.disk)),
     check('threads', threads),
     check('service manager', serviceManager),
@@ -209,6 +211,16 @@ function nativeCalls(): Promise<DoctorCheck> {
     const lacks = 'cached reads take a thread, and freed space stays allocated'
     return hint(`${reason ?? 'not all calls are there'}; ${lacks}`, 'npm install koffi')
   })
+}
+
+function checksums(): Finding {
+  const { isFast, reason } = crc32Support
+  return isFast
+    ? ok('those of what goes to the other node are computed by libisal')
+    : hint(
+        `those of what goes to the other node are computed by zlib, at an eighth of the speed (${reason})`,
+        'apt install libisal2',
+      )
 }
 
 async function holePunching(disk: Disk): Promise<Finding> {

@@ -1,7 +1,7 @@
 // From frames to bytes. It asserts what the decoder checks: no frame leaves that the other side's reader would refuse. Payload is never
 // copied here.
 import assert from 'node:assert/strict'
-import { crc32 } from 'node:zlib'
+import { crc32 } from '../core/crc32.js'
 import {
   comparePieceBytes,
   digestBytes,

@@ -3,9 +3,9 @@
 //
 // The head has a checksum of its own: a length that was damaged on the way must not make the reader wait for bytes that never come.
 import assert from 'node:assert/strict'
-import { crc32 } from 'node:zlib'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import { type Decoded, magic32, struct, u16, u32, u53, writeU64 } from '../../nbd/bytes/wire.js'
+import { crc32 } from '../core/crc32.js'
 import { comparePieceBytes, digestBytes } from '../core/entry.js'
 import { linkLimits } from './limits.js'
 

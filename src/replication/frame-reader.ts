@@ -4,8 +4,8 @@
 // Invariants: a piece that is pushed is held by whoever pushes it, and released here when it was used up; the parts of a write are held for the receiver, who
 // releases them; every other payload is a copy. After an error the reader is of no more use: where the next frame begins is not known.
 import assert from 'node:assert/strict'
-import { crc32 } from 'node:zlib'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
+import { crc32 } from '../core/crc32.js'
 import { decodeFrame } from './frame-decoder.js'
 import { type FrameHead, FrameType, headBytes, readHead, type Side } from './frame-head.js'
 import type { Frame } from './frames.js'

@@ -152,6 +152,7 @@ t.test('doctor has a sentence for everything, and its exit code tells', async (t
     'durability',
     'journal',
     'native calls',
+    'checksums',
     'hole punching',
     'threads',
     'service manager',
