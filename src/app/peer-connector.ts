@@ -29,6 +29,7 @@ import {
   peerProtocolVersion,
   proofOf,
 } from './peer-protocol.js'
+import { calmConnection } from './socket-options.js'
 
 /** From the call to the last proof: two round trips, and a node that is busy. */
 const connectTimeoutMs = 8_000
@@ -59,6 +60,7 @@ async function connectPeer(uri: string, options: ConnectorOptions): Promise<Dupl
   try {
     await connected(socket)
     checkAddress(socket, uri, options.secret)
+    calmConnection(socket)
     const reader = ByteReader.over(socket, { bufferedBytesMax: answerBytesMax })
     await new Caller({ socket, reader, uri, ...options }).shakeHands()
     const rest = reader.detach()

@@ -9,6 +9,7 @@ import { LineLimit } from './nbd-hooks.js'
 import { peerConnector } from './peer-connector.js'
 import { peerOptions } from './peer-option.js'
 import { readPeerSecret } from './peer-secret.js'
+import { sendingNow } from './send-now.js'
 import type { Config } from './settings.js'
 import { systemClock, systemRandom } from './system.js'
 
@@ -38,6 +39,7 @@ export async function preparePeering(values: Config, runHook?: RunHook): Promise
       congestion: congestion === 'stall' ? 'stall' : 'fold',
       deadlineMs: values['peer-deadline'] * 1000,
       onEntries: (isCrowd) => poller.worked({ isCrowd, isInFlight: false }),
+      ...sendingNow(),
       maxRate,
       isBeforeResyncRequired: values['before-resync'] !== 'if-room',
       ...(runHook === undefined ? {} : { runHook }),

@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream'
 import type { SendNow } from '../../nbd/index.js'
 
 /** Parts in one call: the kernel takes up to 1024. */
-const partCountMax = 64
+const partCountMax = 1024
 
 type Handle = { readonly fd?: number; readonly writeQueueSize?: number }
 type Koffi = {

@@ -47,7 +47,16 @@ export function calmLoopback(listener: Server): void {
   const address = listener.address()
   const fd = descriptorOf(listener)
   if (address === null || typeof address === 'string' || fd === undefined) return
-  if (!isLoopback(address.address)) return
+  if (isLoopback(address.address)) calm(fd)
+}
+
+/** The same for a connection to another node on this machine, which is open. */
+export function calmConnection(socket: Socket): void {
+  const fd = descriptorOf(socket)
+  if (fd !== undefined && isLoopback(socket.remoteAddress ?? '')) calm(fd)
+}
+
+function calm(fd: number): void {
   const value = Buffer.from(loopbackCongestion)
   load()?.(fd, ipProtoTcp, tcpCongestion, value, value.length)
 }

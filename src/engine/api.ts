@@ -101,6 +101,8 @@ export type ReplicationOptions = {
   readonly deadlineMs?: number
   /** A secondary has performed what came over the link in one piece: more comes soon, perhaps. `isCrowd`: it was several entries. */
   readonly onEntries?: (isCrowd: boolean) => void
+  /** Writes to a connection's socket without its stream: the bytes that the system took at once, 0 when it cannot. */
+  readonly sendNow?: (stream: Duplex, parts: readonly Buffer[]) => number
   /** Bytes a second that a resync may use. */
   readonly maxRate?: number
   /** False: a secondary without room for what it had before a resync gives that up, instead of stopping. True by default. */

@@ -11,6 +11,7 @@ import type { Clock, Random, Timer } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Sequence } from '../core/units.js'
+import type { SendNow } from '../replication/frame-writer.js'
 import type { Frame, ReceivedFrame } from '../replication/frames.js'
 import { decide, type LocalKnowledge } from '../replication/greeting.js'
 import { type Decision, type Hello, parseHello } from '../replication/hello.js'
@@ -30,6 +31,7 @@ export type LinkHost = {
   readonly log: Log
   readonly connect: (uri: string) => Promise<Duplex>
   readonly deadlineMs?: number
+  readonly sendNow?: SendNow | undefined
   /** Absent until a peer is tracked. */
   readonly stream: () => PrimaryStream | undefined
   readonly hello: () => Hello
@@ -107,6 +109,7 @@ export class PeerSession {
       side: 'primary',
       receive: (frame) => this.#receive(frame),
       memory: new LinkMemory(),
+      sendNow: host.sendNow,
       ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
     })
   }

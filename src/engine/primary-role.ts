@@ -205,6 +205,7 @@ export class PrimaryRole {
         random,
         log: this.#log,
         connect: replication.connect,
+        sendNow: replication.sendNow,
         ...(replication.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
         stream: () => this.#stream,
         hello: () => helloOf(this.#pool, this.#sequencer.lastSequence),

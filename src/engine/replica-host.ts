@@ -3,6 +3,7 @@ import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
 import type { Sequence } from '../core/units.js'
+import type { SendNow } from '../replication/frame-writer.js'
 import type { Hello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
 import type { Pool } from '../storage/pool.js'
@@ -16,6 +17,7 @@ export type ReplicaHost = {
   readonly clock: Clock
   readonly log: Log
   readonly deadlineMs?: number
+  readonly sendNow?: SendNow | undefined
   readonly onEntries?: (isCrowd: boolean) => void
   readonly hello: () => Hello
   readonly frozen: FrozenStores

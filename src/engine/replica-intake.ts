@@ -68,6 +68,7 @@ export class Intake {
       side: 'secondary',
       receive: (frame) => this.#receive(frame),
       memory: this.#memory,
+      sendNow: host.sendNow,
       onDelivered: (frameCount) => host.onEntries?.(frameCount > 1),
       ...(host.deadlineMs === undefined ? {} : { silenceTimeoutMs: host.deadlineMs }),
       skipsCrc: host.mutants.has('skip-crc'),

@@ -124,6 +124,7 @@ export class Replication {
       sequencer: this.#sequencer,
       clock,
       log: this.#log,
+      sendNow: replication?.sendNow,
       ...(replication?.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
       ...(replication?.onEntries === undefined ? {} : { onEntries: replication.onEntries }),
       hello: () => this.#hello(),

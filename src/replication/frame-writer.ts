@@ -6,10 +6,14 @@ import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
 import { linkLimits } from './limits.js'
 
+/** Gives the system as much of `parts` as it takes at once, past a stream that has nothing of its own to send: the bytes taken, 0 when it cannot. */
+export type SendNow = (stream: Duplex, parts: readonly Buffer[]) => number
+
 export class FrameWriter {
   readonly #stream: Duplex
   readonly #onTurnEnd: () => void
   readonly #onProgress: () => void
+  readonly #sendNow: SendNow | undefined
   #queue: Buffer[] = []
   #head = 0
   /** Bytes of the first buffer in the queue that were given to the stream. */
@@ -27,10 +31,12 @@ export class FrameWriter {
     readonly onTurnEnd: () => void
     /** The system took something. */
     readonly onProgress: () => void
+    readonly sendNow?: SendNow | undefined
   }) {
     this.#stream = options.stream
     this.#onTurnEnd = options.onTurnEnd
     this.#onProgress = options.onProgress
+    this.#sendNow = options.sendNow
   }
 
   /** Bytes that the system has taken. */
@@ -89,7 +95,11 @@ export class FrameWriter {
   }
 
   #writeSome(): void {
-    const writing = this.#takeSome()
+    const writing = this.#rest(this.#takeSome())
+    if (writing.length === 0) {
+      this.#taken()
+      return
+    }
     const writeCount = ++this.#writeCount
     const stream = this.#stream
     const last = writing.length - 1
@@ -101,6 +111,24 @@ export class FrameWriter {
     if (last > 0) stream.uncork()
     // The system took everything at once: no need to wait for the callback, which comes later in the same turn.
     if (!this.#isClosed && stream.writableLength === 0) this.#taken()
+  }
+
+  /** What is left of `writing` for the stream when the system has taken what it takes at once. */
+  #rest(writing: Buffer[]): Buffer[] {
+    if (this.#sendNow === undefined || this.#stream.writableLength > 0) return writing
+    let takenBytes = this.#sendNow(this.#stream, writing)
+    assert(takenBytes <= this.#writtenBytes)
+    this.#sentBytes += takenBytes
+    this.#writtenBytes -= takenBytes
+    let count = 0
+    for (const { length } of writing) {
+      if (length > takenBytes) break
+      takenBytes -= length
+      count++
+    }
+    const rest = writing.slice(count)
+    if (takenBytes > 0 && rest[0] !== undefined) rest[0] = rest[0].subarray(takenBytes)
+    return rest
   }
 
   #takeSome(): Buffer[] {

@@ -10,7 +10,7 @@ import { errnoNameOf } from '../core/errors.js'
 import type { Sequence } from '../core/units.js'
 import { encodeFrame } from './frame-encoder.js'
 import { FrameReader, type PieceKeeper } from './frame-reader.js'
-import { FrameWriter } from './frame-writer.js'
+import { FrameWriter, type SendNow } from './frame-writer.js'
 import type { AnswerFrame, Frame, ReceivedFrame, Side } from './frames.js'
 import { Heartbeat } from './heartbeat.js'
 import { linkLimits } from './limits.js'
@@ -57,6 +57,7 @@ export type PeerConnectionOptions = {
   readonly memory?: ReadMemory
   /** So many frames came in one piece and were handed over. */
   readonly onDelivered?: (frameCount: number) => void
+  readonly sendNow?: SendNow | undefined
   readonly silenceTimeoutMs?: number
   readonly stallTimeoutMs?: number
   /** Switchable bug: payload is believed without its checksum. */
@@ -119,6 +120,7 @@ export class PeerConnection {
       stream,
       onTurnEnd: () => this.#sendOwed(),
       onProgress: () => this.#onProgress(),
+      sendNow: options.sendNow,
     })
     this.#listen(options.before ?? [])
   }

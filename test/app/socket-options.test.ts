@@ -7,7 +7,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { calmLoopback, enlargeSendBuffer } from '../../src/app/socket-options.js'
+import { calmConnection, calmLoopback, enlargeSendBuffer } from '../../src/app/socket-options.js'
 import { loadNative } from '../../src/storage/native.js'
 
 /** Above what a Unix socket takes by default, below what any user may ask for. */
@@ -65,6 +65,10 @@ async function congestionOf(t: Test, host: string): Promise<string> {
     socket.destroy()
     listener.close()
   })
+  return congestionOfSocket(t, socket)
+}
+
+function congestionOfSocket(t: Test, socket: net.Socket): string {
   const { fd } = (socket as unknown as { readonly _handle: { readonly fd: number } })._handle
   const koffi = createRequire(import.meta.url)('koffi')
   const types = ['int', 'int', 'int', 'void *', 'void *']
@@ -78,6 +82,21 @@ async function congestionOf(t: Test, host: string): Promise<string> {
 
 t.test('connections over the loopback are not paced', async (t) => {
   t.equal(await congestionOf(t, '127.0.0.1'), 'reno')
+})
+
+t.test('a connection to another node on this machine is not paced', async (t) => {
+  const listener = net.createServer()
+  listener.listen({ port: 0, host: '127.0.0.1' })
+  await once(listener, 'listening')
+  const { port } = listener.address() as net.AddressInfo
+  const client = net.connect(port, '127.0.0.1')
+  t.teardown(() => {
+    client.destroy()
+    listener.close()
+  })
+  await once(client, 'connect')
+  calmConnection(client)
+  t.equal(congestionOfSocket(t, client), 'reno')
 })
 
 t.test('listeners for a network keep what the system has', async (t) => {
