@@ -12,6 +12,15 @@ export type BlockSizes = {
 /** One run of equal status, in order and without gaps. `flags` are those of the meta context. */
 export type Extent = { readonly lengthBytes: number; readonly flags: number }
 
+/** Whose memory a payload lies in. */
+export interface PartKeeper {
+  /** What `views` show stays as it is until `letGo`, however long that takes. False when there is no room to keep more, or nobody can keep this memory. */
+  keep(views: readonly Buffer[]): boolean
+  letGo(views: readonly Buffer[]): void
+  /** Before `letGo`: somebody may look at them even then. */
+  seal(views: readonly Buffer[]): void
+}
+
 export interface Export {
   readonly name: string
   readonly description: string
@@ -24,12 +33,13 @@ export interface Export {
 
   /** Fills `target` from `offset` on. Returns undefined when that is done already. */
   read(request: { readonly offset: number; readonly target: Buffer }): Promise<void> | undefined
-  /** `parts` together are the payload. The export may keep them until it settles; then their memory is used again for what comes next. */
+  /** `parts` together are the payload. The export may keep them until it settles; then their memory is used again for what comes next, unless `keeper` keeps it. */
   write(request: {
     readonly offset: number
     readonly lengthBytes: number
     readonly parts: readonly Buffer[]
     readonly fua: boolean
+    readonly keeper?: PartKeeper
   }): Promise<void> | undefined
   /** The range reads as zeroes afterwards. `mayUnmap` false (NBD_CMD_FLAG_NO_HOLE): space stays allocated. `fastOnly`: throw ENOTSUP when it is not faster than writing. */
   zero(request: {

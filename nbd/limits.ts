@@ -40,6 +40,10 @@ export const defaultLimits = {
   /** Buffers of all connections together: payload being gathered or written, replies being read or sent. When it is used up, requests wait.
    *  What is on top of it is bounded by `besideBudgetBytesMax`: clients cost at most 256 MiB beside the program itself. */
   processBytesMax: 160 * MiB,
+  /** Payload that the export looks at behind its request, to send it on: half of a replication's outbox. Beyond it the export copies. */
+  keptBytesMax: 128 * MiB,
+  /** Payload below this is not kept but copied: that costs less than the slab that would be kept for it. */
+  keptPayloadBytesMin: 32 * KiB,
   /** Small replies of one turn are laid out in one buffer of this size. */
   arenaBytes: 64 * KiB,
   /** Reads above this get a buffer of their own. */

@@ -4,7 +4,10 @@
 // Invariant: `usedBytes` is the sum of what was taken and not returned. `tryTake` never exceeds the budget; `takeAnyway` is for what
 // lets others finish (replies), and its callers are bounded by themselves.
 import assert from 'node:assert/strict'
+import { BufferPool } from './buffer-pool.js'
+import { KeptSlabs } from './kept-slabs.js'
 import { Slabs } from './slabs.js'
+import type { Timers } from './timers.js'
 
 export class MemoryBudget {
   readonly bytesMax: number
@@ -68,58 +71,25 @@ export class MemoryBudget {
   }
 }
 
-/** Room for the header in front of the data, so that a power of two of data fits its class. */
-const headRoomBytes = 4096
-const smallestClassBytes = 16 * 1024
-
-export class BufferPool {
-  readonly #pooledBytesMax: number
-  readonly #free = new Map<number, Buffer[]>()
-  #pooledBytes = 0
-
-  constructor(pooledBytesMax: number) {
-    this.#pooledBytesMax = pooledBytesMax
-  }
-
-  get pooledBytes(): number {
-    return this.#pooledBytes
-  }
-
-  /** The size of the buffer that `take` would give. */
-  classBytesOf(lengthBytes: number): number {
-    let classBytes = smallestClassBytes
-    while (classBytes + headRoomBytes < lengthBytes) classBytes *= 2
-    return classBytes + headRoomBytes
-  }
-
-  /** A buffer of at least `lengthBytes`, with whatever was in it before. Last in, first out: the warmest. */
-  take(lengthBytes: number): Buffer {
-    const classBytes = this.classBytesOf(lengthBytes)
-    const found = this.#free.get(classBytes)?.pop()
-    if (!found) return Buffer.allocUnsafeSlow(classBytes)
-    this.#pooledBytes -= classBytes
-    return found
-  }
-
-  /** The caller forgets the buffer: nothing may write to it or read it any more. */
-  give(buffer: Buffer): void {
-    if (this.#pooledBytes + buffer.length > this.#pooledBytesMax) return
-    this.#pooledBytes += buffer.length
-    const free = this.#free.get(buffer.length)
-    if (free) free.push(buffer)
-    else this.#free.set(buffer.length, [buffer])
-  }
-}
-
 /** What all sessions of one server share. */
 export class SharedMemory {
   readonly budget: MemoryBudget
   readonly pool: BufferPool
   readonly slabs: Slabs
+  readonly kept: KeptSlabs
 
-  constructor(options: { readonly processBytesMax: number; readonly pooledBytesMax: number }) {
+  constructor(options: {
+    readonly processBytesMax: number
+    readonly pooledBytesMax: number
+    readonly keptBytesMax?: number
+    readonly keptPayloadBytesMin?: number
+    readonly timers?: Timers
+  }) {
+    const { keptBytesMax = 0, keptPayloadBytesMin = 0 } = options
+    const timers = options.timers === undefined ? {} : { timers: options.timers }
     this.budget = new MemoryBudget(options.processBytesMax)
     this.pool = new BufferPool(options.pooledBytesMax)
     this.slabs = new Slabs(this)
+    this.kept = new KeptSlabs({ slabs: this.slabs, keptBytesMax, keptPayloadBytesMin, ...timers })
   }
 }

@@ -125,7 +125,8 @@ export class Performer {
     this.#counters.writtenBytes += lengthBytes
     let pending: Promise<void> | undefined
     try {
-      pending = this.#target.write({ offset, lengthBytes, parts, fua })
+      const keeper = this.#o.memory.kept
+      pending = this.#target.write({ offset, lengthBytes, parts, fua, keeper })
     } catch (error) {
       this.#o.memory.budget.giveBack(grantedBytes)
       this.fail(request, this.#toRequestError(request, error))

@@ -46,7 +46,7 @@ export class NbdServer {
     this.#limits = { ...defaultLimits, ...options.limits }
     this.#timers = options.timers ?? nodeTimers
     this.#hooks = options.hooks ?? {}
-    this.#memory = new SharedMemory(this.#limits)
+    this.#memory = new SharedMemory({ ...this.#limits, timers: this.#timers })
     this.#poller = new Poller(this.#limits)
     this.#options = standardOptions(this.#limits)
     const privateOptions = options.privateOptions ?? []

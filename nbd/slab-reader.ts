@@ -86,7 +86,7 @@ export class SlabReader {
     const isLarge = slab.bytes.length >= largeSlabBytes
     const wasFull = slab.filledBytes === slab.bytes.length
     const isUnheld = slab.holds === 1
-    if (isUnheld) slab.filledBytes = 0
+    if (isUnheld && !slab.isSealed) slab.filledBytes = 0
     if (isLarge && this.#smallReadCount >= smallReadsToShrink) {
       this.#leaveSeat()
       this.#change(smallSlabBytes)

@@ -6,7 +6,11 @@
 // their reader has left; the one slab that each socket reads into is on top of it.
 import assert from 'node:assert/strict'
 
-type Pool = { take(lengthBytes: number): Buffer; give(buffer: Buffer): void }
+type Pool = {
+  take(lengthBytes: number): Buffer
+  tryTake(lengthBytes: number): Buffer | undefined
+  give(buffer: Buffer): boolean
+}
 type Budget = { takeAnyway(lengthBytes: number): void; giveBack(lengthBytes: number): void }
 
 /** Readers that may have the largest slabs at one time: what many clients hold beside the budget stays what it is. */
@@ -19,6 +23,10 @@ export class Slab {
   /** The reader's is the first. */
   holds = 1
   isCounted = false
+  /** Holds that go on behind the request: see kept-slabs. */
+  keeps = 0
+  /** Never used again: somebody may look at it who holds it no more. */
+  isSealed = false
 
   constructor(bytes: Buffer) {
     this.bytes = bytes
@@ -30,6 +38,8 @@ export class Slabs {
   readonly #budget: Budget
   readonly #inUse = new Map<ArrayBufferLike, Slab>()
   #freeSeatCount = seatCount
+  /** For what the pool has no place for. */
+  spare: Pool | undefined
 
   constructor(memory: { readonly pool: Pool; readonly budget: Budget }) {
     this.#pool = memory.pool
@@ -58,7 +68,8 @@ export class Slabs {
 
   /** A slab of at least `lengthBytes` for a reader, who calls `leave`. */
   take(lengthBytes: number): Slab {
-    const bytes = this.#pool.take(lengthBytes)
+    const found = this.#pool.tryTake(lengthBytes) ?? this.spare?.tryTake(lengthBytes)
+    const bytes = found ?? this.#pool.take(lengthBytes)
     const slab = new Slab(bytes)
     assert(!this.#inUse.has(bytes.buffer))
     this.#inUse.set(bytes.buffer, slab)
@@ -69,7 +80,7 @@ export class Slabs {
   leave(slab: Slab): void {
     assert(!slab.isCounted)
     slab.isCounted = true
-    this.#budget.takeAnyway(slab.bytes.length)
+    if (slab.keeps === 0) this.#budget.takeAnyway(slab.bytes.length)
     this.#drop(slab)
   }
 
@@ -82,6 +93,25 @@ export class Slabs {
   release(view: Buffer): void {
     const slab = this.#inUse.get(view.buffer)
     if (slab) this.#drop(slab)
+  }
+
+  /** The slab that `view` shows a part of; none when it is other memory. */
+  find(view: Buffer): Slab | undefined {
+    return this.#inUse.get(view.buffer)
+  }
+
+  /** Holds the slab for somebody who is no client: as long as there is one, it does not count for the clients. */
+  keep(slab: Slab): void {
+    if (slab.keeps === 0 && slab.isCounted) this.#budget.giveBack(slab.bytes.length)
+    slab.keeps++
+    slab.holds++
+  }
+
+  letGo(slab: Slab): void {
+    slab.keeps--
+    assert(slab.keeps >= 0)
+    if (slab.keeps === 0 && slab.isCounted) this.#budget.takeAnyway(slab.bytes.length)
+    this.#drop(slab)
   }
 
   /** Bytes of memory that `views` keep and no slab accounts for. Views of one buffer in several requests are counted in each: never too little. */
@@ -100,6 +130,7 @@ export class Slabs {
     assert(slab.isCounted)
     this.#inUse.delete(slab.bytes.buffer)
     this.#budget.giveBack(slab.bytes.length)
-    this.#pool.give(slab.bytes)
+    assert(slab.keeps === 0)
+    if (!slab.isSealed && !this.#pool.give(slab.bytes)) this.spare?.give(slab.bytes)
   }
 }

@@ -3,7 +3,7 @@
 //
 // Invariant: what a piece shows stays as it is until it was released as often as it was held. What is no socket is read as any stream; its pieces are nobody's.
 import type { Duplex } from 'node:stream'
-import { BufferPool } from '../../nbd/memory.js'
+import { BufferPool } from '../../nbd/buffer-pool.js'
 import { SlabReader } from '../../nbd/slab-reader.js'
 import { Slabs } from '../../nbd/slabs.js'
 import { MiB } from '../core/units.js'

@@ -97,6 +97,11 @@ export class PeerSession {
   #isPumping = false
   #resync: { readonly stop: () => void } | undefined
   #toldBatch = -1
+  /** The system has taken the bytes of all entries up to here. */
+  #takenSequence = 0
+  /** The entries up to here end with that byte of the connection. */
+  #markSequence = 0
+  #markBytes = 0
   /** The newest operation that was sent before the stream. */
   #replayedSequence = 0
 
@@ -241,6 +246,7 @@ export class PeerSession {
   #openStream(stream: PrimaryStream, position: Sequence): void {
     this.#isStreaming = true
     this.#streamPosition = position
+    this.#takenSequence = position
     stream.attached(position)
     stream.whenSendable(() => this.#sendable(stream))
     stream.whenDirty(() => this.lookForDirt())
@@ -342,6 +348,9 @@ export class PeerSession {
       // What these rely on, their extents and operations, is in the journal by now.
       this.#tellBatch()
       connection.sendBytes(batch.parts, batch.lengthBytes)
+      if (this.#markSequence > this.#takenSequence) continue
+      this.#markSequence = batch.lastSequence
+      this.#markBytes = connection.sentBytes + connection.unsentBytes
     }
   }
 
@@ -372,6 +381,7 @@ export class PeerSession {
         else if (frame.durable > Math.max(this.peer.sequence, this.#replayedSequence))
           throw new ProtocolError('an answer to what was never sent')
         this.#host.acknowledged(frame.durable, this.peer)
+        if (isInStream && stream !== undefined) this.#sealUntaken(stream, frame.durable)
         if (isInStream)
           stream?.outbox.acknowledge(this.#host.clearsAtApplied ? frame.applied : frame.durable)
         this.#host.onAnswer()
@@ -401,6 +411,14 @@ export class PeerSession {
       default:
         throw new ProtocolError(`a ${frame.kind} frame out of place`)
     }
+  }
+
+  /** An answer to entries that the system has not taken, for all that is known: what is to be sent of them stays as it is. */
+  #sealUntaken(stream: PrimaryStream, durable: Sequence): void {
+    const { connection } = this
+    if (connection.unsentBytes === 0) this.#takenSequence = stream.outbox.sentSequence
+    else if (connection.sentBytes >= this.#markBytes) this.#takenSequence = this.#markSequence
+    if (durable > this.#takenSequence) stream.outbox.seal()
   }
 
   #answered(kind: string, requestId: number, bytes: Buffer): void {

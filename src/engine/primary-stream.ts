@@ -102,7 +102,7 @@ export class PrimaryStream implements Ordered {
   data(sequence: Sequence, entry: DataEntry): void {
     const { store, offset, lengthBytes, left } = entry
     if (left !== undefined) this.#onLeft.set(sequence, left)
-    entry.slot = this.outbox.reserve(entryOf(sequence, entry))
+    entry.slot = this.outbox.reserve(entryOf(sequence, entry), entry.keeper)
     entry.held = undefined
     if (entry.kind === 'compare') return
     // Of a resync: here nothing changes.

@@ -7,6 +7,7 @@
 
 import assert from 'node:assert/strict'
 import { RequestError } from '../../nbd/errors.js'
+import type { PartKeeper } from '../core/entry.js'
 import { limits } from '../core/limits.js'
 import type { Sequence } from '../core/units.js'
 import type { Slot } from '../replication/slot.js'
@@ -22,6 +23,7 @@ export type DataEntry = {
   readonly lengthBytes: number
   /** The bytes of a write; empty for a zeroing. */
   readonly parts: readonly Buffer[]
+  readonly keeper?: PartKeeper | undefined
   /** A zeroing that may give space back. */
   readonly mayUnmap: boolean
   /** Durable before it is acknowledged. */

@@ -1,7 +1,7 @@
 // One store as the NBD library sees it. Turns requests into entries for the sequencer, and the causes of failures into the errno that the wire knows.
 import assert, { AssertionError } from 'node:assert/strict'
 import { RequestError } from '../../nbd/errors.js'
-import type { BlockSizes, Export, Extent } from '../../nbd/export.js'
+import type { BlockSizes, Export, Extent, PartKeeper } from '../../nbd/export.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'
@@ -98,14 +98,16 @@ export class StoreExport implements Export {
     readonly lengthBytes: number
     readonly parts: readonly Buffer[]
     readonly fua: boolean
+    readonly keeper?: PartKeeper
   }): Promise<void> | undefined {
-    const { offset, lengthBytes, parts, fua } = request
+    const { offset, lengthBytes, parts, fua, keeper } = request
     return this.#submit({
       kind: 'write',
       store: this.store,
       offset,
       lengthBytes,
       parts,
+      keeper,
       mayUnmap: false,
       fua,
     })

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Clock } from '../core/clock.js'
-import type { Entry } from '../core/entry.js'
+import type { Entry, PartKeeper } from '../core/entry.js'
 import type { Sequence } from '../core/units.js'
 import { ByteLog } from './byte-log.js'
 import { bitmapBytesOf, entryPayload, layEntryHead } from './frame-encoder.js'
@@ -120,15 +120,15 @@ export class Outbox {
   }
 
   /**
-   * Takes the place of the next sequence (there are no gaps), in the synchronous step that orders it. Copies the bytes of a write into memory of its
-   * own when collecting. A write or compare that comes without bytes gets them by `fill`.
+   * Takes the place of the next sequence (there are no gaps), in the synchronous step that orders it. When collecting, the bytes of a write stay where they
+   * are if `keeper` keeps them; others are copied into memory of its own. A write or compare that comes without bytes gets them by `fill`.
    */
-  reserve(entry: Entry): Slot {
+  reserve(entry: Entry, keeper?: PartKeeper): Slot {
     assert.equal(entry.sequence, this.#last + 1)
     const slot = new Slot(entry, { atMs: this.#clock.nowMs(), isKept: this.#isCollecting })
     this.#last = entry.sequence
     this.#slots.push(slot)
-    if (slot.isKept) this.#keep(slot, entry)
+    if (slot.isKept) this.#keep(slot, entry, keeper)
     this.#usedBytes += slot.usedBytes
     if (this.isFull && !this.#wasFull) {
       this.#wasFull = true
@@ -171,6 +171,7 @@ export class Outbox {
     assert(!slot.isSettled)
     const { sequence } = slot
     slot.entry = { kind: 'nothing', sequence }
+    letGo(slot)
     if (slot.isKept) {
       // The room that its bytes would have had stays unused until it has left.
       this.#lay(slot, slot.entry, [])
@@ -200,13 +201,18 @@ export class Outbox {
         if (end > from) this.#log.view(from, end, parts)
         from = slot.place
       }
-      end = slot.place + slot.frameBytes
+      end = slot.place + slot.logBytes
+      if (slot.keeper !== undefined) {
+        this.#log.view(from, end, parts)
+        from = end
+        for (const part of slot.parts) parts.push(part)
+      }
       lengthBytes += slot.frameBytes
       frameCount++
       this.#cursor++
     }
     if (frameCount === 0) return undefined
-    this.#log.view(from, end, parts)
+    if (end > from) this.#log.view(from, end, parts)
     this.#everSent = Math.max(this.#everSent, this.#cursor - 1)
     return { parts, lengthBytes, frameCount, lastSequence: this.sentSequence }
   }
@@ -254,10 +260,16 @@ export class Outbox {
     if (durable > this.#everSent)
       throw new ProtocolError(`the peer has ${durable}, but ${this.#everSent} was sent last`)
     // The old connection's stream may hold views of what is here.
-    this.#log.seal()
+    this.seal()
     this.#cursor = durable + 1
     this.#isStarved = true
     this.acknowledge(durable)
+  }
+
+  /** Somebody may look at what was taken for longer than it is here: that memory is not used again. */
+  seal(): void {
+    this.#log.seal()
+    for (const { keeper, parts } of this.#slots) keeper?.seal(parts)
   }
 
   /** Everything leaves as lacked, in order, at once as far as it is ready and settled; what follows too, until `collect`. */
@@ -265,6 +277,9 @@ export class Outbox {
     this.#isCollecting = false
     for (const slot of this.#slots) {
       slot.isKept = false
+      // A connection that is about to end may hold views of it.
+      slot.keeper?.seal(slot.parts)
+      letGo(slot)
       slot.usedBytes = linkLimits.entryOverheadBytes
     }
     this.#usedBytes = this.#slots.length * linkLimits.entryOverheadBytes
@@ -283,11 +298,16 @@ export class Outbox {
   }
 
   /** Room in the log, and the bytes if they are there. */
-  #keep(slot: Slot, entry: Entry): void {
+  #keep(slot: Slot, entry: Entry, keeper: PartKeeper | undefined): void {
     const payload = entryPayload(entry)
     const frameBytes = headBytes + payloadBytesOf(entry, payload)
-    slot.place = this.#log.append(frameBytes)
-    slot.end = slot.place + frameBytes
+    if (slot.isFilled && entry.kind === 'write' && keeper?.keep(payload) === true) {
+      slot.keeper = keeper
+      slot.parts = payload
+    }
+    slot.logBytes = slot.keeper === undefined ? frameBytes : headBytes
+    slot.place = this.#log.append(slot.logBytes)
+    slot.end = slot.place + slot.logBytes
     slot.frameBytes = frameBytes
     slot.usedBytes += frameBytes
     if (slot.isFilled) this.#lay(slot, entry, payload)
@@ -296,13 +316,17 @@ export class Outbox {
   #lay(slot: Slot, entry: Entry, payload: readonly Buffer[]): void {
     const head = layEntryHead(entry, payload)
     this.#log.write(slot.place, head)
+    if (entry.kind === 'nothing') {
+      slot.frameBytes = headBytes
+      slot.logBytes = headBytes
+    }
+    if (slot.keeper !== undefined) return
     let end = slot.place + headBytes
     for (const part of payload) {
       this.#log.write(end, part)
       end += part.length
     }
-    if (entry.kind === 'nothing') slot.frameBytes = headBytes
-    assert.equal(end, slot.place + slot.frameBytes)
+    assert.equal(end, slot.place + slot.logBytes)
   }
 
   /** Tells the sender when what it waits for is ready. */
@@ -323,6 +347,7 @@ export class Outbox {
       this.#usedBytes -= slot.usedBytes
       if (slot.isKept) {
         this.#log.release(slot.end)
+        letGo(slot)
         this.#events.had(slot.entry, outcomeOf(slot))
       } else this.#events.lacked(slot.entry, outcomeOf(slot))
     }
@@ -338,3 +363,13 @@ export class Outbox {
     resolve()
   }
 }
+
+/** Its bytes are needed no more. They cannot be sent either: what holds them has left, or is cancelled before it was sent. */
+function letGo(slot: Slot): void {
+  const { keeper, parts } = slot
+  slot.keeper = undefined
+  slot.parts = none
+  keeper?.letGo(parts)
+}
+
+const none: readonly Buffer[] = []

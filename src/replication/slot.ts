@@ -1,5 +1,5 @@
 // What the outbox knows of one entry, from the step that ordered it until it leaves.
-import { comparePieceBytes, type Entry } from '../core/entry.js'
+import { comparePieceBytes, type Entry, type PartKeeper } from '../core/entry.js'
 import type { Sequence } from '../core/units.js'
 import { bitmapBytesOf, digestsBytesOf } from './frame-encoder.js'
 import { linkLimits } from './limits.js'
@@ -35,6 +35,11 @@ export class Slot {
   place = 0
   frameBytes = 0
   end = 0
+  /** How much of the frame lies there: all of it, or the head. */
+  logBytes = 0
+  /** Payload that stays where the client's bytes came in; `keeper` keeps it there. */
+  parts: readonly Buffer[] = none
+  keeper: PartKeeper | undefined
   /** What it counts for against the bound. */
   usedBytes = linkLimits.entryOverheadBytes
 

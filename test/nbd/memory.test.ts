@@ -1,6 +1,7 @@
 // The shared budget and the pool: nothing is granted twice, nothing is lost, first come first served.
 import t from 'tap'
-import { BufferPool, MemoryBudget } from '../../nbd/memory.js'
+import { BufferPool } from '../../nbd/buffer-pool.js'
+import { MemoryBudget } from '../../nbd/memory.js'
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 

@@ -1,6 +1,7 @@
 // Slabs: what is held stays, what nobody holds is used again, and the budget counts what readers have left behind.
 import t from 'tap'
-import { BufferPool, MemoryBudget } from '../../nbd/memory.js'
+import { BufferPool } from '../../nbd/buffer-pool.js'
+import { MemoryBudget } from '../../nbd/memory.js'
 import { Slabs } from '../../nbd/slabs.js'
 
 const KiB = 1024

@@ -7,6 +7,7 @@ import { linkLimits } from '../../src/replication/limits.js'
 import { Outbox, type Slot } from '../../src/replication/outbox.js'
 import { ManualClock } from '../support/manual-clock.js'
 import { SeededRandom } from '../support/random.js'
+import { SpoilingKeeper } from '../support/spoiling-keeper.js'
 import { sequence, store, whole } from './sample-frames.js'
 
 const bytesMax = 200_000
@@ -31,6 +32,8 @@ class Run {
   reader = new FrameReader('primary')
   received = 0
   durable = 0
+  /** Of a client, which keeps what it is asked to every other time. */
+  readonly keeper = new SpoilingKeeper(() => this.random.below(2) === 0)
   overflows = 0
   resumes = 0
 
@@ -85,13 +88,14 @@ class Run {
       isSettled: entry.kind !== 'write',
     }
     this.entries.push(model)
-    model.slot = this.outbox.reserve(entry)
-    // The caller's memory is used again.
-    if (entry.kind === 'write') {
-      const copy = entry.parts.map((part) => Buffer.from(part))
-      for (const part of entry.parts) part.fill(0)
-      model.entry = { ...entry, parts: copy }
+    if (entry.kind !== 'write') {
+      model.slot = this.outbox.reserve(entry)
+      return
     }
+    model.entry = { ...entry, parts: entry.parts.map((part) => Buffer.from(part)) }
+    model.slot = this.outbox.reserve(entry, this.keeper)
+    // The caller's memory is used again.
+    this.keeper.settled(entry.parts)
   }
 
   newEntry(): Entry {
@@ -194,6 +198,8 @@ class Run {
     this.left.length = 0
     this.expected.length = 0
     assert.equal(this.outbox.entryCount, this.entries.length)
+    const isHolding = this.entries.some(({ entry, isKept }) => isKept && entry.kind === 'write')
+    assert(isHolding || this.keeper.viewCount === 0, 'what has left keeps no memory')
     const overhead = this.entries.length * linkLimits.entryOverheadBytes
     assert(this.outbox.usedBytes >= overhead)
     const firstKept = this.entries.find(({ isKept }) => isKept)?.entry.sequence ?? this.last + 1
@@ -207,6 +213,7 @@ t.test(
     let overflows = 0
     let resumes = 0
     let entries = 0
+    let kept = 0
     for (let seed = 0; seed < 150; seed++) {
       const run = new Run(seed)
       for (let step = 0; step < 400; step++) {
@@ -220,9 +227,13 @@ t.test(
       overflows += run.overflows
       resumes += run.resumes
       entries += run.last
+      kept += run.keeper.keptCount
     }
-    t.comment(`${entries} entries, ${overflows} overflows, ${resumes} resumes`)
+    t.comment(
+      `${entries} entries, ${kept} of them sent from where they came in, ${overflows} overflows, ${resumes} resumes`,
+    )
     t.ok(overflows > 50)
+    t.ok(kept > 1000)
     t.ok(resumes > 500)
   },
 )

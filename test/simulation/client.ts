@@ -5,6 +5,7 @@ import { RequestError } from '../../nbd/errors.js'
 import type { Export } from '../../nbd/export.js'
 import { LockstepError } from '../../src/core/errors.js'
 import type { OperationRequest } from '../../src/core/operation.js'
+import { SpoilingKeeper } from '../support/spoiling-keeper.js'
 import type { OperationEntry, Oracle, WriteEntry } from './oracle.js'
 import type { SeededRandom } from './random.js'
 import type { ReadHistory } from './read-history.js'
@@ -39,6 +40,9 @@ export class Client {
   readonly #random: SeededRandom
   readonly #exports = new Map<number, Export>()
   #operationCount = 0
+  #keptCount = 0
+  /** Not drawn from the schedule's randomness: two of three writes may stay where they are. */
+  readonly #keeper = new SpoilingKeeper(() => ++this.#keptCount % 3 > 0)
   /** Whether the disk fails on purpose: without faults every failure is a wrong answer. */
   mayFail = false
   /** Whether a write that got ENOSPC must have changed nothing: a disk that is full keeps that, a fault that says ENOSPC at random does not. */
@@ -147,7 +151,7 @@ export class Client {
     const ask = () =>
       zero
         ? found.zero({ offset, lengthBytes, fua, mayUnmap: !action.keep, fastOnly: false })
-        : found.write({ offset, lengthBytes, parts: this.#parts(entry), fua })
+        : this.#writeTo(found, { offset, lengthBytes, parts: this.#parts(entry), fua })
     return this.#settled(ask, {
       done: () => {
         change?.done()
@@ -158,6 +162,15 @@ export class Client {
         this.#oracle.settleWrite(entry, isClean ? 'refused' : 'failed')
       },
     })
+  }
+
+  /** The memory of the payload is used again when the write is over, and nobody keeps it. */
+  #writeTo(found: Export, request: Parameters<Export['write']>[0]): Promise<void> | undefined {
+    const spoil = (): void => this.#keeper.settled(request.parts)
+    const done = found.write({ ...request, keeper: this.#keeper })
+    if (done === undefined) spoil()
+    else done.then(spoil, spoil)
+    return done
   }
 
   #flush(name: string): Promise<Outcome> {
