@@ -14,6 +14,8 @@ import type { PeerStatus } from './api.js'
 
 /** A greeting takes two turns of the line. */
 const visitTimeoutMs = 10_000
+/** A visitor that must not be let in tries again after 10 s at most: who has not come for so long has gone. */
+const rememberedMs = 30_000
 
 export type DoorkeeperHost = {
   readonly clock: Clock
@@ -39,11 +41,17 @@ type Refused = Pick<PeerStatus, 'uri' | 'node' | 'link' | 'reason' | 'action'>
 export class Doorkeeper {
   readonly #host: DoorkeeperHost
   #visit: PeerConnection | undefined
-  /** The last visitor, as `status` shows it. */
-  refused: Refused | undefined
+  #refused: (Refused & { readonly atMs: number }) | undefined
 
   constructor(host: DoorkeeperHost) {
     this.#host = host
+  }
+
+  /** The last visitor, as `status` shows it; undefined when there is none that still tries. */
+  get refused(): Refused | undefined {
+    if (this.#refused === undefined) return undefined
+    const { atMs, ...refused } = this.#refused
+    return this.#host.clock.nowMs() - atMs > rememberedMs ? undefined : refused
   }
 
   /** Resolves when the connection has ended. */
@@ -82,7 +90,8 @@ export class Doorkeeper {
     const fit = mine.role === 'primary' ? secondaryCalls(theirs) : anotherIsServed
     const { reason, action = 'lockstep status' } = isFit ? fit : decision
     const sentence = `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`
-    this.refused = {
+    this.#refused = {
+      atMs: this.#host.clock.nowMs(),
       uri: from,
       node: theirs.node,
       link: 'refused',

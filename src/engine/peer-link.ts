@@ -36,6 +36,8 @@ export class PeerLink {
   #sentBytes = 0
   #receivedBytes = 0
   #lastDecision: Decision | undefined
+  /** Why the last try came to nothing, or its connection to an end. */
+  #trouble: string | undefined
   #action: string | undefined
   #waiters: Waiter[] = []
   /** Ends the attempt to connect that is under way. */
@@ -118,6 +120,7 @@ export class PeerLink {
   setUri(uri: string): void {
     if (uri === this.#uri) return
     this.#uri = uri
+    this.#trouble = undefined
     this.#session?.connection.bye('the peer has another address now')
     this.#giveUp?.('the peer has another address now')
     this.#wake()
@@ -169,7 +172,7 @@ export class PeerLink {
 
   async #attempt(): Promise<void> {
     this.#lastDecision = undefined
-    this.#state.go('connecting', `trying ${this.#uri}`)
+    this.#state.go('connecting', this.#whatIsTried)
     let duplex: Duplex
     try {
       duplex = await this.#connect()
@@ -188,7 +191,10 @@ export class PeerLink {
       refused: (action) => {
         this.#action = action
       },
-      reached: () => this.#backoff.reset(),
+      reached: () => {
+        this.#backoff.reset()
+        this.#trouble = undefined
+      },
     })
     this.#session = session
     this.#state.go('greeting', `connected to ${this.#uri}`)
@@ -207,11 +213,19 @@ export class PeerLink {
   }
 
   #go(state: LinkState, reason: string): void {
+    if (state === 'refused') this.#trouble = reason
     if (state === this.state) this.#state.explain(reason)
     else this.#state.go(state, reason)
   }
 
+  /** With why the last connection ended, or why there was none: nobody sees the moment in between. */
+  get #whatIsTried(): string {
+    const trouble = this.#trouble === undefined ? '' : ` again; the last time: ${this.#trouble}`
+    return `trying ${this.#uri}${trouble}`
+  }
+
   #whyOffline(reason: string): string {
+    this.#trouble = this.#isWanted ? reason : undefined
     return this.#isWanted ? reason : (this.#unwantedReason ?? reason)
   }
 

@@ -121,11 +121,14 @@ export class PeerSession {
 
   /** Resolves when the connection has ended. */
   async run(): Promise<CloseReason> {
+    let broken: CloseReason | undefined
     const work = this.#work().catch((error: unknown) => {
       if (error instanceof AssertionError) throw error
       if (!(error instanceof SessionOver)) {
         this.#host.log.warn({ err: error }, 'link failed')
-        this.connection.close(error instanceof Error ? error.message : String(error))
+        const message = error instanceof Error ? error.message : String(error)
+        if (error instanceof ProtocolError) broken = { kind: 'protocol', message }
+        this.connection.close(message)
       }
     })
     const reason = await this.connection.closed
@@ -138,7 +141,7 @@ export class PeerSession {
     if (this.#isStreaming) stream?.lost()
     this.#isStreaming = false
     await work
-    return reason
+    return broken ?? reason
   }
 
   async #work(): Promise<void> {
