@@ -1,9 +1,8 @@
 // What clients cost in memory stays within what is stated, however many there are and however much they ask for at once.
-import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { NbdClient } from '../../nbd/client.js'
 import { besideBudgetBytesMax } from '../../nbd/limits.js'
-import { scratch, withDeadline } from '../support/process.js'
+import { memoryOf, scratch, withDeadline } from '../support/process.js'
 import { LockstepServer } from '../support/server.js'
 
 const MiB = 1024 * 1024
@@ -11,12 +10,6 @@ const budgetBytes = 64 * MiB
 const connectionCount = 256
 const connectionsPerExport = 64
 const requestsPerConnection = 4
-
-/** A line of proc(5) status, in bytes. */
-function memoryOf(pid: number, name: 'VmRSS' | 'VmHWM'): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'latin1')
-  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
-}
 
 /** Reads and writes in turn, all sent before the first answer is taken. */
 async function work(client: NbdClient): Promise<void> {

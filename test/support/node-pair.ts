@@ -16,7 +16,9 @@ export type NodePairOptions = {
   /** An existing, empty directory for both. */
   readonly directory: string
   readonly volumes: Readonly<Record<string, number>>
+  /** Of the primary. */
   readonly serveArgs?: readonly string[]
+  readonly replicaServeArgs?: readonly string[]
   readonly initArgs?: readonly string[]
   /** Somewhere else for the replica: an existing, empty directory. */
   readonly replicaDirectory?: string
@@ -51,6 +53,7 @@ export class NodePair {
     const replica = await LockstepServer.start(t, {
       directory: options.replicaDirectory ?? directoryOf('replica'),
       initArgs: ['--secondary', '--node', 'replica', ...(options.initArgs ?? [])],
+      serveArgs: options.replicaServeArgs ?? [],
     })
     const proxy = await LineProxy.start(t, replica.socketPath)
     const primary = await LockstepServer.start(t, {
@@ -114,7 +117,7 @@ async function ask(server: LockstepServer, method: string, params: object = {}):
   }
 }
 
-async function statusOf(server: LockstepServer): Promise<DaemonStatus> {
+export async function statusOf(server: LockstepServer): Promise<DaemonStatus> {
   return (await ask(server, 'status')) as DaemonStatus
 }
 

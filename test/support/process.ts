@@ -1,7 +1,7 @@
 // Child processes for tests: every one has a deadline, is ended by its own pid, and its whole output is at hand when it fails.
 import assert from 'node:assert/strict'
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs'
+import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import Bluebird from 'bluebird'
@@ -110,6 +110,12 @@ export async function endChild(child: ChildProcess, timeoutMs = 10_000): Promise
     child.kill('SIGKILL')
     await gone
   })
+}
+
+/** A line of proc(5) status, in bytes: memory now, or the most that there was. */
+export function memoryOf(pid: number, name: 'VmRSS' | 'VmHWM'): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1')
+  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
 }
 
 export function hasTool(name: string): boolean {
