@@ -104,11 +104,12 @@ export class Scheduler {
     throw new HangError(`not settled after ${stepsMax} steps`)
   }
 
-  /** Completes what is under way until nothing is, and with `forMs` lets that much time pass. */
-  async settle(forMs = 0): Promise<void> {
+  /** Completes what is under way until nothing is, and with `forMs` lets that much time pass. Ends early when `isOver` says so before a step. */
+  async settle(forMs = 0, isOver: () => boolean = () => false): Promise<void> {
     const untilMs = this.#nowMs + forMs
     for (let step = 0; step < stepsMax; step++) {
       await turn()
+      if (isOver()) return
       if (this.#stepEvent()) continue
       if (forMs > 0 && this.#stepTimer(untilMs)) continue
       this.#nowMs = untilMs

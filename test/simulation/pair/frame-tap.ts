@@ -4,6 +4,13 @@
 // Invariant: bytes go on as they come, unless something is planned for the frame that begins; then that frame goes on when it is whole.
 import { FrameHead, FrameType, headBytes } from '../../../src/replication/frame-head.js'
 
+/** How a connection ends: both ends get an error, both see the end of the stream, or nothing arrives any more and nobody is told. */
+export const cutKinds = ['reset', 'end', 'silence'] as const
+export type CutKind = (typeof cutKinds)[number]
+
+/** Of a frame: how, and at which share of its length. */
+export type Cut = { readonly kind: CutKind; readonly share: number }
+
 export type Mischief = 'repeat' | 'swap' | 'old'
 
 /** Frames of one direction that went over earlier connections. */
@@ -62,8 +69,10 @@ export type FrameTapOptions = {
   readonly connection: number
   readonly old: OldFrames | undefined
   readonly count: (what: string) => void
-  /** A frame of the kind that a cut was planned for begins so many bytes behind the start of the stream. */
-  readonly onCut: (atBytes: number) => void
+  /** Asked of each frame that begins, with its kind, when no cut was planned for it. */
+  readonly cutOf?: (kind: string) => Cut | undefined
+  /** A frame that is to be cut begins: so many bytes behind the start of the stream. */
+  readonly onCut: (kind: string, cut: Cut, atBytes: number) => void
 }
 
 export class FrameTap {
@@ -77,8 +86,7 @@ export class FrameTap {
   #planned: { readonly what: Mischief; readonly choice: number } | undefined
   #swapped: Buffer | undefined
   #again: { readonly bytes: Buffer; framesLeft: number } | undefined
-  #cutKind: string | undefined
-  #cutShare = 0
+  #plannedCut: { readonly kind: string; readonly cut: Cut } | undefined
   #outBytes = 0
 
   constructor(options: FrameTapOptions) {
@@ -90,15 +98,14 @@ export class FrameTap {
     this.#planned = { what, choice }
   }
 
-  /** The next frame of that kind is cut at that share of its length. */
-  planCut(kind: string, share: number): void {
-    this.#cutKind = kind
-    this.#cutShare = share
+  /** The next frame of that kind is cut. */
+  planCut(kind: string, cut: Cut): void {
+    this.#plannedCut = { kind, cut }
   }
 
   calm(): void {
     this.#planned = undefined
-    this.#cutKind = undefined
+    this.#plannedCut = undefined
     this.#again = undefined
   }
 
@@ -148,13 +155,20 @@ export class FrameTap {
   #look(out: readonly Buffer[]): void {
     const kind = names.get(this.#type) ?? 'unknown'
     this.#options.count(`frame ${kind}`)
-    if (kind !== this.#cutKind || this.#isHeld) return
-    this.#cutKind = undefined
+    if (this.#isHeld) return
+    const cut = this.#cutOf(kind)
+    if (cut === undefined) return
     let sentBytes = this.#outBytes
     for (const part of out) sentBytes += part.length
     const begin = sentBytes - headBytes
-    this.#options.count(`cut within a frame: ${kind}`)
-    this.#options.onCut(begin + 1 + Math.floor(this.#cutShare * (this.#wantedBytes - 1)))
+    this.#options.onCut(kind, cut, begin + 1 + Math.floor(cut.share * (this.#wantedBytes - 1)))
+  }
+
+  #cutOf(kind: string): Cut | undefined {
+    const planned = this.#plannedCut
+    if (planned?.kind !== kind) return this.#options.cutOf?.(kind)
+    this.#plannedCut = undefined
+    return planned.cut
   }
 
   #done(out: Buffer[]): void {

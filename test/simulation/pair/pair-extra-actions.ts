@@ -2,15 +2,13 @@
 import type { Client } from '../client.js'
 import type { Catalog } from '../model-catalog.js'
 import type { SeededRandom } from '../random.js'
-import { framesToCut } from './frame-tap.js'
+import { cutKinds, framesToCut } from './frame-tap.js'
 import type { PairDiskFaults } from './pair-disk-faults.js'
 import type { PairNode } from './pair-node.js'
 import type { PairOperator } from './pair-operator.js'
 import type { PairExtras } from './pair-shape.js'
 import type { PairTraffic } from './pair-traffic.js'
-import type { CutKind, SimNetwork } from './sim-network.js'
-
-const cutKinds: readonly CutKind[] = ['reset', 'end', 'silence']
+import type { SimNetwork } from './sim-network.js'
 
 export type PairExtraOptions = {
   readonly extras: PairExtras

@@ -1,7 +1,10 @@
 // What goes wrong in a schedule of two nodes: connections, the network, either node or both, each chosen from the seed.
 import type { SeededRandom } from '../random.js'
+import { cutKinds } from './frame-tap.js'
+import type { Victim } from './pair-aim.js'
 import type { EndKind, PairNode } from './pair-node.js'
-import type { CutKind, SimConnection, SimNetwork } from './sim-network.js'
+import { linkOf } from './pair-subject.js'
+import type { SimConnection, SimNetwork } from './sim-network.js'
 
 /** What a fault is done to; ending a node is the run's business, because it knows what that means. */
 export type FaultTarget = {
@@ -13,7 +16,6 @@ export type FaultTarget = {
   link(): string
 }
 
-const cutKinds: readonly CutKind[] = ['reset', 'end', 'silence']
 /** Frames are some dozens of bytes up to some pieces of data. */
 const cutBytesMax = 6000
 const stallMsMax = 20_000
@@ -46,6 +48,13 @@ export class PairFaults {
         await this.#end(b)
       },
     ])()
+  }
+
+  /** Ends who was aimed at. */
+  async endAimed(victim: Victim): Promise<void> {
+    const [a, b] = this.#target.nodes
+    if (victim !== 'second') await this.#end(a)
+    if (victim !== 'first') await this.#end(b)
   }
 
   /** From here on nothing fails. What is half open stays so: the nodes must notice by themselves. */
@@ -96,7 +105,8 @@ export class PairFaults {
   async #end(node: PairNode): Promise<void> {
     if (node.isDown) return
     const kind = this.#random.pick<EndKind>(['kill', 'power loss', 'power loss'])
-    const state = node.engine ? `while ${this.#target.link()}` : 'in recovery'
+    // As the node itself sees the link.
+    const state = node.engine ? `while ${linkOf(node.engine)}` : 'in recovery'
     this.#target.count(`${kind} of the ${node.role} ${state}`)
     await this.#target.end(node, kind)
   }

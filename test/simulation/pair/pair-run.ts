@@ -14,6 +14,7 @@ import { ActionSource } from '../random-actions.js'
 import { ReadHistory } from '../read-history.js'
 import { Scheduler } from '../sim-clock.js'
 import { sectorBytes } from '../sim-file.js'
+import { PairAim } from './pair-aim.js'
 import { PairDiskFaults } from './pair-disk-faults.js'
 import { PairExtraActions } from './pair-extra-actions.js'
 import { PairFaults } from './pair-faults.js'
@@ -86,6 +87,7 @@ class PairRun {
   readonly #traffic: PairTraffic
   readonly #operator: PairOperator
   readonly #watch: PairWatch
+  readonly #aim: PairAim
   /** Of the first node's disk and the second's. */
   readonly #diskFaults: readonly [PairDiskFaults, PairDiskFaults]
   readonly #counts = new Map<string, number>()
@@ -108,12 +110,20 @@ class PairRun {
     const { chunkBytes, chunkCountMax, network, mode, extras } = this.#shape
     const count = (what: string) => this.#count(what)
     this.#scheduler = new Scheduler({ order: this.#random.fork('order') })
+    const aim = new PairAim(this.#random.fork('aim'), extras?.aimShare ?? 0)
+    this.#aim = aim
     this.#network = new SimNetwork({
       scheduler: this.#scheduler,
       random: this.#random.fork('network'),
       shape: network,
       ...(subject.tracksDifferences
-        ? { taps: { count, keepsOld: (extras?.frameShare ?? 0) > 0 } }
+        ? {
+            taps: {
+              count,
+              keepsOld: (extras?.frameShare ?? 0) > 0,
+              cutOf: (frame) => aim.met(frame),
+            },
+          }
         : {}),
     })
     this.#timeline = new Timeline(chunkBytes)
@@ -169,7 +179,7 @@ class PairRun {
       await this.#welcome(a)
       this.#issue(a)
       more?.act(this.#client, this.#oracle.catalog)
-      await this.#pass(a, b)
+      await this.#pass(a, b, faults)
       await this.#look(a, b)
       if (this.#random.chance(this.#shape.faultShare)) await faults.strike()
       if (this.#random.chance(0.03) || more?.wantsMedia()) await this.#judge.checkMedia(a, b)
@@ -178,6 +188,7 @@ class PairRun {
       }
     }
     faults.calm()
+    this.#aim.calm()
     for (const disk of this.#diskFaults) disk.calm()
     await this.#heal(a, b)
     await this.#finish(a, b)
@@ -213,7 +224,10 @@ class PairRun {
         disk: this.#shape.disks[isFirst ? 0 : 1],
         replication: this.#shape.replication,
         onCall: (call) => this.#count(`disk ${call.kind}`),
-        onEvent: (event) => this.#watch.heard(name, event),
+        onEvent: (event) => {
+          this.#watch.heard(name, event)
+          this.#aim.heard(isFirst ? 'first' : 'second', event)
+        },
         ...(this.#shape.extras ? { faults: this.#diskFaults[isFirst ? 0 : 1] } : {}),
         ...(this.#shape.extras?.activeLimits
           ? { activeLimits: this.#shape.extras.activeLimits }
@@ -230,7 +244,7 @@ class PairRun {
         nodes: [a, b],
         end: (node, kind) => this.#end(node, kind),
         count: (what) => this.#count(what),
-        link: () => this.#link,
+        link: () => (a.engine ? linkOf(a.engine) : 'down'),
       },
       this.#random.fork('faults'),
     )
@@ -308,7 +322,7 @@ class PairRun {
   }
 
   /** Some completions; time passes when there are none, or now and then. */
-  async #pass(a: PairNode, b: PairNode): Promise<void> {
+  async #pass(a: PairNode, b: PairNode, faults: PairFaults): Promise<void> {
     const isFull = this.#traffic.underWayCount >= this.#shape.inFlightMax
     const steps = isFull ? 12 : this.#random.below(6)
     let isIdle = false
@@ -316,10 +330,18 @@ class PairRun {
       if (this.#random.chance(0.1)) await this.#elapse()
       isIdle = !(await this.#scheduler.step())
       await this.#watch.look(a, b)
+      if (this.#aim.tick()) await this.#endAimed(faults)
     }
     if ((isIdle && isFull) || this.#random.chance(0.05)) {
-      await this.#scheduler.settle(1 + this.#random.below(this.#random.pick([10, 100, 1000, 8000])))
+      const forMs = 1 + this.#random.below(this.#random.pick([10, 100, 1000, 8000]))
+      await this.#scheduler.settle(forMs, () => this.#aim.tick())
+      if (this.#aim.isDue) await this.#endAimed(faults)
     }
+  }
+
+  async #endAimed(faults: PairFaults): Promise<void> {
+    const victim = this.#aim.take()
+    if (victim !== undefined) await faults.endAimed(victim)
   }
 
   /** Timers ring while disks and network are busy. */

@@ -43,6 +43,8 @@ export type PairExtras = {
   readonly hasDamage: boolean
   /** Of the moments behind a promise or an operation in which both media are looked at. 0: not behind the end of a resync either. */
   readonly watchShare: number
+  /** Chance that one kind of frame is aimed at: it is cut, or a node ends behind it. */
+  readonly aimShare: number
   /** Few extents may be active at once. */
   readonly activeLimits:
     | { readonly itemsMax: number; readonly itemsPerEviction: number }
@@ -94,6 +96,7 @@ function extrasOf(random: SeededRandom): PairExtras {
       : undefined,
     // Drawn last: what is above stays as it was.
     watchShare: random.pick([0, 0.1, 0.5]),
+    aimShare: 0.5,
   }
 }
 

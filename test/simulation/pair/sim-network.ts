@@ -6,11 +6,8 @@ import { Duplex } from 'node:stream'
 import type { SeededRandom } from '../random.js'
 import { errnoError } from '../sim-call.js'
 import { Life, type Scheduler } from '../sim-clock.js'
-import { FrameTap, type Mischief, OldFrames } from './frame-tap.js'
+import { type Cut, type CutKind, FrameTap, type Mischief, OldFrames } from './frame-tap.js'
 import { Pipe, type PipeShape } from './sim-pipe.js'
-
-/** How a connection ends: both ends get an error, both see the end of the stream, or nothing arrives any more and nobody is told. */
-export type CutKind = 'reset' | 'end' | 'silence'
 
 /** What a connection attempt meets: the listener, a refusal, or no answer at all. */
 export type NetworkState = 'up' | 'refusing' | 'dark'
@@ -22,6 +19,8 @@ export type Taps = {
   readonly count: (what: string) => void
   /** Frames of old connections are kept, to come again. */
   readonly keepsOld: boolean
+  /** Asked of each frame that begins, with its kind: undefined, or how it is cut, and at which share of its length. */
+  readonly cutOf?: (kind: string) => Cut | undefined
 }
 
 /** As long as a real one waits before it gives up. */
@@ -93,6 +92,7 @@ export class SimNetwork {
     const number = this.connectionCount
     const connection = new SimConnection({
       makeTap: (direction, onCut) => this.#tap(number, direction, onCut),
+      count: (what) => this.#taps?.count(what),
       scheduler: this.#scheduler,
       random: this.#random.fork(`connection ${this.connectionCount++}`),
       shape: this.#shape,
@@ -107,17 +107,25 @@ export class SimNetwork {
     this.#scheduler.post(listener.life, () => listener.accept(far))
   }
 
-  #tap(connection: number, direction: 0 | 1, onCut: (atBytes: number) => void) {
+  #tap(connection: number, direction: 0 | 1, onCut: OnCut) {
     const taps = this.#taps
     if (taps === undefined) return undefined
     const old = taps.keepsOld ? this.#old[direction] : undefined
-    return new FrameTap({ connection, old, count: taps.count, onCut })
+    const { count, cutOf } = taps
+    return new FrameTap({ connection, old, count, onCut, ...(cutOf ? { cutOf } : {}) })
   }
 }
 
-type MakeTap = (direction: 0 | 1, onCut: (atBytes: number) => void) => FrameTap | undefined
+type OnCut = (frame: string, cut: Cut, atBytes: number) => void
+type MakeTap = (direction: 0 | 1, onCut: OnCut) => FrameTap | undefined
 
-type PlannedCut = { readonly kind: CutKind; readonly pipe: Pipe; readonly atBytes: number }
+type PlannedCut = {
+  readonly kind: CutKind
+  readonly pipe: Pipe
+  readonly atBytes: number
+  /** The kind of frame that it is in. */
+  readonly frame?: string
+}
 
 export class SimConnection {
   readonly #scheduler: Scheduler
@@ -126,8 +134,8 @@ export class SimConnection {
   readonly sockets: readonly [SimSocket, SimSocket]
   /** From the connecting node to the listening one, and back. */
   readonly pipes: readonly [Pipe, Pipe]
+  readonly #count: (what: string) => void
   #planned: PlannedCut | undefined
-  #frameCut: CutKind = 'reset'
   #isCut = false
 
   constructor(options: {
@@ -139,8 +147,10 @@ export class SimConnection {
     readonly violations: string[]
     readonly beforeCall: () => void
     readonly makeTap: MakeTap
+    readonly count: (what: string) => void
   }) {
     const { scheduler, random, shape, life, ends, violations, beforeCall } = options
+    this.#count = options.count
     this.#scheduler = scheduler
     this.#random = random
     this.#lives = ends
@@ -155,7 +165,9 @@ export class SimConnection {
     const onMoved = () => this.#checkPlan()
     const common = { scheduler, shape, life, violations, beforeArrival: beforeCall, onMoved }
     const tapOf = (direction: 0 | 1) => {
-      const tap = options.makeTap(direction, (atBytes) => this.#cutAt(direction, atBytes))
+      const tap = options.makeTap(direction, (frame, { kind }, atBytes) =>
+        this.#plan({ kind, pipe: this.pipes[direction], atBytes, frame }),
+      )
       return tap === undefined ? {} : { tap }
     }
     const there = new Pipe({ ...common, ...tapOf(0), random: random.fork('there'), to: far })
@@ -191,17 +203,12 @@ export class SimConnection {
   /** Cuts after so many more bytes in one direction: within a frame, an answer, a greeting. */
   cutAfter(kind: CutKind, direction: 0 | 1, afterBytes: number): void {
     const pipe = this.pipes[direction]
-    this.#planned = { kind, pipe, atBytes: pipe.deliveredBytes + afterBytes }
+    this.#plan({ kind, pipe, atBytes: pipe.deliveredBytes + afterBytes })
   }
 
   /** The next frame of that kind is cut at that share of its length. */
   cutWithin(frameKind: string, direction: 0 | 1, kind: CutKind, share: number): void {
-    this.#frameCut = kind
-    this.pipes[direction].tap?.planCut(frameKind, share)
-  }
-
-  #cutAt(direction: 0 | 1, atBytes: number): void {
-    this.#planned = { kind: this.#frameCut, pipe: this.pipes[direction], atBytes }
+    this.pipes[direction].tap?.planCut(frameKind, { kind, share })
   }
 
   /** Something happens to the next frame in one direction. */
@@ -217,6 +224,7 @@ export class SimConnection {
   calm(): void {
     this.#planned = undefined
     for (const pipe of this.pipes) {
+      pipe.cutAt = Number.POSITIVE_INFINITY
       pipe.flip(Number.POSITIVE_INFINITY)
       pipe.tap?.calm()
     }
@@ -238,10 +246,18 @@ export class SimConnection {
     for (const pipe of this.pipes) pipe.discard()
   }
 
+  #plan(planned: PlannedCut): void {
+    for (const pipe of this.pipes) pipe.cutAt = Number.POSITIVE_INFINITY
+    planned.pipe.cutAt = planned.atBytes
+    this.#planned = planned
+  }
+
   #checkPlan(): void {
     const planned = this.#planned
     if (!planned || planned.pipe.deliveredBytes < planned.atBytes) return
     this.#planned = undefined
+    if (planned.frame !== undefined && !this.isOver)
+      this.#count(`cut within a frame: ${planned.frame}`)
     this.cut(planned.kind)
   }
 

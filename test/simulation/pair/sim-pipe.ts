@@ -50,6 +50,8 @@ export class Pipe {
   #flipAt = Number.POSITIVE_INFINITY
   /** Bytes that came out at the other end. */
   deliveredBytes = 0
+  /** No piece goes across this many bytes: there the connection is to be cut. */
+  cutAt = Number.POSITIVE_INFINITY
   sentBytes = 0
 
   constructor(options: {
@@ -186,14 +188,15 @@ export class Pipe {
     this.#to.arriveEnd()
   }
 
-  /** Some of the next bytes, never across the place of a flipped bit. */
+  /** Some of the next bytes, never across the place of a cut. */
   #take(): Buffer | undefined {
     if (this.#queuedBytes === 0) return undefined
     const wanted = this.#random.chance(0.6)
       ? this.#shape.pieceBytesMax
       : 1 + this.#random.below(this.#shape.pieceBytesMax)
     const parts: Buffer[] = []
-    let left = wanted
+    const untilCut = this.cutAt - this.deliveredBytes
+    let left = untilCut > 0 ? Math.min(wanted, untilCut) : wanted
     while (left > 0) {
       const [head] = this.#queue
       if (!head) break
