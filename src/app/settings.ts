@@ -262,5 +262,10 @@ export function variableOf(key: SettingKey): string {
   return `LOCKSTEP_${key.toUpperCase().replaceAll('-', '_')}`
 }
 
-/** Variables that are not settings of the daemon, but ours. */
-export const otherVariables: readonly string[] = ['LOCKSTEP_DIR', 'LOCKSTEP_CONFIG']
+/** Variables that are not settings of the daemon, but ours: the last two are of scripts/backup. */
+export const otherVariables: readonly string[] = [
+  'LOCKSTEP_DIR',
+  'LOCKSTEP_CONFIG',
+  'LOCKSTEP_NBD',
+  'LOCKSTEP_MAIN',
+]

@@ -85,19 +85,22 @@ export class Doorkeeper {
     const theirs = parseHello(frame.body)
     const mine = this.#host.hello()
     visit.send({ kind: 'hello', body: { ...mine } })
-    const decision = decide(mine, theirs, this.#host.knowledge())
+    const knowledge = this.#host.knowledge()
+    const decision = decide(mine, theirs, knowledge)
     const isFit = movesData(decision)
     const fit = mine.role === 'primary' ? secondaryCalls(theirs) : anotherIsServed
     const { reason, action = 'lockstep status' } = isFit ? fit : decision
     const sentence = `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`
-    this.#refused = {
-      atMs: this.#host.clock.nowMs(),
-      uri: from,
-      node: theirs.node,
-      link: 'refused',
-      reason: `${linkSentences.refused} ${sentence}`,
-      action,
-    }
+    // Whoever has a peer wants to know about that one, not about a stranger who has a wrong address.
+    if (decision.rule !== 'other-group' || knowledge?.peerNodeId === undefined)
+      this.#refused = {
+        atMs: this.#host.clock.nowMs(),
+        uri: from,
+        node: theirs.node,
+        link: 'refused',
+        reason: `${linkSentences.refused} ${sentence}`,
+        action,
+      }
     this.#host.onRefused(`connection from ${from} refused: ${reason}`)
     if (isFit) {
       visit.send({ kind: 'refuse', code: 'CONFLICT', message: reason, action })
