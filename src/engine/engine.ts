@@ -229,7 +229,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
         dirtyBytes = this.#replication.dirtyBytes
         return resolveMark(request)
       })
-      this.#replication.marked(done.position.sequence, dirtyBytes)
+      this.#replication.marked(done.position.sequence, { name: request.name, dirtyBytes })
       return done
     })
   }

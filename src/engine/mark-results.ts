@@ -9,14 +9,31 @@ import type { HookOutcome, MarkProblem, MarkResult } from './api.js'
 
 const problemsMax = 8
 
+const forgotten: MarkProblem = {
+  message:
+    'the replica was started again before it told what it did at the mark: whether its hook ran to the end is not known',
+  action:
+    'see on the replica what the hook has left, and lockstep snapshot list; then lockstep mark once more',
+}
+
+export type FollowingPeer = {
+  readonly runId: string | undefined
+  readonly sequence: Sequence
+  readonly isNew: boolean
+}
+
 export class MarkResults {
   readonly #clock: Clock
   readonly #onResult: (sequence: Sequence, result: MarkResult) => void
   /** A result may come before it is asked for, and be asked for again. Oldest first. */
   readonly #kept = new Map<Sequence, MarkResult>()
-  /** Bytes that the peer lacked at a mark while it followed, by the mark's sequence. */
-  readonly #lacked = new Map<Sequence, number>()
+  /** The newest, by their sequence: what they are called, and how many bytes the peer lacked there while it followed. */
+  readonly #marks = new Map<Sequence, { readonly name: string; readonly dirtyBytes: number }>()
   readonly #waiters = new Set<{ readonly sequence: Sequence; settle(result: MarkResult): void }>()
+  /** The run of the peer that will tell its results. */
+  #peerRun: string | undefined
+  /** What the peer did at marks up to here, and has not told, nobody will tell any more. */
+  #forgottenSequence = 0
 
   constructor(clock: Clock, onResult: (sequence: Sequence, result: MarkResult) => void = () => {}) {
     this.#clock = clock
@@ -26,36 +43,47 @@ export class MarkResults {
   /** A result came over the link. */
   came(sequence: Sequence, body: object): void {
     const result = markResultOf(body)
-    this.#kept.set(sequence, result)
-    for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size <= limits.keptMarkResultsMax) break
-      this.#kept.delete(oldest)
-    }
+    keepNewest(this.#kept, sequence, result)
     this.#onResult(sequence, result)
     for (const waiter of [...this.#waiters]) if (waiter.sequence === sequence) waiter.settle(result)
   }
 
-  /** The mark was ordered while so many bytes were dirty: a peer that is whole otherwise keeps a snapshot that differs there. */
-  ordered(sequence: Sequence, dirtyBytes: number): void {
-    if (dirtyBytes === 0) return
-    this.#lacked.set(sequence, dirtyBytes)
-    for (const oldest of this.#lacked.keys()) {
-      if (this.#lacked.size <= limits.keptMarkResultsMax) break
-      this.#lacked.delete(oldest)
-    }
+  /** The mark was ordered. While bytes are dirty a peer that is whole otherwise keeps a snapshot that differs there. */
+  ordered(sequence: Sequence, mark: { readonly name: string; readonly dirtyBytes: number }): void {
+    keepNewest(this.#marks, sequence, mark)
+  }
+
+  /**
+   * The peer goes on behind `sequence`, in this run of its own: marks behind it are still to come there. Results are kept in memory there, so another run than the last time
+   * knows none of those before; nor does a peer that begins anew.
+   */
+  follows({ runId, sequence, isNew }: FollowingPeer): void {
+    const hasForgotten = isNew || (this.#peerRun !== undefined && this.#peerRun !== runId)
+    this.#peerRun = runId
+    if (!hasForgotten) return
+    this.#forgottenSequence = Math.max(this.#forgottenSequence, sequence)
+    for (const waiter of [...this.#waiters])
+      if (waiter.sequence <= sequence) waiter.settle(this.#forgotten(waiter.sequence))
   }
 
   /** Rejects with TIMED_OUT. */
   async wait(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
     const result = await this.#wait(sequence, timeoutMs)
-    const dirtyBytes = this.#lacked.get(sequence)
-    if (dirtyBytes === undefined || result.snapshotCount === 0) return result
+    const dirtyBytes = this.#marks.get(sequence)?.dirtyBytes ?? 0
+    if (dirtyBytes === 0 || result.snapshotCount === 0) return result
     return { ...result, problems: [...result.problems, notTheSame(dirtyBytes)] }
+  }
+
+  /** No outcome: what is known is that the mark was made, and that nobody tells more. */
+  #forgotten(sequence: Sequence): MarkResult {
+    const name = this.#marks.get(sequence)?.name ?? ''
+    return { name, snapshots: [], snapshotCount: 0, problems: [forgotten] }
   }
 
   #wait(sequence: Sequence, timeoutMs: number): Promise<MarkResult> {
     const kept = this.#kept.get(sequence)
     if (kept !== undefined) return Promise.resolve(kept)
+    if (sequence <= this.#forgottenSequence) return Promise.resolve(this.#forgotten(sequence))
     return new Promise((resolve, reject) => {
       const waiter = {
         sequence,
@@ -71,6 +99,14 @@ export class MarkResults {
       })
       this.#waiters.add(waiter)
     })
+  }
+}
+
+function keepNewest<T>(kept: Map<Sequence, T>, sequence: Sequence, value: T): void {
+  kept.set(sequence, value)
+  for (const oldest of kept.keys()) {
+    if (kept.size <= limits.keptMarkResultsMax) break
+    kept.delete(oldest)
   }
 }
 

@@ -13,12 +13,13 @@ import type { Log } from '../core/log.js'
 import type { Sequence } from '../core/units.js'
 import type { SendNow } from '../replication/frame-writer.js'
 import type { Frame, ReceivedFrame } from '../replication/frames.js'
-import { decide, type LocalKnowledge } from '../replication/greeting.js'
+import { decide, type LocalKnowledge, movesData } from '../replication/greeting.js'
 import { type Decision, type Hello, parseHello } from '../replication/hello.js'
 import { linkLimits } from '../replication/limits.js'
 import type { LinkState } from '../replication/link-state.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
 import { LinkMemory } from './link-memory.js'
+import type { FollowingPeer } from './mark-results.js'
 import type { PrimaryStream } from './primary-stream.js'
 
 /** Handed to the socket at once. */
@@ -51,6 +52,8 @@ export type LinkHost = {
   /** The peer answered: it is further than before. */
   readonly onAnswer: () => void
   readonly onResult: (sequence: Sequence, body: object) => void
+  /** The peer is about to go on behind a sequence. */
+  readonly onFollows: (peer: FollowingPeer) => void
   readonly onChange: (link: LinkState, reason: string) => void
 }
 
@@ -160,6 +163,7 @@ export class PeerSession {
       return
     }
     connection.send({ kind: 'decision', body: { ...decision } })
+    if (movesData(decision)) this.#host.onFollows(followed(decision, mine, peer))
     switch (decision.kind) {
       case 'nothing':
       case 'resume':
@@ -456,6 +460,13 @@ export class PeerSession {
   #throwIfClosed(): void {
     if (this.connection.isClosed) throw new SessionOver()
   }
+}
+
+/** What was performed there up to here will not be performed again. */
+function followed(decision: Decision, mine: Hello, peer: Hello): FollowingPeer {
+  const isNew = decision.kind === 'full'
+  const { sequence } = isNew ? mine : peer
+  return { runId: peer.runs.at(-1)?.runId, sequence, isNew }
 }
 
 export function linkLost(): LockstepError {

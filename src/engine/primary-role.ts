@@ -21,6 +21,7 @@ import type {
   VerifyReport,
 } from './api.js'
 import type { FrozenStores } from './frozen.js'
+import type { FollowingPeer } from './mark-results.js'
 import { overwrite } from './overwrite.js'
 import { noPeer, noTrackedPeer, verifying } from './peer-errors.js'
 import { PeerLink } from './peer-link.js'
@@ -39,6 +40,8 @@ export type PrimaryRoleParts = ReplicationParts & {
   readonly inSync: () => Promise<void>
   /** The peer's answer to a mark. */
   readonly onResult: (sequence: Sequence, body: object) => void
+  /** The peer is about to go on behind a sequence. */
+  readonly onFollows: (peer: FollowingPeer) => void
   /** The peer is further than before. */
   readonly onAnswer: () => void
   readonly onEvent: (kind: 'link' | 'resync', message: string) => void
@@ -220,6 +223,7 @@ export class PrimaryRole {
         clearsAtApplied: this.#mutants.has('clear-at-applied'),
         onAnswer: () => this.#parts.onAnswer(),
         onResult: (sequence, body) => this.#parts.onResult(sequence, body),
+        onFollows: (peer) => this.#parts.onFollows(peer),
         onChange: (link, reason) => this.#parts.onChange(link, reason),
       },
       uri,

@@ -70,6 +70,7 @@ export class Replication {
       frozen: this.#frozen,
       inSync: () => this.waitFor('in-sync', verifyWaitMs),
       onResult: (sequence, body) => this.#markResults.came(sequence, body),
+      onFollows: (peer) => this.#markResults.follows(peer),
       onAnswer: () => this.#watchers.look(),
       onEvent: (kind, message) => this.#event(kind, message),
       onChange: (link, reason) => this.#changed(link, reason),
@@ -212,8 +213,8 @@ export class Replication {
   }
 
   /** A mark was ordered when so much was dirty. */
-  marked(sequence: Sequence, dirtyBytes: number): void {
-    this.#markResults.ordered(sequence, dirtyBytes)
+  marked(sequence: Sequence, mark: { readonly name: string; readonly dirtyBytes: number }): void {
+    this.#markResults.ordered(sequence, mark)
   }
 
   /** What the peer did at a mark. Rejects with TIMED_OUT, or at once when nobody will tell. */

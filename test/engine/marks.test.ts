@@ -201,6 +201,23 @@ t.test(
   },
 )
 
+t.test('a replica that is killed while its hook runs leaves an answer behind', async (t) => {
+  const hooks = new Hooks()
+  const pair = await pairWith(hooks.run)
+  const { position } = await pair.run(pair.a.engine.mark({ name: 'm', hook: 'h' }))
+  await pair.until(() => hooks.begun.length === 1, 'the hook begins')
+  const result = pair.a.engine.markResult(position.sequence, 60_000)
+  pair.b.kill()
+  await pair.b.start()
+  t.match(await pair.run(result), {
+    name: 'm',
+    problems: [{ message: /whether its hook ran to the end is not known/ }],
+  })
+  await pair.sync()
+  t.equal(hooks.begun.length, 1, 'it is not run again')
+  await pair.close()
+})
+
 t.test(
   'a replica that is away performs the mark in its place, or says that it could not',
   async (t) => {

@@ -108,6 +108,28 @@ t.test('a daemon that stops ends the hook; a mark without a replica waits', { sk
   t.match(await primary.ok('events'), /on the peer: mark l; 1 snapshot/)
 })
 
+t.test('a replica that is killed while its hook runs leaves an answer behind', async (t) => {
+  const pair = await NodePair.start(t, { volumes: { vol0: MiB } })
+  const { primary, replica } = pair
+  const directory = scratch(t)
+  const program = join(directory, 'slow')
+  // It ends by itself when the test is over: nobody is left who would end it.
+  const script = `#!/bin/bash\necho $$ > ${directory}/pid\nwhile [ -e ${directory}/pid ]; do sleep 0.1; done\n`
+  writeFileSync(program, script, { mode: 0o700 })
+  await withHooks(pair, `[hooks]\nslow = "${program}"\n`)
+  const words = ['mark', 'm', '--snapshot', 's', '--hook', 'slow', '--wait', '--timeout', '100']
+  const waiting = primary.cli(words)
+  await waitFor('the hook runs', () => readPid(join(directory, 'pid')))
+  await replica.kill9().gone
+  await replica.serve()
+  const said = await waiting
+  t.equal(said.status, 3, 'the mark was made; what became of the hook is not known')
+  t.match(said.stdout, /problem: the replica was started again before it told what it did/)
+  t.match(said.stdout, /try: see on the replica what the hook has left/)
+  await pair.inSync()
+  t.match(await replica.ok('snapshot', 'list'), /vol0@local\.s/, 'what was durable is there')
+})
+
 t.test('mistakes in the list of hooks stop the start, with the place', async (t) => {
   const pair = await NodePair.start(t, { volumes: { vol0: MiB } })
   const { replica } = pair
