@@ -10,6 +10,7 @@ const { values } = parseArgs({
     workloads: { type: 'string' },
     stride: { type: 'string', default: '1' },
     seed: { type: 'string', default: '1' },
+    from: { type: 'string', default: '1' },
     threads: { type: 'string', default: '2' },
     mutant: { type: 'string', multiple: true, default: [] },
     sweep: { type: 'boolean', default: false },
@@ -22,6 +23,8 @@ const shardsPerLength = [0, 16, 400, 800]
 const threads = wholeNumber('--threads', values.threads)
 const seed = wholeNumber('--seed', values.seed)
 const stride = wholeNumber('--stride', values.stride)
+/** The first shard: a run that was interrupted goes on where it was. */
+const from = wholeNumber('--from', values.from)
 const lengths = values.lengths.split(',').map((text) => wholeNumber('--lengths', text))
 if (lengths.some((length) => length > 3)) usage('--lengths: workloads have one to three entries')
 
@@ -35,13 +38,13 @@ function* jobs(): Generator<PairJob> {
   const common = { subject: 'lockstep', seed, mutants: values.mutant } as const
   if (values.sweep) {
     const shardCount = 32
-    for (let shard = 0; shard < shardCount; shard++)
+    for (let shard = from - 1; shard < shardCount; shard++)
       yield { ...common, kind: 'pair-sweep', shard, shardCount, stride }
     return
   }
   for (const length of lengths) {
     const shardCount = values.workloads === undefined ? (shardsPerLength[length] ?? 1) : 1
-    for (let shard = 0; shard < shardCount; shard++) {
+    for (let shard = from - 1; shard < shardCount; shard++) {
       const only = values.workloads === undefined ? {} : { workloads: values.workloads }
       yield {
         ...common,
