@@ -28,7 +28,7 @@ export function parseCommandLine(
   const parser = yargs()
     .scriptName('lockstep')
     .locale('en')
-    .usage('$0 COMMAND\n\nAn NBD server with snapshots.')
+    .usage('$0 COMMAND\n\nAn NBD server with snapshots and a replica.')
     .parserConfiguration({
       'parse-numbers': false,
       'parse-positional-numbers': false,
@@ -93,11 +93,19 @@ function addCommand(parser: Argv, command: Command, choose: Choose): void {
         })
       }
       addOptions(under, command.options ?? {})
-      for (const [line, effect] of command.examples) under.example(line, effect)
-      under.epilogue('')
+      under.epilogue(examplesText(command))
     },
     (values) => choose(command, values),
   )
+}
+
+/** Each line by itself, so that it can be copied: yargs would put what it does beside it, and break both. */
+function examplesText({ examples }: Command): string {
+  const lines = examples.flatMap(([line, effect]) => [
+    `  ${line}`,
+    ...(effect === '' ? [] : [`      ${effect}`]),
+  ])
+  return ['Examples:', ...lines].join('\n')
 }
 
 function addOptions(parser: Argv, options: Readonly<Record<string, Option>>): void {

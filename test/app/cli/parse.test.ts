@@ -88,6 +88,9 @@ t.test('help is there for the program, each group and each command, with an exam
     const help = text(`${command.name} --help`)
     t.match(help, command.summary, command.name)
     t.match(help, /Examples:/, command.name)
+    for (const [line] of command.examples)
+      if (line.length < 70)
+        t.ok(help.split('\n').includes(`  ${line}`), `a line of its own: ${line}`)
     t.match(text(`${command.name} -h`), /Examples:/)
   }
   t.end()
