@@ -109,6 +109,7 @@ export class PeerLink {
     this.#isWanted = false
     this.#unwantedReason = reason
     this.#lastDecision = undefined
+    this.#action = undefined
     this.#session?.connection.bye(reason)
     if (this.#giveUp !== undefined) this.#giveUp(reason)
     else if (this.#state.may('offline') && this.#session === undefined)
@@ -233,8 +234,10 @@ export class PeerLink {
   #decided(decision: Decision): boolean {
     const isOnlyAsked =
       this.#waiters.length > 0 && this.#waiters.every((waiter) => waiter.isOnlyAsking)
-    if (!isOnlyAsked) this.#lastDecision = decision
-    this.#action = decision.action
+    if (!isOnlyAsked) {
+      this.#lastDecision = decision
+      this.#action = decision.action
+    }
     this.#tell(decision)
     return !isOnlyAsked && this.#isWanted
   }
