@@ -51,6 +51,7 @@ export class NodeDiskFile implements DiskFile {
   readonly #native: Native | undefined
   readonly #ring: ReadRing | undefined
   readonly #gate: WriteGate
+  readonly #nowMs: () => number
   readonly #coldRuns = new ColdRuns()
   readonly #probe = Buffer.alloc(1)
   #canReadNow: boolean
@@ -67,6 +68,7 @@ export class NodeDiskFile implements DiskFile {
     this.#native = options.native
     this.#ring = options.ring
     this.#gate = new WriteGate(options.nowMs, options.runDelayMs)
+    this.#nowMs = options.nowMs
     this.#canReadNow = options.native !== undefined
     this.#canPunch = options.native !== undefined
   }
@@ -75,6 +77,8 @@ export class NodeDiskFile implements DiskFile {
     const flags = fs.constants.O_RDWR | options.createFlags
     const fd = await call<number>((done) => fs.open(path, flags, 0o600, done))
     const stat = await call<fs.Stats>((done) => fs.fstat(fd, done))
+    // What is read in order here is a client's volume, or a file of our own from front to end.
+    options.native?.adviseSequential(fd)
     return new NodeDiskFile(path, fd, stat.isBlockDevice(), options)
   }
 
@@ -88,9 +92,13 @@ export class NodeDiskFile implements DiskFile {
   readNow(target: Buffer, offset: number): number {
     this.#assertRange(offset, target.length)
     if (!this.#native || !this.#canReadNow) return wouldBlock
-    if (this.#coldRuns.begin(offset, target.length)) return wouldBlock
+    const guess = this.#coldRuns.begin(offset, target.length)
+    if (guess === 'cold') return wouldBlock
+    const startedMs = guess === 'doubtful' ? this.#nowMs() : 0
     const count = this.#native.readNow(this.#fd, target, offset)
     if (count < target.length) this.#coldRuns.missed(offset, target.length)
+    else if (guess === 'doubtful')
+      this.#coldRuns.took(offset, target.length, this.#nowMs() - startedMs)
     return count >= 0 ? count : this.#readNowFailed(-count)
   }
 

@@ -106,3 +106,10 @@ t.test('pages in memory are counted, and none is brought there', async (t) => {
   t.equal(native.cachedPageCount(fd, 0, 64 * 4096), 0)
   t.equal(native.cachedPageCount(-1, 0, 4096), -constants.errno.EBADF)
 })
+
+t.test('reading further ahead can be asked for on every file that is read', async (t) => {
+  const native = nativeOrFail()
+  const { fd } = fileFor(t, 4096)
+  t.equal(native.adviseSequential(fd), 0)
+  t.equal(native.adviseSequential(-1), constants.errno.EBADF)
+})
