@@ -470,15 +470,19 @@ export class DataPath {
   }
 
   async #writeZeroes(store: Store, offset: number, end: number): Promise<void> {
-    let turnEnd = offset + zeroBytesPerTurn
     for (let at = offset; at < end; ) {
-      const pieceBytes = Math.min(end - at, this.#chunkBytes - (at % this.#chunkBytes))
-      await this.write(store, at, pieceBytes, [this.#zeroes.subarray(0, pieceBytes)])
-      at += pieceBytes
-      if (at < turnEnd) continue
-      turnEnd = at + zeroBytesPerTurn
-      await new Promise<void>((resolve) => this.#clock.defer(resolve))
+      const pieceEnd = Math.min(end, (Math.floor(at / zeroBytesPerTurn) + 1) * zeroBytesPerTurn)
+      await this.write(store, at, pieceEnd - at, this.#zeroParts(pieceEnd - at))
+      at = pieceEnd
+      if (at < end) await new Promise<void>((resolve) => this.#clock.defer(resolve))
     }
+  }
+
+  #zeroParts(lengthBytes: number): readonly Buffer[] {
+    const parts: Buffer[] = []
+    for (let leftBytes = lengthBytes; leftBytes > 0; leftBytes -= this.#chunkBytes)
+      parts.push(leftBytes < this.#chunkBytes ? this.#zeroes.subarray(0, leftBytes) : this.#zeroes)
+    return parts
   }
 }
 
