@@ -11,6 +11,7 @@ import { scratch } from './process.js'
 import { LineProxy } from './proxy.js'
 import { SeededRandom } from './random.js'
 import { LockstepServer, type Owner } from './server.js'
+import type { TwoMachines } from './two-machines.js'
 
 export type NodePairOptions = {
   /** An existing, empty directory for both. */
@@ -20,6 +21,8 @@ export type NodePairOptions = {
   readonly serveArgs?: readonly string[]
   readonly replicaServeArgs?: readonly string[]
   readonly initArgs?: readonly string[]
+  /** Instead of the proxy between them: the primary on one, the replica on the other. */
+  readonly machines?: TwoMachines
   /** Somewhere else for the replica: an existing, empty directory. */
   readonly replicaDirectory?: string
 }
@@ -50,17 +53,21 @@ export class NodePair {
       mkdirSync(join(base, name))
       return join(base, name)
     }
+    const { machines } = options
+    const away = machines === undefined ? [] : ['--listen', machines.other.uri, '--insecure']
     const replica = await LockstepServer.start(t, {
       directory: options.replicaDirectory ?? directoryOf('replica'),
       initArgs: ['--secondary', '--node', 'replica', ...(options.initArgs ?? [])],
-      serveArgs: options.replicaServeArgs ?? [],
+      serveArgs: [...away, ...(options.replicaServeArgs ?? [])],
+      enter: machines?.other.enter ?? [],
     })
     const proxy = await LineProxy.start(t, replica.socketPath)
     const primary = await LockstepServer.start(t, {
       directory: directoryOf('primary'),
       volumes: options.volumes,
       initArgs: ['--node', 'primary', ...(options.initArgs ?? [])],
-      serveArgs: ['--peer', proxy.uri, ...(options.serveArgs ?? [])],
+      serveArgs: ['--peer', machines?.other.uri ?? proxy.uri, ...(options.serveArgs ?? [])],
+      enter: machines?.one.enter ?? [],
     })
     const pair = new NodePair(primary, replica, proxy)
     await pair.inSync()

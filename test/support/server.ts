@@ -28,6 +28,8 @@ export type ServerOptions = {
   readonly volumes?: Readonly<Record<string, number>>
   readonly initArgs?: readonly string[]
   readonly serveArgs?: readonly string[]
+  /** Begins the command that serves: the daemon's sockets are where this leads. */
+  readonly enter?: readonly string[]
 }
 
 const readyTimeoutMs = 60_000
@@ -43,6 +45,7 @@ export class LockstepServer {
   readonly dataDirectory: string
   readonly socketPath: string
   readonly #serveArgs: readonly string[]
+  readonly #enter: readonly string[]
   #child: ChildProcess | undefined
   #port = 0
   #log: string[] = []
@@ -52,6 +55,7 @@ export class LockstepServer {
     this.dataDirectory = join(options.directory, 'data')
     this.socketPath = join(options.directory, 'nbd.sock')
     this.#serveArgs = options.serveArgs ?? []
+    this.#enter = options.enter ?? []
   }
 
   /** A new group with `volumes`, served. */
@@ -93,7 +97,7 @@ export class LockstepServer {
   async serve(): Promise<void> {
     assert.equal(this.#child, undefined)
     this.#log = []
-    const command = [process.execPath, mainPath, 'serve', this.dataDirectory]
+    const command = [...this.#enter, process.execPath, mainPath, 'serve', this.dataDirectory]
     const listeners = [
       '--listen',
       `nbd+unix:///?socket=${this.socketPath}`,
