@@ -153,6 +153,12 @@ export class ActiveExtents {
     this.#pump()
   }
 
+  /** The journal has failed: what was leaving never leaves, what was queued never becomes active, and nobody may wait for either. */
+  failed(error: Error): void {
+    this.#failure = error
+    this.#fail(error)
+  }
+
   /** Tracking ends: whoever waits goes on. */
   close(): void {
     this.#isClosed = true
@@ -238,10 +244,10 @@ export class ActiveExtents {
       return
     }
     this.#journal.activate().then(done, (error: Error) => {
-      // For good: the journal has failed.
       for (const item of items) item.references--
       this.#heldCount--
       request.reject(error)
+      this.failed(error)
     })
   }
 
@@ -271,11 +277,7 @@ export class ActiveExtents {
         this.#evicting = undefined
         this.#pump()
       },
-      (error: Error) => {
-        // For good: what was leaving never left, and nobody may wait for it.
-        this.#failure = error
-        this.#fail(error)
-      },
+      (error: Error) => this.failed(error),
     )
   }
 

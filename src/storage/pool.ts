@@ -140,7 +140,10 @@ export class Pool {
       },
       reservedBytes: () => this.#peer?.reservedBytes ?? 0,
       onTaken: (batchNumber) => this.#checkpointer.at(batchNumber),
-      onFailure: (error) => options.onEvent({ kind: 'failure', message: error.message }),
+      onFailure: (error) => {
+        options.onEvent({ kind: 'failure', message: error.message })
+        this.#peer?.extents.failed(error)
+      },
       durableSequence: state.sequence,
     })
     this.#io = new DataPath({

@@ -254,6 +254,26 @@ t.test('a failed journal refuses for good', async (t) => {
   t.equal(bench.set.get(volume, 0)?.references, 0)
 })
 
+t.test('whoever waits for room when the journal fails is refused', async (t) => {
+  const failure = new LockstepError('FAILED_STOP', 'the medium', 'restart')
+  // What takes the room is on its way to the journal, and will never be there.
+  const queued = new Bench({ itemsMax: 1 })
+  const first = queued.hold(0)
+  const behind = queued.hold(1)
+  queued.gates[0]?.fail(failure)
+  t.equal(await failureOf(first), failure)
+  t.equal(await failureOf(behind), failure)
+  // What takes the room is held by an entry that may never leave.
+  const held = new Bench({ itemsMax: 1 })
+  const mine = held.hold(0)
+  await held.open()
+  await mine
+  const other = held.hold(1)
+  held.extents.failed(failure)
+  t.equal(await failureOf(other), failure)
+  t.equal(await failureOf(held.hold(2)), failure, 'and so is everybody later')
+})
+
 t.test('nothing leaves while the journal does not tell all', async (t) => {
   const bench = new Bench()
   bench.mayEnd = false

@@ -7,7 +7,8 @@ const spoilt = 0xdd
 export class SpoilingKeeper implements PartKeeper {
   readonly #accepts: () => boolean
   readonly #keeps = new Map<Buffer, number>()
-  readonly #sealed = new Set<Buffer>()
+  /** For good: the last who keeps it and the end of its write come in either order. */
+  readonly #sealed = new WeakSet<Buffer>()
   keptCount = 0
 
   constructor(accepts: () => boolean = () => true) {
@@ -48,6 +49,6 @@ export class SpoilingKeeper implements PartKeeper {
   }
 
   #spoil(view: Buffer): void {
-    if (!this.#sealed.delete(view)) view.fill(spoilt)
+    if (!this.#sealed.has(view)) view.fill(spoilt)
   }
 }
