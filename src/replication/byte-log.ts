@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { linkLimits } from './limits.js'
 
-const { blockBytes, freeBlockCountMax } = linkLimits
+const { blockBytes, burstBlockCountMax, freeBlockCountMax } = linkLimits
 
 type Block = { readonly bytes: Buffer; isSealed: boolean }
 
@@ -20,6 +20,15 @@ export class ByteLog {
   /** Memory in use, and kept for use. */
   get memoryBytes(): number {
     return (this.#blocks.size + this.#free.length) * blockBytes
+  }
+
+  /** True when more memory is kept for use than usual: `trim` gives it back. */
+  get isAmple(): boolean {
+    return this.#free.length > freeBlockCountMax
+  }
+
+  trim(): void {
+    this.#free.splice(0, Math.max(0, this.#free.length - freeBlockCountMax))
   }
 
   /** Room for `lengthBytes` behind everything there is; answers its place. */
@@ -92,6 +101,6 @@ export class ByteLog {
     const block = this.#blocks.get(number)
     if (block === undefined) return
     this.#blocks.delete(number)
-    if (!block.isSealed && this.#free.length < freeBlockCountMax) this.#free.push(block.bytes)
+    if (!block.isSealed && this.#free.length < burstBlockCountMax) this.#free.push(block.bytes)
   }
 }

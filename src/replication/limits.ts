@@ -52,8 +52,12 @@ export const linkLimits = {
   entryOverheadBytes: 256,
   /** The outbox's memory is taken and used again in pieces of this size. */
   blockBytes: 1 * MiB,
-  /** Pieces kept for the next entries. */
+  /** Pieces kept for the next entries when there are none for long. */
   freeBlockCountMax: 32,
+  /** Pieces kept for the next burst: all that the outbox may hold. Memory that the system hands out anew costs several times what it takes to fill it. */
+  burstBlockCountMax: 256,
+  /** How long they are kept. */
+  burstMs: 60_000,
 
   /** The first try to connect again: a restart of the peer takes longer. */
   reconnectMinMs: 100,

@@ -55,6 +55,7 @@ export class Outbox {
   #everSent = 0
   #isStarved = false
   #isLeaving = false
+  #isTrimDue = false
   #wasFull = false
   #room: Promise<void> | undefined
   #resolveRoom: () => void = () => {}
@@ -89,6 +90,11 @@ export class Outbox {
 
   get isFull(): boolean {
     return this.#isCollecting && this.#usedBytes > this.#bytesMax
+  }
+
+  /** The sooner the peer gets it now, the better for what comes. */
+  get isHalfFull(): boolean {
+    return this.#isCollecting && this.#usedBytes > this.#bytesMax / 2
   }
 
   /** True when an entry is still here that the peer will not be sent: blocks may become dirty when it leaves. */
@@ -353,6 +359,16 @@ export class Outbox {
     }
     this.#isLeaving = false
     if (!this.isFull) this.#makeRoom()
+    if (this.#log.isAmple) this.#trimLater()
+  }
+
+  #trimLater(): void {
+    if (this.#isTrimDue) return
+    this.#isTrimDue = true
+    this.#clock.setTimer(linkLimits.burstMs, () => {
+      this.#isTrimDue = false
+      this.#log.trim()
+    })
   }
 
   #makeRoom(): void {

@@ -4,7 +4,7 @@ import { ByteLog } from '../../src/replication/byte-log.js'
 import { linkLimits } from '../../src/replication/limits.js'
 import { SeededRandom } from '../support/random.js'
 
-const { blockBytes, freeBlockCountMax } = linkLimits
+const { blockBytes, burstBlockCountMax, freeBlockCountMax } = linkLimits
 const read = (log: ByteLog, place: number, end: number): Buffer => {
   const parts: Buffer[] = []
   log.view(place, end, parts)
@@ -51,6 +51,10 @@ t.test('memory is used again, and no more is kept than the bound', async (t) => 
   const place = log.append(100 * blockBytes)
   t.ok(log.memoryBytes >= 100 * blockBytes)
   log.release(place + 100 * blockBytes)
+  t.ok(log.isAmple, 'for the next burst')
+  t.ok(log.memoryBytes <= (burstBlockCountMax + 1) * blockBytes)
+  log.trim()
+  t.notOk(log.isAmple)
   t.ok(log.memoryBytes <= (freeBlockCountMax + 1) * blockBytes)
 })
 
