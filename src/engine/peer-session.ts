@@ -18,6 +18,7 @@ import { type Decision, type Hello, parseHello } from '../replication/hello.js'
 import { linkLimits } from '../replication/limits.js'
 import type { LinkState } from '../replication/link-state.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
+import { Gathering } from './gathering.js'
 import { LinkMemory } from './link-memory.js'
 import type { FollowingPeer } from './mark-results.js'
 import type { PrimaryStream } from './primary-stream.js'
@@ -98,19 +99,26 @@ export class PeerSession {
   /** Its answers have reached that. */
   #isPeerInStream = false
   #isPumping = false
+  readonly #gathering: Gathering
   #resync: { readonly stop: () => void } | undefined
   #toldBatch = -1
   /** The system has taken the bytes of all entries up to here. */
   #takenSequence = 0
-  /** The entries up to here end with that byte of the connection. */
-  #markSequence = 0
-  #markBytes = 0
+  /** What was sent behind that, and with which byte of the connection each piece of it ends. */
+  readonly #untaken: { readonly lastSequence: Sequence; readonly end: number }[] = []
   /** The newest operation that was sent before the stream. */
   #replayedSequence = 0
 
   constructor(duplex: Duplex, host: LinkHost, observer: SessionObserver) {
     this.#host = host
     this.#observer = observer
+    this.#gathering = new Gathering({
+      clock: host.clock,
+      due: () => {
+        const stream = host.stream()
+        if (stream !== undefined) this.#schedulePump(stream)
+      },
+    })
     this.connection = new PeerConnection({
       stream: duplex,
       clock: host.clock,
@@ -140,6 +148,7 @@ export class PeerSession {
     stream?.whenSendable(undefined)
     stream?.whenDirty(undefined)
     this.#progressTimer?.cancel()
+    this.#gathering.close()
     stream?.wake()
     if (this.#isStreaming) stream?.lost()
     this.#isStreaming = false
@@ -320,6 +329,13 @@ export class PeerSession {
 
   /** A peer with nothing to do gets the first entry before it is applied here: both nodes work at once. What follows in the turn goes together. */
   #sendable(stream: PrimaryStream): void {
+    if (this.#mayGather(stream)) {
+      this.#gathering.begin(() => ({
+        added: stream.outbox.lastSequence,
+        isPressing: !this.#mayGather(stream),
+      }))
+      return
+    }
     const isPeerIdle = stream.progress.applied >= stream.outbox.sentSequence
     if (!isPeerIdle || this.#isPumping || !this.connection.canSend) {
       this.#schedulePump(stream)
@@ -327,6 +343,11 @@ export class PeerSession {
     }
     this.#pump(stream)
     this.connection.flush()
+  }
+
+  /** Nobody waits for what is to be sent, and there is room for more. */
+  #mayGather({ mode, outbox }: PrimaryStream): boolean {
+    return mode === 'async' && this.#resync === undefined && !outbox.isHalfFull
   }
 
   #schedulePump(stream: PrimaryStream): void {
@@ -355,9 +376,8 @@ export class PeerSession {
       // What these rely on, their extents and operations, is in the journal by now.
       this.#tellBatch()
       connection.sendBytes(batch.parts, batch.lengthBytes)
-      if (this.#markSequence > this.#takenSequence) continue
-      this.#markSequence = batch.lastSequence
-      this.#markBytes = connection.sentBytes + connection.unsentBytes
+      const end = connection.sentBytes + connection.unsentBytes
+      this.#untaken.push({ lastSequence: batch.lastSequence, end })
     }
   }
 
@@ -422,9 +442,15 @@ export class PeerSession {
 
   /** An answer to entries that the system has not taken, for all that is known: what is to be sent of them stays as it is. */
   #sealUntaken(stream: PrimaryStream, durable: Sequence): void {
-    const { connection } = this
-    if (connection.unsentBytes === 0) this.#takenSequence = stream.outbox.sentSequence
-    else if (connection.sentBytes >= this.#markBytes) this.#takenSequence = this.#markSequence
+    const { sentBytes } = this.connection
+    const untaken = this.#untaken
+    let count = 0
+    for (const { lastSequence, end } of untaken) {
+      if (end > sentBytes) break
+      this.#takenSequence = lastSequence
+      count++
+    }
+    if (count > 0) untaken.splice(0, count)
     if (durable > this.#takenSequence) stream.outbox.seal()
   }
 

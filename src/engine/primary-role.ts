@@ -341,6 +341,8 @@ export class PrimaryRole {
           say: async (operation) => {
             const sequence = await this.#operations.say(operation)
             await this.#stream?.replicated(sequence, true)
+            // In every mode: it is asked about it next, and a request goes past what waits in the outbox.
+            await this.#stream?.progress.whenDurable(sequence)
           },
           ask: (kind, range) => link.ask(kind, range),
           overwrite: (write) => this.#overwrite(write),

@@ -38,6 +38,17 @@ t.test('nodes that hold the same are found the same', async (t) => {
   await pair.close()
 })
 
+t.test(
+  'a replica that may be behind is asked about what it keeps, not about what is on its way',
+  async (t) => {
+    const pair = await EnginePair.inSync()
+    await pair.run(pair.a.engine.setPeer({ mode: 'async' }))
+    await pair.a.write('vol0', 4096, pattern(7))
+    t.match(await pair.run(pair.a.engine.verify()), [{ store: 'vol0', differingBytes: 0 }])
+    await pair.close()
+  },
+)
+
 t.test('what differs on the replica is found; repaired, all that share it are', async (t) => {
   const pair = await EnginePair.inSync()
   await pair.a.write('vol0', 0, pattern(1))
