@@ -17,6 +17,9 @@ const visitTimeoutMs = 10_000
 /** A visitor that must not be let in tries again after 10 s at most: who has not come for so long has gone. */
 const rememberedMs = 30_000
 
+/** One event in ten minutes of a caller that tries all the time. */
+const toldAgainMs = 600_000
+
 export type DoorkeeperHost = {
   readonly clock: Clock
   readonly hello: () => Hello
@@ -42,6 +45,8 @@ export class Doorkeeper {
   readonly #host: DoorkeeperHost
   #visit: PeerConnection | undefined
   #refused: (Refused & { readonly atMs: number }) | undefined
+
+  #told: { readonly reason: string; readonly atMs: number } | undefined
 
   constructor(host: DoorkeeperHost) {
     this.#host = host
@@ -75,6 +80,15 @@ export class Doorkeeper {
     this.#visit?.close('the node is stopping')
   }
 
+  /** A caller that is refused comes again every few seconds: that is no news. */
+  #tell(from: string, reason: string): void {
+    const { clock, onRefused } = this.#host
+    const told = this.#told
+    if (told?.reason === reason && clock.nowMs() - told.atMs < toldAgainMs) return
+    this.#told = { reason, atMs: clock.nowMs() }
+    onRefused(`connection from ${from} refused: ${reason}`)
+  }
+
   #receive(visit: PeerConnection, frame: ReceivedFrame, from: string): undefined {
     if (frame.kind === 'decision') {
       const { role } = this.#host.hello()
@@ -101,7 +115,7 @@ export class Doorkeeper {
         reason: `${linkSentences.refused} ${sentence}`,
         action,
       }
-    this.#host.onRefused(`connection from ${from} refused: ${reason}`)
+    this.#tell(from, reason)
     if (isFit) {
       visit.send({ kind: 'refuse', code: 'CONFLICT', message: reason, action })
       visit.bye(reason)

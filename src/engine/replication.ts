@@ -20,6 +20,7 @@ import type {
 } from './api.js'
 import { Doorkeeper } from './doorkeeper.js'
 import { FrozenStores } from './frozen.js'
+import { LinkNewsFilter } from './link-news.js'
 import { MarkResults } from './mark-results.js'
 import { describeMark, MarkHandler } from './marks.js'
 import { isPrimary, noPeer, notTracking, primaryConnects } from './peer-errors.js'
@@ -48,6 +49,7 @@ export class Replication {
   readonly #watchers: Watchers
   #isStopping = false
   readonly #doorkeeper: Doorkeeper
+  readonly #linkNews = new LinkNewsFilter()
   /** What the sequencer calls for each data entry. */
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
 
@@ -280,7 +282,10 @@ export class Replication {
   }
 
   #changed(link: LinkState, reason: string): void {
-    this.#event('link', `link ${link}: ${reason}`)
+    this.#log.debug({ link, reason }, 'the link changed')
+    for (const news of this.#linkNews.changed({ link, reason }))
+      this.#event('link', `link ${news.link}: ${news.reason}`)
+    this.#watchers.look()
   }
 
   #event(kind: 'link' | 'resync', message: string): void {
