@@ -173,6 +173,7 @@ export class PeerLink {
 
   async #attempt(): Promise<void> {
     this.#lastDecision = undefined
+    const uri = this.#uri
     this.#state.go('connecting', this.#whatIsTried)
     let duplex: Duplex
     try {
@@ -183,7 +184,7 @@ export class PeerLink {
       const action = 'check that the other node runs and listens there: lockstep status'
       this.#action = this.#isWanted ? action : undefined
       this.#state.go('offline', this.#whyOffline(message))
-      this.#tell(new LockstepError('PEER_UNREACHABLE', `${this.#uri}: ${message}`, action))
+      this.#failed(uri, new LockstepError('PEER_UNREACHABLE', `${uri}: ${message}`, action))
       return
     }
     const session = new PeerSession(duplex, this.#host, {
@@ -210,7 +211,12 @@ export class PeerLink {
     }
     // Who asked behind the decision is answered by the next one.
     if (!session.hasDecided)
-      this.#tell(new LockstepError('PEER_UNREACHABLE', reason.message, 'lockstep status'))
+      this.#failed(uri, new LockstepError('PEER_UNREACHABLE', reason.message, 'lockstep status'))
+  }
+
+  /** Whoever waits hears why, unless there is another address by now: then the next attempt tells. */
+  #failed(uri: string, error: LockstepError): void {
+    if (uri === this.#uri) this.#tell(error)
   }
 
   #go(state: LinkState, reason: string): void {

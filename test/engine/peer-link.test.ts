@@ -1,5 +1,6 @@
 // The primary's link: connecting, greeting, deciding, and ending, whatever the other side and the operator do meanwhile.
 import t from 'tap'
+import { duplexPair } from '../support/duplex-pair.js'
 import { EnginePair, pattern } from '../support/engine-pair.js'
 
 t.test('a disconnect while a connection is being made ends the attempt', async (t) => {
@@ -99,5 +100,21 @@ t.test('once the link is closed, status does not tell what a refusal asked for',
   t.match(told.action, /nodes of one group/)
   await pair.until(() => pair.a.link === 'offline', 'nothing came of it')
   t.equal(pair.a.peer.action, undefined)
+  await pair.close()
+})
+
+t.test('who connects right after the address was changed hears of the new one', async (t) => {
+  const pair = await EnginePair.make()
+  await pair.b.start()
+  // Somebody takes the connection and says nothing.
+  pair.connect = async (life, name) =>
+    name === 'silent' ? duplexPair()[0] : pair.network.connect(life, name)
+  await pair.a.start({ isAlone: true })
+  await pair.run(pair.a.engine.setPeer({ uri: 'nbd://silent' }))
+  pair.a.engine.connectPeer().catch(() => {})
+  await pair.until(() => pair.a.link === 'greeting', 'it greets')
+  await pair.run(pair.a.engine.setPeer({ uri: 'nbd://b' }))
+  t.match(await pair.run(pair.a.engine.connectPeer()), { rule: 'blank' })
+  await pair.sync()
   await pair.close()
 })
