@@ -1,9 +1,11 @@
 // The outbox: entries leave in order, as had or as lacked, when they are ready and settled; what is sent are whole frames in order.
+import assert from 'node:assert/strict'
 import t from 'tap'
 import type { Entry } from '../../src/core/entry.js'
 import { linkLimits } from '../../src/replication/limits.js'
 import { Outbox, type Outcome, type Slot } from '../../src/replication/outbox.js'
 import { ManualClock } from '../support/manual-clock.js'
+import { SpoilingKeeper } from '../support/spoiling-keeper.js'
 import { readAll, sequence, store, whole } from './sample-frames.js'
 
 export type Left = {
@@ -366,4 +368,67 @@ t.test('what our own code must not do is a fault', async (t) => {
   sent(outbox)
   outbox.acknowledge(sequence(2))
   t.throws(() => outbox.rewind(sequence(1)), { name: 'AssertionError' }, 'it is gone')
+})
+
+t.test('a write is sent from where it came in, and lets go of that when it has left', async (t) => {
+  const { outbox } = newOutbox()
+  outbox.collect()
+  const keeper = new SpoilingKeeper()
+  const bytes = Buffer.alloc(100_000, 5)
+  const parts = [bytes.subarray(0, 30_000), bytes.subarray(30_000)]
+  const small = write(1, 'x')
+  assert(small.kind === 'write')
+  const entry: Entry = { ...small, lengthBytes: bytes.length, parts }
+  const slot = outbox.reserve(entry, keeper)
+  keeper.settled(parts)
+  outbox.ready(slot)
+  outbox.settle(slot, { isFailed: false })
+  const batch = outbox.take(1)
+  t.ok(
+    parts.every((part) => batch?.parts.includes(part)),
+    'not a copy',
+  )
+  t.same(readAll('primary', batch?.parts ?? []).map(whole), [whole(entry)])
+  outbox.acknowledge(sequence(1))
+  t.equal(keeper.viewCount, 0)
+  t.notOk(bytes.equals(Buffer.alloc(100_000, 5)), 'its memory is used again')
+})
+
+t.test('what somebody may still send stays as it is, though it has left', async (t) => {
+  for (const leave of [
+    (outbox: Outbox) => {
+      outbox.seal()
+      outbox.acknowledge(sequence(1))
+    },
+    (outbox: Outbox) => outbox.fold(),
+    (outbox: Outbox) => outbox.rewind(sequence(1)),
+  ]) {
+    const { outbox } = newOutbox()
+    outbox.collect()
+    const keeper = new SpoilingKeeper()
+    const entry = write(1, 'still on its way')
+    assert(entry.kind === 'write')
+    const slot = outbox.reserve(entry, keeper)
+    keeper.settled(entry.parts)
+    outbox.ready(slot)
+    outbox.settle(slot, { isFailed: false })
+    const batch = outbox.take(1)
+    leave(outbox)
+    t.equal(keeper.viewCount, 0)
+    t.same(readAll('primary', batch?.parts ?? []).map(whole), [whole(entry)])
+  }
+})
+
+t.test('a write that is refused lets go of its bytes', async (t) => {
+  const { outbox } = newOutbox()
+  outbox.collect()
+  const keeper = new SpoilingKeeper()
+  const slot = outbox.reserve(write(1, 'refused'), keeper)
+  t.equal(keeper.viewCount, 1)
+  outbox.cancel(slot)
+  t.equal(keeper.viewCount, 0)
+  t.same(
+    readAll('primary', outbox.take(1)?.parts ?? []).map(({ kind }) => kind),
+    ['nothing'],
+  )
 })
