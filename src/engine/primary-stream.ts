@@ -282,7 +282,19 @@ export class PrimaryStream implements Ordered {
       this.progress.releaseAll()
       return
     }
-    this.detach().catch(() => {})
+    const before = this.#detaching
+    const given = this.#attachCount
+    if (before === undefined || this.#detachingFrom === given) {
+      this.detach().catch(() => {})
+      return
+    }
+    // The one under way gives up the connection before this one, and leaves those who wait for this one waiting.
+    this.#detachingFrom = given
+    if (this.#isActiveFull) this.#foldAway()
+    const again = (): void => {
+      if (given === this.#attachCount) this.lost()
+    }
+    before.then(again, again)
   }
 
   /** Goes on without the peer: a new generation, durable, then everybody who waits. */

@@ -221,6 +221,31 @@ t.test(
   },
 )
 
+t.test('a peer that came back and is lost again keeps nobody waiting', async (t) => {
+  const pair = await EnginePair.inSync({ isSlow: true, isNeverNow: true })
+  let release: () => void = () => {}
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  pair.a.hold = ({ kind, name }) => (kind === 'write' && name === 'data' ? held : undefined)
+  const writes = [watch(pair.a.begin('vol0', 0, pattern(1)))]
+  await pair.scheduler.settle(50)
+  // The generation without the peer waits for the write, and the peer is back before it has begun.
+  await pair.part()
+  pair.mend()
+  pair.a.engine.connectPeer().catch(() => {})
+  await pair.until(() => ['streaming', 'resyncing'].includes(pair.a.link), 'it is back')
+  writes.push(watch(pair.a.begin('vol0', 4096, pattern(2))))
+  await pair.part()
+  release()
+  await pair.until(() => writes.every((write) => write.isDone), 'both writes are done')
+  pair.mend()
+  await pair.sync()
+  t.equal(pair.a.link, 'streaming')
+  await pair.same()
+  await pair.close()
+})
+
 t.test('a resync goes on as long as a write from before it is not done', async (t) => {
   const pair = await EnginePair.inSync({
     isSlow: true,
