@@ -2,12 +2,13 @@
 // law is shown with the one command that repeats it. With --mutants each planted bug of replication is switched on in turn: every one must be found.
 //
 //   node out/test/simulation/simulate.js [--pair] [--seeds N] [--seed S] [--actions N] [--plain] [--threads N] [--keep-going]
-//     [--mutant NAME]... [--mutants] [--naive]
+//     [--mutant NAME]... [--mutants] [--naive] [--into FILE]
 import { parseArgs } from 'node:util'
 import { findMutant } from './mutant-hunt.js'
 import { pairMutants } from './pair/mutants.js'
 import { coverageOf } from './pair/rare-states.js'
 import { runSeeds, type SeedFinding } from './seed-pool.js'
+import { readTotals, type Totals, writeTotals } from './totals-file.js'
 
 const options = {
   seeds: { type: 'string' },
@@ -20,6 +21,7 @@ const options = {
   plain: { type: 'boolean', default: false },
   threads: { type: 'string', default: '2' },
   'keep-going': { type: 'boolean', default: false },
+  into: { type: 'string' },
 } as const
 
 /** Between two lines of progress. */
@@ -40,17 +42,21 @@ type Plan = {
   readonly threadCount: number
   /** Not only the first schedule that breaks a law is shown. */
   readonly keepsGoing: boolean
+  /** Where what this run counts is added to what runs before it did. */
+  readonly into: { readonly path: string; readonly before: Totals | undefined } | undefined
 }
 
 async function main(): Promise<number> {
   const { values } = parseArgs({ options })
   const kind = values.pair || values.mutants ? 'pairs' : 'lives'
   const usual = kind === 'pairs' ? pairActionCount : lifeActionCount
+  const { into } = values
+  const before = into === undefined ? undefined : readTotals(into, kind)
   const isBounded = values.seeds !== undefined || values.mutants
   const plan: Plan = {
     kind,
     subject: values.naive ? 'naive' : 'lockstep',
-    first: wholeNumber('--seed', values.seed ?? String(Date.now() % 2 ** 31)),
+    first: wholeNumber('--seed', values.seed ?? String(before?.next ?? Date.now() % 2 ** 31)),
     count: isBounded
       ? wholeNumber('--seeds', values.seeds ?? String(mutantSeedsMax))
       : Number.POSITIVE_INFINITY,
@@ -59,12 +65,13 @@ async function main(): Promise<number> {
     isPlain: values.plain,
     threadCount: Math.max(1, wholeNumber('--threads', values.threads)),
     keepsGoing: values['keep-going'],
+    into: into === undefined ? undefined : { path: into, before },
   }
   return values.mutants ? killMutants(plan) : simulate(plan)
 }
 
 async function simulate(plan: Plan): Promise<number> {
-  const totals = new Map<string, number>()
+  const totals = new Map<string, number>(Object.entries(plan.into?.before?.counts ?? {}))
   const startedMs = performance.now()
   let reportedMs = startedMs
   let isStopped = false
@@ -72,12 +79,12 @@ async function simulate(plan: Plan): Promise<number> {
     isStopped = true
   })
   let done = 0
-  let brokenCount = 0
+  const brokenSeeds: number[] = []
   await run(plan, (seed, found) => {
     done++
     addUp(totals, found)
     if ('broken' in found) {
-      brokenCount++
+      brokenSeeds.push(seed)
       showBroken(found.broken, plan, seed)
       return plan.keepsGoing && !isStopped
     }
@@ -87,16 +94,49 @@ async function simulate(plan: Plan): Promise<number> {
     console.log(`${done} ${plan.kind} from seed ${plan.first}, ${perSecond.toFixed(1)} a second`)
     return !isStopped
   })
-  if (brokenCount > 0 && !plan.keepsGoing) return 1
+  if (brokenSeeds.length > 0 && !plan.keepsGoing) return 1
   showCoverage(totals)
   if (plan.kind === 'pairs') showRare(totals)
+  const { kind, first, into } = plan
   const seconds = (performance.now() - startedMs) / 1000
-  const rate = (done / seconds).toFixed(1)
+  const mine = {
+    kind,
+    first,
+    next: first + done,
+    doneCount: done,
+    seconds,
+    brokenSeeds,
+    counts: {},
+  }
+  console.log(summaryOf(mine))
+  if (into !== undefined) addTo(into, mine, totals)
+  return brokenSeeds.length > 0 ? 1 : 0
+}
+
+function summaryOf({ kind, first, doneCount, seconds, brokenSeeds }: Totals): string {
+  const rate = (doneCount / seconds).toFixed(1)
+  const brokenCount = brokenSeeds.length
   const laws = brokenCount === 0 ? 'no law broken' : `${brokenCount} of them broke a law`
-  console.log(
-    `${done} ${plan.kind} from seed ${plan.first} on in ${seconds.toFixed(1)} s (${rate} a second), ${laws}`,
-  )
-  return brokenCount > 0 ? 1 : 0
+  return `${doneCount} ${kind} from seed ${first} on in ${seconds.toFixed(1)} s (${rate} a second), ${laws}`
+}
+
+/** `counts` are those of the runs before as well. */
+function addTo(
+  { path, before }: NonNullable<Plan['into']>,
+  mine: Totals,
+  counts: ReadonlyMap<string, number>,
+): void {
+  const sum: Totals = {
+    kind: mine.kind,
+    first: before?.first ?? mine.first,
+    next: mine.next,
+    doneCount: (before?.doneCount ?? 0) + mine.doneCount,
+    seconds: (before?.seconds ?? 0) + mine.seconds,
+    brokenSeeds: [...(before?.brokenSeeds ?? []), ...mine.brokenSeeds],
+    counts: Object.fromEntries(counts),
+  }
+  writeTotals(path, sum)
+  console.log(`with the runs before: ${summaryOf(sum)}`)
 }
 
 /** Each planted bug by itself, until it is found: a table. Without seeds that find it, it lives, and the checker proves nothing about it. */
