@@ -40,6 +40,8 @@ export type LinkHost = {
   readonly knowledge: () => LocalKnowledge
   /** The newest batch that is durable in the journal. */
   readonly durableBatch: () => number
+  /** The newest of those in which an extent became active. */
+  readonly activatedBatch: () => number
   /** Begins to track this node: performs `reset`. */
   readonly beginTracking: (peer: Hello) => Promise<void>
   /** Copies what is dirty until nothing is; resolves at the end, or when the link is lost. */
@@ -102,6 +104,8 @@ export class PeerSession {
   readonly #gathering: Gathering
   #resync: { readonly stop: () => void } | undefined
   #toldBatch = -1
+  /** Of activations: the peer was told to keep that it has seen this one. The first time on a connection it is told in any case. */
+  #barrierBatch = -1
   /** The system has taken the bytes of all entries up to here. */
   #takenSequence = 0
   /** What was sent behind that, and with which byte of the connection each piece of it ends. */
@@ -381,12 +385,18 @@ export class PeerSession {
     }
   }
 
-  /** A primary that begins again on an old copy of its disk cannot show this batch. */
+  /**
+   * A primary that begins again on an old copy of its disk cannot show this batch. Nor would it know what is active since: the peer must not have written there before it
+   * knows, durably, what the primary has to show.
+   */
   #tellBatch(): void {
     const batchNumber = this.#host.durableBatch()
-    if (batchNumber === this.#toldBatch) return
+    const activatedBatch = this.#host.activatedBatch()
+    const isBarrier = activatedBatch > this.#barrierBatch
+    if (batchNumber === this.#toldBatch && !isBarrier) return
     this.#toldBatch = batchNumber
-    this.connection.send({ kind: 'journaled', batchNumber })
+    this.#barrierBatch = activatedBatch
+    this.connection.send({ kind: 'journaled', batchNumber, isBarrier })
   }
 
   #receive(frame: ReceivedFrame): undefined {

@@ -214,6 +214,7 @@ export class PrimaryRole {
         hello: () => helloOf(this.#pool, this.#sequencer.lastSequence),
         knowledge: () => knowledgeOf(this.#pool, this.#stream),
         durableBatch: () => this.#pool.durableBatch,
+        activatedBatch: () => this.#pool.activatedBatch,
         beginTracking: (peer) => this.#beginTracking(peer),
         resync: (options) => {
           assert(this.#stream)

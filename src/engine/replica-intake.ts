@@ -10,6 +10,7 @@ import { LockstepError } from '../core/errors.js'
 import type { Sequence } from '../core/units.js'
 import type {
   DigestRequestFrame,
+  JournaledFrame,
   ReadRequestFrame,
   ReceivedFrame,
   ReplayFrame,
@@ -120,8 +121,7 @@ export class Intake {
         return this.#entries.guard(this.#streamFrom(frame.sequence))
       case 'journaled':
         if (this.#phase !== 'replay' && this.#phase !== 'stream') throw outOfPlace(frame)
-        this.#saw(frame.batchNumber)
-        return undefined
+        return this.#saw(frame)
       case 'digest-request':
         if (this.#phase !== 'stream') throw outOfPlace(frame)
         return this.#entries.guard(this.#digest(frame))
@@ -133,10 +133,12 @@ export class Intake {
     }
   }
 
-  #saw(batchNumber: number): void {
+  #saw({ batchNumber, isBarrier }: JournaledFrame): Promise<void> | undefined {
     const run = this.#peer?.runs.at(-1)
-    if (this.#peer === undefined || run === undefined) return
-    this.#host.pool.sawPrimary({ nodeId: this.#peer.nodeId, runId: run.runId, batchNumber })
+    if (this.#peer === undefined || run === undefined) return undefined
+    const sighting = { nodeId: this.#peer.nodeId, runId: run.runId, batchNumber }
+    this.#host.pool.sawPrimary(sighting)
+    return isBarrier ? this.#entries.guard(this.#host.pool.keepSighting()) : undefined
   }
 
   /** For verify: digests of a store that was kept at an earlier entry. */

@@ -52,7 +52,11 @@ const decoders: { readonly [type in FrameType]: Decode } = {
     ...readOperationPayload(jsonOf(parts, 'replay')),
   }),
   [FrameType.STREAM_FROM]: (head) => ({ kind: 'stream-from', sequence: sequenceOf(head) }),
-  [FrameType.JOURNALED]: (head) => ({ kind: 'journaled', batchNumber: head.sequence }),
+  [FrameType.JOURNALED]: (head) => ({
+    kind: 'journaled',
+    batchNumber: head.sequence,
+    isBarrier: (head.flags & FrameFlag.BARRIER) !== 0,
+  }),
   [FrameType.ANSWER]: readAnswer,
   [FrameType.COMPARED]: readCompared,
   [FrameType.RESULT]: (head, parts) => ({

@@ -185,7 +185,11 @@ function controlParts(frame: Exclude<Frame, Entry>): FrameParts {
     case 'stream-from':
       return { type: FrameType.STREAM_FROM, numbers: { sequence: frame.sequence }, parts: none }
     case 'journaled':
-      return { type: FrameType.JOURNALED, numbers: { sequence: frame.batchNumber }, parts: none }
+      return {
+        type: FrameType.JOURNALED,
+        numbers: { sequence: frame.batchNumber, flags: frame.isBarrier ? FrameFlag.BARRIER : 0 },
+        parts: none,
+      }
     case 'answer': {
       const { received: sequence, applied: offset, durable: lengthBytes } = frame
       return { type: FrameType.ANSWER, numbers: { sequence, offset, lengthBytes }, parts: none }

@@ -63,6 +63,8 @@ export const FrameFlag = {
   FUA: 1,
   /** Of a zeroing: the space is given back. */
   MAY_UNMAP: 2,
+  /** Of what is told of the primary's journal: durable before what follows is applied. */
+  BARRIER: 4,
 } as const
 
 /** Who may send a frame. The primary is the side that connected. */
@@ -133,7 +135,10 @@ const rows: readonly FrameRow[] = [
   row(FrameType.REPLAY, 'replay', 'primary', { ...json(operationBytesMax), uses: ['sequence'] }),
   row(FrameType.STREAM_FROM, 'stream-from', 'primary', { uses: ['sequence'] }),
   // The number of the batch is in the place of the sequence.
-  row(FrameType.JOURNALED, 'journaled', 'primary', { uses: ['sequence'] }),
+  row(FrameType.JOURNALED, 'journaled', 'primary', {
+    uses: ['sequence'],
+    flags: FrameFlag.BARRIER,
+  }),
   // received, applied and durable are in the places of sequence, offset and length.
   row(FrameType.ANSWER, 'answer', 'secondary', { uses: ['sequence', 'offset', 'lengthBytes'] }),
   row(FrameType.COMPARED, 'compared', 'secondary', {

@@ -31,7 +31,12 @@ export type ReplayFrame = {
 /** The next entry has this sequence; from here on there are no gaps. */
 export type StreamFromFrame = { readonly kind: 'stream-from'; readonly sequence: Sequence }
 /** The primary's journal has batches up to this one, durably: told before the entries that rely on them. */
-export type JournaledFrame = { readonly kind: 'journaled'; readonly batchNumber: number }
+export type JournaledFrame = {
+  readonly kind: 'journaled'
+  readonly batchNumber: number
+  /** Extents became active in them: the secondary has to have this in its journal before it applies what follows. */
+  readonly isBarrier: boolean
+}
 /** Cumulative: durable <= applied <= received. */
 export type AnswerFrame = {
   readonly kind: 'answer'

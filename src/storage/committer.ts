@@ -1,6 +1,6 @@
 // Makes changes durable: the data file synced, then the records of the map changes in one journal batch. One commit is under way at a time; everyone who
-// asks meanwhile shares the next one. Activations (extents that become active before they are written) are batches without a sync of the data: nothing
-// but such records is in them, and a commit takes along those that wait.
+// asks meanwhile shares the next one. Activations (extents that become active before they are written, on a secondary what its primary was seen to have) are batches
+// without a sync of the data: nothing but such records is in them, and a commit takes along those that wait.
 //
 // Invariants: a record reaches the journal only after a sync of the data file that began when the data was written (law 7); releases go to the
 // reclaimer only after the batch that has their records is durable; after one failed sync or journal write nothing is committed any more.
@@ -57,6 +57,7 @@ export class Committer {
   #queuedActivation: Promise<void> | undefined
   #timer: Timer | undefined
   #failure: LockstepError | undefined
+  #activatedBatch = 0
   #durableSequence: number
   /** The position in the newest batch. */
   #journaledSequence: number
@@ -73,6 +74,11 @@ export class Committer {
 
   get durableSequence(): number {
     return this.#durableSequence
+  }
+
+  /** The newest durable batch with activations in it; 0 before the first of this run. */
+  get activatedBatch(): number {
+    return this.#activatedBatch
   }
 
   /** True when there is nothing that a commit would do. */
@@ -178,6 +184,7 @@ export class Committer {
     this.#options.beforeTaken?.()
     const sequence = this.#options.appliedSequence()
     const dataWrites = this.#dataWrites
+    const hasActivations = this.activations.lengthBytes > 0
     const payload = this.#takeAll()
     const releases = reclaimer.take()
     this.#inBatchBytes = payload.length
@@ -199,6 +206,7 @@ export class Committer {
     }
     assert(sequence >= this.#durableSequence)
     this.#dataSynced = dataWrites
+    if (hasActivations) this.#activatedBatch = journal.lastNumber
     if (isAppended) this.#journaledSequence = sequence
     // Without room for a position that is due, it stays where it is until a checkpoint has made some.
     if (isAppended || !isFarAhead) this.#durableSequence = sequence
@@ -224,6 +232,7 @@ export class Committer {
     this.#inBatchBytes = payload.length
     try {
       await journal.append(payload, this.#journaledSequence)
+      this.#activatedBatch = journal.lastNumber
     } catch (error) {
       throw error instanceof AssertionError ? error : this.#fail(error)
     } finally {

@@ -23,7 +23,7 @@ import { Committer } from './committer.js'
 import { DataPath } from './data-path.js'
 import { type GroupState, presentGeneration, type Store, withGeneration } from './group-state.js'
 import { checkPoolInvariants } from './invariants.js'
-import type { Journal } from './journal.js'
+import { batchExtraBytesMax, type Journal } from './journal.js'
 import { PoolKeeper } from './page-keeper.js'
 import { PoolTracking } from './pool-tracking.js'
 import { type Prepared, prepareOperation } from './prepare-operation.js'
@@ -420,9 +420,30 @@ export class Pool {
     return this.#journal.lastNumber
   }
 
+  /** The newest of those in which an extent became active; 0 before the first of this run. */
+  get activatedBatch(): number {
+    return this.#committer.activatedBatch
+  }
+
   /** On a secondary: what its primary has shown to have; durable no later than the position of an entry behind it. */
   sawPrimary(sighting: Sighting): void {
     this.#sighting = sighting
+  }
+
+  /** Resolves when what the primary was seen to have is durable. Costs no sync of the data. */
+  async keepSighting(): Promise<void> {
+    const sighting = this.#sighting
+    if (sighting === undefined) return
+    if (!this.#committer.hasRoomInFlight(sightingBytesMax + batchExtraBytesMax, 0)) {
+      await this.forceCheckpoint()
+      await this.commit()
+      if (this.#sighting !== undefined) throw noRoomForSighting()
+      return
+    }
+    this.#sighting = undefined
+    this.state.primarySeen = sighting
+    this.#committer.activations.event({ kind: 'seen', sighting })
+    await this.#committer.activate()
   }
 
   get primarySeen(): Sighting | undefined {
@@ -462,4 +483,12 @@ export class Pool {
       isUnclean: true,
     }
   }
+}
+
+function noRoomForSighting(): LockstepError {
+  return new LockstepError(
+    'NO_SPACE',
+    'the journal of the secondary has no room for what its primary has shown to have',
+    'make room in the file system of its data directory; it connects again by itself',
+  )
 }

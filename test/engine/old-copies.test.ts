@@ -63,6 +63,28 @@ t.test('a copy of the primary is refused when it has written since', async (t) =
   await pair.close()
 })
 
+t.test('a copy of the primary is refused by a secondary that was killed as well', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.write('vol0', 0, pattern(9), true)
+  await pair.sync()
+  // With a clean stop no extent stays active.
+  await pair.a.close()
+  await pair.a.start()
+  await pair.sync()
+  const putBack = pair.a.copyDisk()
+  // In its place there, and in no journal there; here the extent became active behind the copy.
+  await pair.a.write('vol0', 0, pattern(1))
+  pair.b.kill()
+  pair.a.crash()
+  putBack()
+  await pair.b.start()
+  t.same(await pair.b.read('vol0', 0, 4096), pattern(1), 'what was written survived the kill')
+  await pair.a.start()
+  await refused(pair)
+  t.match(await pair.run(pair.a.engine.connectPeer({ explain: true })), { rule: 'old-primary' })
+  await pair.close()
+})
+
 t.test('a copy that has every batch of the primary is as good as the primary', async (t) => {
   const pair = await EnginePair.inSync()
   await pair.a.write('vol0', 0, pattern(1), true)

@@ -59,7 +59,7 @@ export const samples: { readonly [K in FrameKind]: Extract<Frame, { readonly kin
   nothing: { kind: 'nothing', sequence: sequence(2 ** 53 - 1) },
   replay: { kind: 'replay', sequence: sequence(10), at, operation },
   'stream-from': { kind: 'stream-from', sequence: sequence(11) },
-  journaled: { kind: 'journaled', batchNumber: 12 },
+  journaled: { kind: 'journaled', batchNumber: 12, isBarrier: false },
   answer: {
     kind: 'answer',
     received: sequence(14),
