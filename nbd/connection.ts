@@ -45,6 +45,7 @@ export class Connection {
   #isStopping = false
   #isTaken = false
   #isHandshakeOver = false
+  #isSlow = false
   #end: SessionEnd | undefined
 
   constructor(options: ConnectionOptions) {
@@ -81,6 +82,11 @@ export class Connection {
     this.#sayEnd()
   }
 
+  /** Its handshake takes longer than any honest one. */
+  get isSlow(): boolean {
+    return this.#isSlow
+  }
+
   #sayEnd(): void {
     const end = this.#end ?? { reason: 'failed', message: 'no reason' }
     this.#o.hooks.onSessionEnd?.(this.#info, end)
@@ -107,6 +113,9 @@ export class Connection {
 
   async #shakeHands(): Promise<HandshakeResult | undefined> {
     const { timers, limits } = this.#o
+    const patience = timers.setTimer(limits.handshakePatienceMs, () => {
+      this.#isSlow = true
+    })
     const deadline = timers.setTimer(limits.handshakeTimeoutMs, () => {
       if (!this.#isHandshakeOver)
         this.cut({ reason: 'timeout', message: 'the handshake took too long' })
@@ -121,6 +130,7 @@ export class Connection {
       }
       throw error
     } finally {
+      patience.cancel()
       deadline.cancel()
       this.#isHandshakeOver = true
       this.#o.onHandshakeOver()

@@ -8,6 +8,8 @@ export const defaultLimits = {
   connectionCountMax: 256,
   /** A handshake costs a client nothing: few at a time, so that they cannot take the places of real clients. */
   handshakeCountMax: 16,
+  /** A client needs milliseconds: from here on its handshake gives way to a new one when there are too many. */
+  handshakePatienceMs: 1000,
   /** From the first byte to transmission, however many options. */
   handshakeTimeoutMs: 10_000,
   /** A client needs about eight; the rest is for probing. */

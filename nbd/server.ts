@@ -37,6 +37,8 @@ export class NbdServer {
   readonly #privateOptions: ReadonlyMap<number, PrivateOption>
   readonly #counters: Counters = newCounters()
   readonly #connections = new Map<Connection, Promise<void>>()
+  /** In their handshake, the oldest first. */
+  readonly #shaking = new Set<Connection>()
   readonly #listeners = new Set<Server>()
   #connectionCount = 0
   #isStopping = false
@@ -99,8 +101,7 @@ export class NbdServer {
     const counters = this.#counters
     counters.acceptedConnections++
     counters.connections++
-    counters.handshakes++
-    const connection = new Connection({
+    const connection: Connection = new Connection({
       id: ++this.#connectionCount,
       peer,
       stream,
@@ -115,8 +116,10 @@ export class NbdServer {
       sendNow,
       memory: this.#memory,
       counters,
-      onHandshakeOver: () => counters.handshakes--,
+      onHandshakeOver: () => this.#handshakeOver(connection),
     })
+    this.#shaking.add(connection)
+    counters.handshakes = this.#shaking.size
     const run = connection.run().finally(() => {
       this.#connections.delete(connection)
       counters.connections--
@@ -144,10 +147,24 @@ export class NbdServer {
     if (this.#counters.connections >= connectionCountMax) {
       return `there are ${connectionCountMax} connections already`
     }
-    if (this.#counters.handshakes >= handshakeCountMax) {
+    if (this.#shaking.size >= handshakeCountMax && !this.#cutSlowest()) {
       return `there are ${handshakeCountMax} connections in their handshake already`
     }
     return undefined
+  }
+
+  /** Whoever opens connections and says nothing must not keep others out: the oldest that is slow gives way. */
+  #cutSlowest(): boolean {
+    const [oldest] = this.#shaking
+    if (oldest?.isSlow !== true) return false
+    oldest.cut({ reason: 'timeout', message: 'the handshake took long, and others waited' })
+    this.#handshakeOver(oldest)
+    return true
+  }
+
+  #handshakeOver(connection: Connection): void {
+    this.#shaking.delete(connection)
+    this.#counters.handshakes = this.#shaking.size
   }
 }
 

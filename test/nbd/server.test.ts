@@ -10,6 +10,7 @@ import { Command, OptionCode } from '../../nbd/constants.js'
 import { infoBody } from '../../nbd/option-bodies.js'
 import { NbdServer } from '../../nbd/server.js'
 import { duplexPair } from '../support/duplex-pair.js'
+import { ManualTimers } from '../support/manual-timers.js'
 import { exportList, MemoryExport } from '../support/memory-export.js'
 import { assertServes, inTime, startServer, until } from '../support/nbd-server.js'
 
@@ -43,6 +44,25 @@ t.test(
     await assertServes(served)
   },
 )
+
+t.test('handshakes that hang give way to new clients, the oldest first', async (t) => {
+  const timers = new ManualTimers()
+  const served = await startServer(t, { limits: { handshakeCountMax: 2 }, timers })
+  const first = await served.socket()
+  await until(() => served.server.counters().handshakes === 1, 'one is in its handshake')
+  const second = await served.socket()
+  await until(() => served.server.counters().handshakes === 2, 'two are in their handshake')
+  timers.advance(1000)
+  const isCut = inTime(once(first.resume(), 'close'), 'the first gives way')
+  const client = await served.open()
+  await isCut
+  await served.ended(1)
+  t.match(served.ends, [{ reason: 'timeout', message: /others waited/ }])
+  t.equal(second.closed, false, 'there is room: the second may go on')
+  t.equal(served.server.counters().handshakes, 1)
+  t.equal(served.refusals.length, 0)
+  await client.disconnect()
+})
 
 t.test('it counts connections, requests and bytes', async (t) => {
   const served = await startServer(t)
