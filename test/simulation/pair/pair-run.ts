@@ -119,7 +119,10 @@ class PairRun {
       ...(subject.tracksDifferences
         ? {
             taps: {
-              count,
+              count: (what) => {
+                this.#watch.passed(what)
+                this.#count(what)
+              },
               keepsOld: (extras?.frameShare ?? 0) > 0,
               cutOf: (frame) => aim.met(frame),
             },

@@ -1,5 +1,5 @@
 // Looks at both media in the very moments that matter: when an answer has just promised them something, when the second node has just performed an operation,
-// when a link has just come to stream or a resync has ended. What is wrong then may be right again some disk calls later.
+// while a flush is on its way, when a link has just come to stream or a resync has ended. What is wrong then may be right again some disk calls later.
 //
 // Invariant: it changes nothing and draws from a stream of its own: a schedule is the same with it and without.
 import type { EngineEvent } from '../../../src/engine/api.js'
@@ -7,12 +7,17 @@ import type { SeededRandom } from '../random.js'
 import type { PairJudge } from './pair-judge.js'
 import type { PairNode } from './pair-node.js'
 
+/** Behind a flush so many steps may be looked at, and this share of them is. */
+const stepsBehindFlush = 30
+const stepShare = 0.2
+
 export class PairWatch {
   readonly #judge: PairJudge
   readonly #random: SeededRandom
   readonly #share: number
   readonly #count: (what: string) => void
   #due: string | undefined
+  #stepsLeft = 0
 
   constructor(options: {
     readonly judge: PairJudge
@@ -43,8 +48,18 @@ export class PairWatch {
     if (kind === 'operation' && node === 'b') this.#sometimes('an operation')
   }
 
+  /** A frame is on its way. Behind a flush some steps are looked at: what follows it must not be there before it is durable. */
+  passed(frame: string): void {
+    if (frame === 'frame flush' && this.#random.chance(this.#share))
+      this.#stepsLeft = stepsBehindFlush
+  }
+
   /** Before the next step, when there is a reason to. */
   async look(a: PairNode, b: PairNode): Promise<void> {
+    if (this.#stepsLeft > 0) {
+      this.#stepsLeft--
+      if (this.#random.chance(stepShare)) this.#due ??= 'a flush'
+    }
     if (this.#due === undefined) return
     this.#count(`looked at the media behind ${this.#due}`)
     this.#due = undefined
