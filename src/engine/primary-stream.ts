@@ -108,6 +108,8 @@ export class PrimaryStream implements Ordered {
     // Of a resync: here nothing changes.
     if (entry.kind === 'resend' || left !== undefined) this.#resends.add(sequence)
     else entry.held = this.#pool.hold(store.id, offset, lengthBytes)
+    // It may be refused before the entry's turn comes, and nobody listens until then.
+    entry.held?.catch(() => {})
   }
 
   flush(sequence: Sequence): void {

@@ -1,8 +1,15 @@
 // When a change on the primary is complete, by mode, and what becomes of those who wait when the peer is gone.
 import t from 'tap'
-import type { Sequence } from '../../src/core/units.js'
+import type { Sequence, StoreId } from '../../src/core/units.js'
+import { PrimaryStream } from '../../src/engine/primary-stream.js'
+import type { DataEntry } from '../../src/engine/sequencer.js'
+import { ChunkMap } from '../../src/storage/chunk-map.js'
+import { Store } from '../../src/storage/group-state.js'
+import { PoolKeeper } from '../../src/storage/page-keeper.js'
+import type { Pool } from '../../src/storage/pool.js'
 import { EnginePair, type PairOptions, pattern } from '../support/engine-pair.js'
 import { FakeSecondary } from '../support/fake-peer.js'
+import { ManualClock } from '../support/manual-clock.js'
 
 /** A primary that streams to a peer in the hands of the test. */
 async function streaming(
@@ -273,4 +280,45 @@ t.test('a resync goes on as long as a write from before it is not done', async (
   await pair.run(Promise.all(writes))
   await pair.same()
   await pair.close()
+})
+
+t.test('an extent that is refused before its write has its turn ends no process', async (t) => {
+  let refuse: (error: Error) => void = () => {}
+  const held = new Promise<void>((_, reject) => {
+    refuse = reject
+  })
+  const tracking = { had: () => {}, lacked: () => {} }
+  const pool = { hold: () => held, drop: () => {}, tracking } as unknown as Pool
+  const stream = new PrimaryStream({
+    pool,
+    clock: new ManualClock(),
+    lastSequence: 0 as Sequence,
+    mode: 'sync',
+    congestion: 'fold',
+    apply: () => undefined,
+    beginGeneration: async () => {},
+    onOverflow: () => {},
+    needsGeneration: false,
+    mutants: new Set(),
+  })
+  const map = new ChunkMap(new PoolKeeper())
+  const store = new Store({ id: 1 as StoreId, name: 'vol0', sizeBytes: 4096, map, createdAt: '' })
+  const parts = [Buffer.alloc(512)]
+  const entry: DataEntry = {
+    kind: 'write',
+    store,
+    offset: 0,
+    lengthBytes: 512,
+    parts,
+    mayUnmap: false,
+  }
+  stream.data(1 as Sequence, entry)
+  const unhandled: unknown[] = []
+  const note = (error: unknown): void => void unhandled.push(error)
+  process.on('unhandledRejection', note)
+  t.teardown(() => process.off('unhandledRejection', note))
+  refuse(new Error('the journal has failed'))
+  await new Promise((resolve) => setImmediate(resolve))
+  t.same(unhandled, [])
+  await t.rejects(stream.apply(entry) ?? Promise.resolve(), { message: 'the journal has failed' })
 })
