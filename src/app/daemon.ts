@@ -52,6 +52,7 @@ export async function serve(
   const isExplicit = config.reports.some(
     ({ key, origin }) => key === 'threads' && origin !== 'default',
   )
+  await checkHoldsNode(directory)
   ensureThreads(config.values.threads, { isExplicit, log })
   for (const warning of config.warnings) log.warn({}, warning)
   const end = handleProcessEnd({ log, flush, isInTerminal: isPretty })
@@ -258,16 +259,16 @@ class RunningDaemon implements Daemon {
 }
 
 /** The control socket and the data are the owner's alone. */
-async function makePrivate(directory: string, log: Log): Promise<void> {
+/** Whose directory it is comes first: a slip such as `serve /` must not shut others out of theirs. */
+async function checkHoldsNode(directory: string): Promise<void> {
   const found = await stat(directory).catch(() => undefined)
-  if (found === undefined || !found.isDirectory()) {
+  if (found?.isDirectory() !== true) {
     throw new LockstepError(
       'NOT_INITIALISED',
       `${directory} is not a directory`,
       `make a node there: lockstep init ${directory}`,
     )
   }
-  // Whose directory it is comes first: a slip such as `serve /` must not shut others out of theirs.
   if (await holdsNoNode(directory)) {
     throw new LockstepError(
       'NOT_INITIALISED',
@@ -275,7 +276,11 @@ async function makePrivate(directory: string, log: Log): Promise<void> {
       `make one in a directory of its own: lockstep init NEW-DIR`,
     )
   }
-  if ((found.mode & 0o077) === 0) return
+}
+
+async function makePrivate(directory: string, log: Log): Promise<void> {
+  const { mode } = await stat(directory)
+  if ((mode & 0o077) === 0) return
   try {
     await chmod(directory, 0o700)
     log.warn({ directory }, 'the data directory was open to other users; it is private now')
