@@ -1,7 +1,8 @@
 // scripts/start: one command from a checkout to a served volume, safe to run twice, and nothing left when it has ended.
 import { spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -16,14 +17,33 @@ const startTimeoutMs = 110_000
 
 const start = (...args: readonly string[]) => run(script, args, { timeoutMs: startTimeoutMs })
 
-/** A port that was free a moment ago, as the next one was in all likelihood: the system hands out even ones first. */
+/**
+ * A port that is free, and the next one as well, which the replica takes. Below those that the system gives to connections: the tests that run beside this one have
+ * hundreds of them, and each takes a port for itself.
+ */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
+  const [lowest = 32_768] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'latin1')
+    .split(/\s+/)
+    .map(Number)
+  const first = Math.max(1024, lowest - 12_000)
+  for (let count = 0; count < 1000; count++) {
+    const port = first + 2 * randomInt((lowest - first) / 2 - 1)
+    if ((await isFree(port)) && (await isFree(port + 1))) return port
+  }
+  throw new Error('no two ports are free')
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer()
+  try {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+  } catch {
+    return false
+  }
   server.close()
   await once(server, 'close')
-  return port
+  return true
 }
 
 async function isServed(port: number): Promise<boolean> {
@@ -97,7 +117,14 @@ t.test('in the foreground: it shows the log, and Ctrl-C ends it cleanly', async 
       said += chunk.toString()
     })
   }
-  await waitFor('the log', () => said.includes('The log:'), startTimeoutMs)
+  await waitFor(
+    'the log',
+    () => {
+      if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${said}`)
+      return said.includes('The log:')
+    },
+    startTimeoutMs,
+  )
   t.ok(await isServed(port))
   const gone = once(child, 'exit')
   child.kill('SIGINT')
