@@ -1,6 +1,7 @@
 // One client from accept to close: handshake under a deadline, then a session, or a private option's owner. Says once how it ended.
 import type { Duplex } from 'node:stream'
 import { ConnectionEnded, ProtocolError } from './bytes/protocol-error.js'
+import type { SendNow } from './bytes/send-now.js'
 import type { ExportList } from './export.js'
 import { Handshake, type HandshakeResult, type PrivateOption, type TlsOffer } from './handshake.js'
 import {
@@ -15,7 +16,6 @@ import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 import type { OptionHandler } from './options.js'
 import type { Poller } from './poller.js'
-import type { SendNow } from './reply-writer.js'
 import { Session } from './session.js'
 import type { Timers } from './timers.js'
 

@@ -2,6 +2,7 @@
 //
 // Calls that can be answered at once return a value, not a promise: the hot path has no await. The session has checked flags,
 // ranges and sizes against `sizeBytes` and `flags` before any call; a failure is a thrown or rejected RequestError.
+import type { PartKeeper } from './bytes/part-keeper.js'
 
 export type BlockSizes = {
   readonly minimum: number
@@ -11,15 +12,6 @@ export type BlockSizes = {
 
 /** One run of equal status, in order and without gaps. `flags` are those of the meta context. */
 export type Extent = { readonly lengthBytes: number; readonly flags: number }
-
-/** Whose memory a payload lies in. */
-export interface PartKeeper {
-  /** What `views` show stays as it is until `letGo`, however long that takes. False when there is no room to keep more, or nobody can keep this memory. */
-  keep(views: readonly Buffer[]): boolean
-  letGo(views: readonly Buffer[]): void
-  /** Before `letGo`: somebody may look at them even then. */
-  seal(views: readonly Buffer[]): void
-}
 
 export interface Export {
   readonly name: string

@@ -1,5 +1,6 @@
 // The library's face: everything an embedder may use. What is not here is nobody's business.
 export { ConnectionEnded, ProtocolError } from './bytes/protocol-error.js'
+export type { SendNow } from './bytes/send-now.js'
 export { NbdClient, OptionError } from './client.js'
 export * from './constants.js'
 export * from './errors.js'
@@ -14,6 +15,5 @@ export type {
   SessionInfo,
 } from './hooks.js'
 export { defaultLimits, type Limits } from './limits.js'
-export type { SendNow } from './reply-writer.js'
 export { NbdServer, type NbdServerOptions } from './server.js'
 export { nodeTimers, type Timers } from './timers.js'

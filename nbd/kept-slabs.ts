@@ -4,7 +4,7 @@
 // export's own business; what is sealed is never used again, for somebody may look at it without saying so.
 import assert from 'node:assert/strict'
 import { BufferPool } from './buffer-pool.js'
-import type { PartKeeper } from './export.js'
+import type { PartKeeper } from './bytes/part-keeper.js'
 import type { Slab, Slabs } from './slabs.js'
 import { nodeTimers, type Timers } from './timers.js'
 

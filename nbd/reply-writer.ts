@@ -3,8 +3,10 @@
 //
 // An arena's bytes may be used again when no slot and no slice of it is held: `holds` counts both. Slices leave in the order they were
 // closed. Between `reserve` and `commit` or `detach` nothing else may be laid out; that is one synchronous step of the session.
+
 import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
+import type { SendNow } from './bytes/send-now.js'
 import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 
@@ -17,12 +19,6 @@ class Arena {
     this.bytes = bytes
   }
 }
-
-/**
- * Gives the system as much of `parts` as it takes at once, without the stream, which has nothing of its own to send then: the bytes taken.
- * 0 when it takes nothing or the stream cannot be gone around; the stream is written to instead, and shows what is wrong.
- */
-export type SendNow = (stream: Duplex, parts: readonly Buffer[]) => number
 
 /** A piece of an arena that is kept until `send` or `drop`. */
 export type Slot = { readonly arena: Arena; readonly start: number; readonly end: number }

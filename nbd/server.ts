@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { createServer, type Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { SendNow } from './bytes/send-now.js'
 import { Connection } from './connection.js'
 import type { ExportList } from './export.js'
 import type { PrivateOption, TlsOffer } from './handshake.js'
@@ -12,7 +13,6 @@ import { defaultLimits, type Limits } from './limits.js'
 import { SharedMemory } from './memory.js'
 import { standardOptions } from './options.js'
 import { Poller } from './poller.js'
-import type { SendNow } from './reply-writer.js'
 import { nodeTimers, type Timers } from './timers.js'
 
 export type NbdServerOptions = {

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
 import { ProtocolError } from './bytes/protocol-error.js'
+import type { SendNow } from './bytes/send-now.js'
 import type { Export } from './export.js'
 import {
   type Counters,
@@ -20,7 +21,7 @@ import type { SharedMemory } from './memory.js'
 import { Performer } from './performer.js'
 import type { Poller } from './poller.js'
 import { ReplyEncoder, type ReplyStyle } from './replies.js'
-import { ReplyWriter, type SendNow } from './reply-writer.js'
+import { ReplyWriter } from './reply-writer.js'
 import { SlabReader } from './slab-reader.js'
 import type { MetaContext } from './status.js'
 import type { Timers } from './timers.js'

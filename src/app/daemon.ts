@@ -258,7 +258,6 @@ class RunningDaemon implements Daemon {
   }
 }
 
-/** The control socket and the data are the owner's alone. */
 /** Whose directory it is comes first: a slip such as `serve /` must not shut others out of theirs. */
 async function checkHoldsNode(directory: string): Promise<void> {
   const found = await stat(directory).catch(() => undefined)
@@ -278,6 +277,7 @@ async function checkHoldsNode(directory: string): Promise<void> {
   }
 }
 
+/** The control socket and the data are the owner's alone. */
 async function makePrivate(directory: string, log: Log): Promise<void> {
   const { mode } = await stat(directory)
   if ((mode & 0o077) === 0) return

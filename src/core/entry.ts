@@ -14,15 +14,6 @@ export type WriteEntry = {
   readonly parts: readonly Buffer[]
 }
 
-/** Whose memory the bytes of a write lie in, as the NBD library has it: whoever needs them behind the write asks it to keep them as they are. */
-export interface PartKeeper {
-  /** False when there is no room to keep more, or nobody can keep this memory: then they are copied. */
-  keep(views: readonly Buffer[]): boolean
-  letGo(views: readonly Buffer[]): void
-  /** Before `letGo`: somebody may look at them even then, so their memory is not used again. */
-  seal(views: readonly Buffer[]): void
-}
-
 /** Zeroes: a trim or write-zeroes. `mayUnmap`: the space is given back. */
 export type ZeroEntry = {
   readonly kind: 'zero'

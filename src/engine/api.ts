@@ -1,5 +1,7 @@
 // What the engine offers to the control socket and the daemon, as types: status, operations, differences, events, exports.
+
 import type { Duplex } from 'node:stream'
+import type { SendNow } from '../../nbd/bytes/send-now.js'
 import type { ExportList } from '../../nbd/export.js'
 import type { MarkRequest, OperationRequest } from '../core/operation.js'
 import type { Generation, Position, Sequence } from '../core/units.js'
@@ -102,7 +104,7 @@ export type ReplicationOptions = {
   /** A secondary has performed what came over the link in one piece: more comes soon, perhaps. `isCrowd`: it was several entries. */
   readonly onEntries?: (isCrowd: boolean) => void
   /** Writes to a connection's socket without its stream: the bytes that the system took at once, 0 when it cannot. */
-  readonly sendNow?: (stream: Duplex, parts: readonly Buffer[]) => number
+  readonly sendNow?: SendNow
   /** Bytes a second that a resync may use. */
   readonly maxRate?: number
   /** False: a secondary without room for what it had before a resync gives that up, instead of stopping. True by default. */

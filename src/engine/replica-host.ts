@@ -1,9 +1,10 @@
 // What a secondary's side of a connection needs of its node.
+
+import type { SendNow } from '../../nbd/bytes/send-now.js'
 import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
 import type { Operation } from '../core/operation.js'
 import type { Sequence } from '../core/units.js'
-import type { SendNow } from '../replication/frame-writer.js'
 import type { Hello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
 import type { Pool } from '../storage/pool.js'

@@ -6,8 +6,8 @@
 // A write that the pool does at once (the usual case) holds no lease: nothing can come between.
 
 import assert from 'node:assert/strict'
+import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 import { RequestError } from '../../nbd/errors.js'
-import type { PartKeeper } from '../core/entry.js'
 import { limits } from '../core/limits.js'
 import type { Sequence } from '../core/units.js'
 import type { Slot } from '../replication/slot.js'

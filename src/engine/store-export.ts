@@ -1,7 +1,8 @@
 // One store as the NBD library sees it. Turns requests into entries for the sequencer, and the causes of failures into the errno that the wire knows.
 import assert, { AssertionError } from 'node:assert/strict'
+import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 import { RequestError } from '../../nbd/errors.js'
-import type { BlockSizes, Export, Extent, PartKeeper } from '../../nbd/export.js'
+import type { BlockSizes, Export, Extent } from '../../nbd/export.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'

@@ -4,10 +4,8 @@
 // Invariant: `unsentBytes` counts what was queued and not taken by the system. One write is with the stream at a time.
 import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
+import type { SendNow } from '../../nbd/bytes/send-now.js'
 import { linkLimits } from './limits.js'
-
-/** Gives the system as much of `parts` as it takes at once, past a stream that has nothing of its own to send: the bytes taken, 0 when it cannot. */
-export type SendNow = (stream: Duplex, parts: readonly Buffer[]) => number
 
 export class FrameWriter {
   readonly #stream: Duplex

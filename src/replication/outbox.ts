@@ -5,9 +5,10 @@
 // its change took effect here or failed here. It leaves when it is both and all before it have left: as had when the peer's durable
 // position covers it; as lacked when it was folded, or reserved while nothing is collected. Only collected entries have bytes here.
 import assert from 'node:assert/strict'
+import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Clock } from '../core/clock.js'
-import type { Entry, PartKeeper } from '../core/entry.js'
+import type { Entry } from '../core/entry.js'
 import type { Sequence } from '../core/units.js'
 import { ByteLog } from './byte-log.js'
 import { bitmapBytesOf, entryPayload, layEntryHead } from './frame-encoder.js'

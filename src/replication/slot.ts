@@ -1,5 +1,6 @@
 // What the outbox knows of one entry, from the step that ordered it until it leaves.
-import { comparePieceBytes, type Entry, type PartKeeper } from '../core/entry.js'
+import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
+import { comparePieceBytes, type Entry } from '../core/entry.js'
 import type { Sequence } from '../core/units.js'
 import { bitmapBytesOf, digestsBytesOf } from './frame-encoder.js'
 import { linkLimits } from './limits.js'

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { makeSmallDirectory, missingRoot } from '../support/lower-layers.js'
 import { NodePair } from '../support/node-pair.js'
-import { missingTools, output, run } from '../support/process.js'
-import type { LockstepServer } from '../support/server.js'
+import { missingTools, output } from '../support/process.js'
+import { holdsPattern, writePattern } from '../support/store-pattern.js'
 import { waitFor } from '../support/wait.js'
 
 const MiB = 1024 * 1024
@@ -31,17 +31,6 @@ async function start(t: Test): Promise<Cramped> {
     initArgs: ['--journal-size', '1M'],
   })
   return { pair, makeRoom: () => rmSync(ballast) }
-}
-
-async function write(server: LockstepServer, pattern: number, range: string): Promise<void> {
-  const command = `write -P ${pattern} ${range}`
-  await output('qemu-io', ['-f', 'raw', '-c', command, '-c', 'flush', server.uri('vol0')])
-}
-
-async function holds(server: LockstepServer, pattern: number, range: string): Promise<boolean> {
-  const read = `read -P ${pattern} ${range}`
-  const found = await run('qemu-io', ['-r', '-f', 'raw', '-c', read, server.uri('vol0')])
-  return found.status === 0 && !found.stdout.includes('verification failed')
 }
 
 /** Both nodes name it, with what to do; the replica is still there for who reads. */
@@ -74,12 +63,12 @@ async function goesOn(
 t.test('a replica that ran full goes on by itself when there is room', { skip }, async (t) => {
   const cramped = await start(t)
   const { pair } = cramped
-  await write(pair.primary, 1, '0 32M')
-  await write(pair.primary, 2, '32M 32M')
+  await writePattern(pair.primary, 1, '0 32M')
+  await writePattern(pair.primary, 2, '32M 32M')
   await stopsAs(t, pair, /make room where the data of the secondary is/)
-  await write(pair.primary, 3, '1M 1M')
-  t.ok(await holds(pair.primary, 2, '32M 32M'), 'the primary goes on')
-  t.ok(await holds(pair.replica, 1, '2M 30M'), 'the replica has what it had')
+  await writePattern(pair.primary, 3, '1M 1M')
+  t.ok(await holdsPattern(pair.primary, 2, '32M 32M'), 'the primary goes on')
+  t.ok(await holdsPattern(pair.replica, 1, '2M 30M'), 'the replica has what it had')
   cramped.makeRoom()
   await goesOn(t, cramped, { isAsked: false })
 })
@@ -90,12 +79,12 @@ t.test(
   async (t) => {
     const cramped = await start(t)
     const { primary, replica } = cramped.pair
-    await write(primary, 1, '0 14M')
+    await writePattern(primary, 1, '0 14M')
     await primary.ok('mark', 'one', '--snapshot', 'one', '--wait')
-    await write(primary, 2, '0 14M')
+    await writePattern(primary, 2, '0 14M')
     await primary.ok('mark', 'two', '--snapshot', 'two', '--wait')
-    await write(primary, 3, '0 14M')
-    await write(primary, 4, '14M 8M')
+    await writePattern(primary, 3, '0 14M')
+    await writePattern(primary, 4, '14M 8M')
     await stopsAs(t, cramped.pair, /delete snapshots of its own there \(lockstep snapshot list\)/)
     t.match(await replica.ok('snapshot', 'list'), /vol0@local\.one/)
     await replica.ok('snapshot', 'delete', 'vol0@local.one', '--yes')
@@ -108,10 +97,10 @@ t.test(
 async function startResync(t: Test): Promise<Cramped> {
   const cramped = await start(t)
   const { primary, replica } = cramped.pair
-  await write(primary, 1, '0 28M')
+  await writePattern(primary, 1, '0 28M')
   await cramped.pair.inSync()
   await replica.stop()
-  await write(primary, 2, '0 28M')
+  await writePattern(primary, 2, '0 28M')
   // What the outbox kept is gone with the process: only the map knows.
   await primary.kill9().gone
   await primary.serve()

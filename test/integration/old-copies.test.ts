@@ -3,8 +3,9 @@
 import { cpSync, renameSync, rmSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { NodePair } from '../support/node-pair.js'
-import { missingTools, output, run } from '../support/process.js'
+import { missingTools } from '../support/process.js'
 import type { LockstepServer } from '../support/server.js'
+import { holdsPattern, writePattern } from '../support/store-pattern.js'
 import { waitFor } from '../support/wait.js'
 
 const MiB = 1024 * 1024
@@ -26,17 +27,6 @@ async function putBack(server: LockstepServer, copy: string): Promise<void> {
   rmSync(server.dataDirectory, { recursive: true })
   renameSync(copy, server.dataDirectory)
   await server.serve()
-}
-
-async function write(server: LockstepServer, pattern: number, range: string): Promise<void> {
-  const command = `write -P ${pattern} ${range}`
-  await output('qemu-io', ['-f', 'raw', '-c', command, '-c', 'flush', server.uri('vol0')])
-}
-
-async function holds(server: LockstepServer, pattern: number, range: string): Promise<boolean> {
-  const read = `read -P ${pattern} ${range}`
-  const found = await run('qemu-io', ['-r', '-f', 'raw', '-c', read, server.uri('vol0')])
-  return found.status === 0 && !found.stdout.includes('verification failed')
 }
 
 /** Both nodes name it, with what to do. */
@@ -61,17 +51,17 @@ t.test(
   async (t) => {
     const pair = await NodePair.start(t, { volumes: { vol0: 4 * MiB } })
     const { primary, replica } = pair
-    await write(primary, 1, '0 1M')
+    await writePattern(primary, 1, '0 1M')
     const copy = await copyOf(replica)
     await pair.inSync()
-    await write(primary, 2, '0 1M')
+    await writePattern(primary, 2, '0 1M')
     await primary.ok('snapshot', 'create', 'vol0@b')
     await pair.inSync()
     await putBack(replica, copy)
     await refusedAs(t, pair, /old copy/)
-    await write(primary, 3, '2M 64k')
-    t.ok(await holds(primary, 2, '0 1M'), 'the primary goes on')
-    t.ok(await holds(replica, 1, '0 1M'), 'and the old copy stays as it is')
+    await writePattern(primary, 3, '2M 64k')
+    t.ok(await holdsPattern(primary, 2, '0 1M'), 'the primary goes on')
+    t.ok(await holdsPattern(replica, 1, '0 1M'), 'and the old copy stays as it is')
     // As the action says.
     await replica.stop()
     rmSync(replica.dataDirectory, { recursive: true })
@@ -84,7 +74,7 @@ t.test(
 )
 
 for (const [how, change] of [
-  ['writes', async (primary: LockstepServer) => write(primary, 2, '0 1M')],
+  ['writes', async (primary: LockstepServer) => writePattern(primary, 2, '0 1M')],
   [
     'operations',
     async (primary: LockstepServer) => void (await primary.ok('snapshot', 'create', 'vol0@b')),
@@ -93,18 +83,18 @@ for (const [how, change] of [
   t.test(`a primary from a copy that is older by ${how} is refused`, { skip }, async (t) => {
     const pair = await NodePair.start(t, { volumes: { vol0: 4 * MiB } })
     const { primary, replica } = pair
-    await write(primary, 1, '0 1M')
+    await writePattern(primary, 1, '0 1M')
     const copy = await copyOf(primary)
     await pair.inSync()
     await change(primary)
     await pair.inSync()
     await putBack(primary, copy)
     // What it writes now would be taken for newer than what it lost.
-    await write(primary, 7, '3M 64k')
+    await writePattern(primary, 7, '3M 64k')
     await refusedAs(t, pair, /old copy/)
     const newest = how === 'writes' ? 2 : 1
-    t.ok(await holds(replica, newest, '0 1M'), 'the replica keeps what the primary lost')
-    t.notOk(await holds(replica, 7, '3M 64k'), 'and takes nothing from it')
+    t.ok(await holdsPattern(replica, newest, '0 1M'), 'the replica keeps what the primary lost')
+    t.notOk(await holdsPattern(replica, 7, '3M 64k'), 'and takes nothing from it')
   })
 }
 

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import t from 'tap'
-import { FrameWriter, type SendNow } from '../../src/replication/frame-writer.js'
+import type { SendNow } from '../../nbd/bytes/send-now.js'
+import { FrameWriter } from '../../src/replication/frame-writer.js'
 import { SeededRandom } from '../support/random.js'
 
 /** A socket of which both ways are seen in one order. */

@@ -1,6 +1,6 @@
 // Memory of clients' writes that is spoiled as soon as nobody keeps it, as a server's is when the next request is read into it: what is sent of it later is seen to be wrong.
 import assert from 'node:assert/strict'
-import type { PartKeeper } from '../../nbd/export.js'
+import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 
 const spoilt = 0xdd
 
