@@ -42,10 +42,13 @@ export async function prepareOperation(
 function edgesOf(state: GroupState, operation: Operation): readonly Edge[] {
   const { chunkBytes } = state
   if (operation.kind === 'resize') {
+    // The bytes behind the smaller of both ends: one that shrinks must not show them again when it grows. One that grows writes behind its old end from now on, and a crash
+    // that loses the growth must lose those writes too: in place they would stay, and the next growth would show them.
     const base = storeOf(state, operation.storeId)
-    const from = operation.sizeBytes % chunkBytes
-    const chunk = Math.floor(operation.sizeBytes / chunkBytes)
-    if (operation.sizeBytes >= base.sizeBytes || from === 0 || base.map.get(chunk) === 0) return []
+    const smallerBytes = Math.min(operation.sizeBytes, base.sizeBytes)
+    const from = smallerBytes % chunkBytes
+    const chunk = Math.floor(smallerBytes / chunkBytes)
+    if (operation.sizeBytes === base.sizeBytes || from === 0 || base.map.get(chunk) === 0) return []
     return [{ base, chunk, from, end: chunkBytes }]
   }
   if (operation.kind !== 'copy' || operation.range === undefined) return []

@@ -158,6 +158,18 @@ t.test('what was cut off is zeroes when the volume grows again', async (t) => {
   t.notOk(history.isLegal([image('a', { entry, sectors: [0, 1, 2, 3] })]))
 })
 
+t.test('of operations that failed not every choice is possible', async (t) => {
+  const history = withVolume()
+  history.perform(snapshot)
+  const grown = image('a')
+  history.perform({ kind: 'volume.resize', name: 'a', sizeBytes: 512 }, 'failed')
+  const range = { offset: 1024 as never, lengthBytes: 512 }
+  history.perform({ kind: 'snapshot.restore', store: 'a@s', range }, 'failed')
+  t.ok(history.isLegal([grown, image('a@s')]), 'the range is there unless the volume was cut')
+  t.ok(history.isLegal([{ name: 'a', bytes: Buffer.alloc(512) }, image('a@s')]))
+  t.notOk(history.isLegal([{ name: 'a', bytes: Buffer.alloc(1024) }, image('a@s')]))
+})
+
 t.test('a durable write behind an operation means that the operation was performed', async (t) => {
   const history = withVolume()
   history.perform(snapshot, 'none')

@@ -328,7 +328,8 @@ export class Oracle {
       if (!isCandidate(entry) || refused.has(entry) || count === performed) continue
       count++
       const effects = performedBy(catalog, entry)
-      if (effects === undefined && refused.size > 0) return undefined
+      // Of operations that failed each may have happened or not, but not every choice of them is possible: a range is restored that a lost resize had cut off.
+      if (effects === undefined && this.#entries.some(isFailed)) return undefined
       assert(effects)
       for (const effect of effects) events.push({ kind: 'effect', effect })
     }
@@ -344,6 +345,10 @@ function performedBy(catalog: Catalog, entry: OperationEntry): readonly Effect[]
     if (error instanceof Refusal) return undefined
     throw error
   }
+}
+
+function isFailed(entry: Entry): boolean {
+  return entry.kind === 'operation' && entry.state === 'failed'
 }
 
 function isCandidate(entry: OperationEntry): boolean {

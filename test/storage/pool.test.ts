@@ -2,6 +2,7 @@
 import t from 'tap'
 import { byteOffset } from '../../src/core/units.js'
 import { failureOf } from '../support/failure.js'
+import type { MediumCapture } from '../simulation/sim-medium.js'
 import { type Call, chunkBytes, type Fault, filled, SmallNode } from '../support/small-node.js'
 
 const volumeBytes = 1024 * 1024
@@ -152,3 +153,39 @@ t.test(
     }
   },
 )
+
+t.test('a volume grows again after a crash lost that, and what was written there', async (t) => {
+  const node = await SmallNode.start()
+  await node.create('v', 512)
+  await node.write('v', 0, filled(1, 512))
+  await node.flush('v')
+  const captures: MediumCapture[] = []
+  let isIssued = false
+  let writing: Promise<void> | undefined
+  node.beforeCall = () => {
+    captures.push(node.medium.capture())
+    // As soon as the volume is large enough: the growth is not durable then.
+    if (isIssued || node.export('v').sizeBytes === 512) return
+    isIssued = true
+    writing = node.write('v', 512, filled(2, 512))
+  }
+  const grow = { kind: 'volume.resize', name: 'v', sizeBytes: chunkBytes } as const
+  await node.perform(grow)
+  await writing
+  await node.flush('v')
+  node.kill()
+  let lostCount = 0
+  for (const capture of captures) {
+    const plan = { exhaustiveMax: 64, singles: true, randomCount: 8, random: node.random }
+    for (const choice of capture.choices(plan)) {
+      const after = await SmallNode.start({ medium: capture.after(choice) })
+      const isLost = after.export('v').sizeBytes === 512
+      if (isLost) await after.perform(grow)
+      const { size } = new Set(await after.read('v', 512, 512))
+      if (!isLost) continue
+      lostCount++
+      if (size !== 1 || (await after.read('v', 512, 1))[0] !== 0) return void t.fail('old bytes')
+    }
+  }
+  t.ok(lostCount > 0, 'the growth was lost in some')
+})
