@@ -6,8 +6,8 @@ import type { Clock, Timer } from '../core/clock.js'
 
 /** A pause of the clients of this length is the end of a burst. */
 const tickMs = 4
-/** How far an asynchronous peer may be behind for the sake of speed. */
-const gatherMsMax = 100
+/** How far an asynchronous peer may be behind for the sake of speed: as long as it may take to make durable what it has. */
+const gatherMsMax = 1000
 
 export class Gathering {
   readonly #clock: Clock
@@ -34,9 +34,13 @@ export class Gathering {
   }
 
   #tick(look: () => { readonly added: number; readonly isPressing: boolean }): void {
+    const lateMs = this.#clock.nowMs() + 2 * tickMs
     this.#timer = this.#clock.setTimer(tickMs, () => {
       const { added, isPressing } = look()
-      if (isPressing || added === this.#seen || this.#clock.nowMs() >= this.#endsAtMs) {
+      const nowMs = this.#clock.nowMs()
+      // A late tick tells of a pause of this loop, in which no client was read, and not of the clients'.
+      const isPause = added === this.#seen && nowMs < lateMs
+      if (isPressing || isPause || nowMs >= this.#endsAtMs) {
         this.#timer = undefined
         this.#due()
         return

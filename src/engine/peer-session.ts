@@ -351,7 +351,7 @@ export class PeerSession {
 
   /** Nobody waits for what is to be sent, and there is room for more. */
   #mayGather({ mode, outbox }: PrimaryStream): boolean {
-    return mode === 'async' && this.#resync === undefined && !outbox.isHalfFull
+    return mode === 'async' && this.#resync === undefined && !outbox.isFilling
   }
 
   #schedulePump(stream: PrimaryStream): void {

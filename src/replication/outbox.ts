@@ -93,9 +93,9 @@ export class Outbox {
     return this.#isCollecting && this.#usedBytes > this.#bytesMax
   }
 
-  /** The sooner the peer gets it now, the better for what comes. */
-  get isHalfFull(): boolean {
-    return this.#isCollecting && this.#usedBytes > this.#bytesMax / 2
+  /** Three quarters: the sooner the peer gets it now, the better for what comes. */
+  get isFilling(): boolean {
+    return this.#isCollecting && this.#usedBytes > (this.#bytesMax / 4) * 3
   }
 
   /** True when an entry is still here that the peer will not be sent: blocks may become dirty when it leaves. */
