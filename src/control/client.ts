@@ -14,6 +14,8 @@ export class ControlClient {
   readonly #path: string
   readonly #waiting = new Map<number, Waiting>()
   #idLast = 0
+  /** What the daemon said about the connection itself, before it ended it: the answer to everything that is asked. */
+  #refusal: LockstepError | undefined
   #onNotification: (method: string, params: unknown) => void = () => {}
   /** Resolves when the connection ends, for whatever reason. */
   readonly closed: Promise<void>
@@ -31,9 +33,7 @@ export class ControlClient {
     socket.on('error', () => {}) // 'close' follows.
     this.closed = new Promise((resolve) =>
       socket.once('close', () => {
-        const error = lostConnection(path)
-        for (const { reject } of this.#waiting.values()) reject(error)
-        this.#waiting.clear()
+        this.#rejectAll(this.#refusal ?? lostConnection(path))
         resolve()
       }),
     )
@@ -58,12 +58,14 @@ export class ControlClient {
     this.#onNotification = listener
   }
 
-  /** The result of one request. Rejects with the LockstepError that the daemon sent, TIMED_OUT, or UNREACHABLE when the connection ends first. */
+  /** The result of one request. Rejects with the LockstepError that the daemon sent (LIMIT_REACHED when it has no place for this connection),
+   *  TIMED_OUT, or UNREACHABLE when the connection ends first. */
   request(
     method: string,
     params: object,
     options: { readonly timeoutMs?: number } = {},
   ): Promise<unknown> {
+    if (this.#refusal !== undefined) return Promise.reject(this.#refusal)
     if (this.#socket.destroyed) return Promise.reject(lostConnection(this.#path))
     const id = ++this.#idLast
     const answer = new Promise<unknown>((resolve, reject) => {
@@ -98,14 +100,21 @@ export class ControlClient {
       this.#onNotification(message.method, message.params)
       return
     }
-    // An error without an id is about the connection: it answers whatever waits.
-    const ids = typeof message.id === 'number' ? [message.id] : [...this.#waiting.keys()]
-    for (const id of ids) {
-      const waiting = this.#waiting.get(id)
-      this.#waiting.delete(id)
-      if (message.error === undefined) waiting?.resolve(message.result)
-      else waiting?.reject(errorOf(message.error))
+    if (typeof message.id !== 'number') {
+      if (message.error === undefined) return
+      this.#refusal = errorOf(message.error)
+      this.#rejectAll(this.#refusal)
+      return
     }
+    const waiting = this.#waiting.get(message.id)
+    this.#waiting.delete(message.id)
+    if (message.error === undefined) waiting?.resolve(message.result)
+    else waiting?.reject(errorOf(message.error))
+  }
+
+  #rejectAll(error: LockstepError): void {
+    for (const { reject } of this.#waiting.values()) reject(error)
+    this.#waiting.clear()
   }
 }
 

@@ -6,6 +6,8 @@ export const controlLimits = {
   lineBytesMax: 1 * MiB,
   /** Commands are short; more clients at once are a mistake or an attack. */
   connectionCountMax: 16,
+  /** Clients above that, which are still being told so; further ones are closed at once. */
+  turnedAwayCountMax: 16,
   /** Requests that one connection has under way; above, its socket is not read. */
   requestsInFlightMax: 64,
   /** Unread replies of one connection above which its requests are no longer read. */
@@ -37,6 +39,6 @@ export const controlLimits = {
   cellCountMax: 1024,
   /** What an error repeats of the client's own text. */
   quotedBytesMax: 64,
-  /** When the daemon stops, replies under way have this long to leave. */
+  /** When the daemon stops, or a client is turned away, what is being said has this long to leave. */
   stopTimeoutMs: 2_000,
 } as const

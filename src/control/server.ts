@@ -21,12 +21,14 @@ import { controlLimits } from './limits.js'
 import { LineReader } from './line-reader.js'
 import { call, exampleOf, methods } from './methods.js'
 import { claimSocketPath } from './socket-path.js'
+import { TurnedAway } from './turned-away.js'
 
 export type ControlLimits = { readonly [K in keyof typeof controlLimits]: number }
 
 export class ControlServer {
   readonly #server: Server
   readonly #connections = new Set<Connection>()
+  readonly #turnedAway: TurnedAway
   readonly #limits: ControlLimits
 
   private constructor(options: {
@@ -35,9 +37,13 @@ export class ControlServer {
     readonly limits: ControlLimits
   }) {
     this.#limits = options.limits
+    this.#turnedAway = new TurnedAway(options.limits)
     let connectionNumber = 0
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
-      if (this.#connections.size >= options.limits.connectionCountMax) return turnAway(socket)
+      if (this.#connections.size >= options.limits.connectionCountMax) {
+        this.#turnedAway.take(socket)
+        return
+      }
       const connection = new Connection(socket, {
         ...options,
         log: options.log.child({ connection: ++connectionNumber }),
@@ -86,21 +92,12 @@ export class ControlServer {
   async stop(): Promise<void> {
     const closed = once(this.#server, 'close')
     this.#server.close()
+    this.#turnedAway.close()
     await Promise.all(
       [...this.#connections].map((connection) => connection.stop(this.#limits.stopTimeoutMs)),
     )
     await closed
   }
-}
-
-function turnAway(socket: Socket): void {
-  socket.on('error', () => socket.destroy())
-  const action = 'close connections that are not needed'
-  const error = new RpcError(RpcCode.REFUSED, 'too many connections to the control socket', {
-    code: 'LIMIT_REACHED',
-    action,
-  })
-  socket.end(errorLine(null, error), () => socket.destroy())
 }
 
 /** Nobody knows whether it was the whole line: it is not performed. */

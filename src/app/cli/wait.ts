@@ -1,6 +1,6 @@
 // wait: until the daemon answers, or until the two nodes are where they should be. A daemon that is not there yet is waited for too.
 import { setTimeout as delay } from 'node:timers/promises'
-import { ExitCode, LockstepError } from '../../core/errors.js'
+import { type ErrorCode, ExitCode, LockstepError } from '../../core/errors.js'
 import type { Command, Context } from './command.js'
 import { askStatus } from './query.js'
 import { UsageError } from './usage-error.js'
@@ -12,6 +12,9 @@ const waitSecondsDefault = 60
 const requestTimeoutMsMax = 60 * 60 * 1000
 /** For the answer to come, beyond what it waits for. */
 const answerTimeoutMs = 10_000
+
+/** No daemon yet, or no place on its control socket: a moment later there may be. */
+const passing: ReadonlySet<ErrorCode> = new Set(['UNREACHABLE', 'LIMIT_REACHED'])
 
 const conditions = ['ready', 'in-sync', 'promotable'] as const
 type Condition = (typeof conditions)[number]
@@ -79,7 +82,7 @@ async function lackOf(
     if (condition === 'ready') return undefined
     return await lackOfPeers(context, condition, leftMs)
   } catch (error) {
-    if (error instanceof LockstepError && error.code === 'UNREACHABLE') return error.message
+    if (error instanceof LockstepError && passing.has(error.code)) return error.message
     throw error
   }
 }

@@ -2,7 +2,7 @@
 import { dirname } from 'node:path'
 import t from 'tap'
 import { runLine } from '../../support/command-line.js'
-import { startControl } from '../../support/control.js'
+import { RawClient, startControl } from '../../support/control.js'
 
 const failure = {
   message: 'data could not be made durable (EIO)',
@@ -53,4 +53,21 @@ t.test('events are lines for people and one document for scripts', async (t) => 
   const ask = (...words: readonly string[]) => runLine(['events', ...words, '--dir', dirname(path)])
   t.equal((await ask()).stdout, '2024-01-01T00:00:00Z started open\n')
   t.equal(JSON.parse((await ask('--json')).stdout).events.length, 1)
+})
+
+t.test('when the control socket is full every command says so, and what to do', async (t) => {
+  const { engine, path } = await startControl(t, { connectionCountMax: 1 })
+  const first = await RawClient.open(t, path)
+  await first.ask('ping')
+  const lines = ['status', 'volume create v 1M', 'config', 'doctor', 'events --follow']
+  for (const line of lines) {
+    const said = await runLine([...line.split(' '), '--dir', dirname(path)])
+    t.equal(said.status, 1, line)
+    t.match(said.stderr + said.stdout, /all 1 connections to the control socket are taken/, line)
+    t.match(said.stderr + said.stdout, /try: wait a moment .* lockstep events --follow/, line)
+  }
+  t.same(engine.asked, [], 'nothing was done')
+  const waited = await runLine(['wait', '--for', 'ready', '--timeout', '0', '--dir', dirname(path)])
+  t.equal(waited.status, 8, 'a place may become free: that is waited for')
+  t.match(waited.stderr, /not ready within 0 s: all 1 connections/)
 })
