@@ -27,6 +27,7 @@ import { batchExtraBytesMax, type Journal } from './journal.js'
 import { PoolKeeper } from './page-keeper.js'
 import { PoolTracking } from './pool-tracking.js'
 import { type Prepared, prepareOperation } from './prepare-operation.js'
+import type { ReadPath } from './read-path.js'
 import { Reclaimer } from './reclaimer.js'
 import {
   countReferences,
@@ -37,6 +38,8 @@ import {
 } from './recovery.js'
 import { Tracking } from './tracking.js'
 import type { TrackingState } from './tracking-sections.js'
+import type { WritePath } from './write-path.js'
+import type { ZeroPath } from './zero-path.js'
 
 export type PoolOptions = {
   readonly disk: Disk
@@ -71,6 +74,9 @@ export class Pool {
   readonly #reclaimer: Reclaimer
   readonly #committer: Committer
   readonly #io: DataPath
+  readonly #reads: ReadPath
+  readonly #writes: WritePath
+  readonly #zeroes: ZeroPath
   readonly #capacity: number
   readonly #checkpointer: Checkpointer
   readonly #onActiveFull: () => void
@@ -156,6 +162,9 @@ export class Pool {
       checkpointDone: () => this.#checkpointer.done,
       mutants,
     })
+    this.#reads = this.#io.reads
+    this.#writes = this.#io.writes
+    this.#zeroes = this.#io.zeroes
     if (recovered.tracking !== undefined) this.#peer = this.#track(recovered.tracking)
   }
 
@@ -240,7 +249,7 @@ export class Pool {
   }
 
   read(store: Store, offset: number, target: Buffer): Promise<void> | undefined {
-    return this.#io.read(store, offset, target)
+    return this.#reads.read(store, offset, target)
   }
 
   write(
@@ -249,7 +258,7 @@ export class Pool {
     lengthBytes: number,
     parts: readonly Buffer[],
   ): Promise<void> | undefined {
-    return this.#io.write(store, offset, lengthBytes, parts)
+    return this.#writes.write(store, offset, lengthBytes, parts)
   }
 
   zero(
@@ -258,7 +267,7 @@ export class Pool {
     lengthBytes: number,
     mayUnmap: boolean,
   ): Promise<void> | undefined {
-    return this.#io.zero(store, offset, lengthBytes, mayUnmap)
+    return this.#zeroes.zero(store, offset, lengthBytes, mayUnmap)
   }
 
   /** Resolves when everything done before the call is on stable storage. Rejects with FAILED_STOP. */

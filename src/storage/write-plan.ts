@@ -1,5 +1,10 @@
-// What one write will do to the data file, as lists: runs that lie side by side in the file are one call.
+// What one write will do to the data file, as lists: runs that lie side by side in the file are one call. What is still to be read joins when it is there;
+// what is written leaves at the front.
+//
+// Invariant: the lists hold exactly what is known and not written yet, in the order in which it is written.
+import assert from 'node:assert/strict'
 import { sectorBytes } from '../core/disk.js'
+import { skipBytes } from './disk-io.js'
 import type { Store } from './group-state.js'
 
 export type FileWrite = { offset: number; parts: readonly Buffer[]; lengthBytes: number }
@@ -40,4 +45,43 @@ export function addPart(
     last.parts = [...last.parts, ...parts]
     last.lengthBytes += lengthBytes
   } else writes.push({ offset, parts, lengthBytes })
+}
+
+/** A new chunk that was written in part takes the rest from `old`, its bytes at the old place. */
+export function joinCopy(plan: WritePlan, fresh: FreshChunk, old: Buffer): void {
+  const parts = [old.subarray(0, fresh.from), ...fresh.parts, old.subarray(fresh.end)].filter(
+    (part) => part.length > 0,
+  )
+  addPart(plan.freshWrites, fresh.place * old.length, parts, old.length)
+  fresh.copyFrom = 0
+}
+
+/** The last write in place goes on to the end of its sector. */
+export function joinTail(plan: WritePlan, bytes: Buffer): void {
+  addPart(plan.inPlaceWrites, plan.tail.offset, [bytes], bytes.length)
+  plan.tail = tailBehind(0)
+}
+
+/** A new chunk whose bytes are all known. */
+export function addFresh(plan: WritePlan, fresh: FreshChunk, chunkBytes: number): void {
+  addPart(
+    plan.freshWrites,
+    fresh.place * chunkBytes + fresh.from,
+    fresh.parts,
+    fresh.end - fresh.from,
+  )
+}
+
+/** Takes `count` written bytes off the front. */
+export function advance(writes: FileWrite[], count: number): void {
+  const write = writes[0]
+  assert(write)
+  assert(count > 0)
+  if (count === write.lengthBytes) {
+    writes.shift()
+    return
+  }
+  write.offset += count
+  write.lengthBytes -= count
+  write.parts = skipBytes(write.parts, count)
 }
