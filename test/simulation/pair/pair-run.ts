@@ -185,7 +185,8 @@ class PairRun {
       await this.#pass(a, b, faults)
       await this.#look(a, b)
       if (this.#random.chance(this.#shape.faultShare)) await faults.strike()
-      if (this.#random.chance(0.03) || more?.wantsMedia()) await this.#judge.checkMedia(a, b)
+      const isChecked = this.#random.chance(0.03) || more?.wantsMedia()
+      if (isChecked && !this.#isUnheard(a)) await this.#judge.checkMedia(a, b)
       if (this.#random.chance(0.03) || this.#traffic.writesSinceBase > writesBetweenBases) {
         await this.#quiet(a, b)
       }
@@ -289,6 +290,11 @@ class PairRun {
     }
   }
 
+  /** The primary is there again, and nobody has heard yet what it kept of its writes: the second node may have that already. */
+  #isUnheard(a: PairNode): boolean {
+    return a.engine !== undefined && this.#client === undefined
+  }
+
   /** The primary has recovered: what it holds is the base of what follows. */
   async #welcome(a: PairNode): Promise<void> {
     if (this.#client || !a.engine || !a.running) return
@@ -332,7 +338,7 @@ class PairRun {
     for (let step = 0; step < steps && !isIdle; step++) {
       if (this.#random.chance(0.1)) await this.#elapse()
       isIdle = !(await this.#scheduler.step())
-      await this.#watch.look(a, b)
+      if (!this.#isUnheard(a)) await this.#watch.look(a, b)
       if (this.#aim.tick()) await this.#endAimed(faults)
     }
     if ((isIdle && isFull) || this.#random.chance(0.05)) {
@@ -408,6 +414,7 @@ class PairRun {
       this.#oracle.primaryEnded()
     } else {
       this.#traffic.forgetReads()
+      if (this.#isUnheard(a)) return
       const state = await this.#judge.checkSecondary(b)
       if (state === 'kept') this.#count('before-resync kept through a crash')
     }
