@@ -62,6 +62,29 @@ t.test('snapshots of several volumes are at one position', async (t) => {
   )
 })
 
+t.test('what a restore brings back is told by the last refresh of the snapshot', async (t) => {
+  const server = await start(t, { a: MiB })
+  const restore = async () => {
+    const said = await server.cli(['snapshot', 'restore', 'a@x', '--yes'])
+    t.equal(said.status, 0)
+    return said.stderr
+  }
+  await server.ok('snapshot', 'create', 'a@x') // At sequence 2.
+  t.match(await restore(), /since a@x was taken or last refreshed at sequence 2 will be lost/)
+  await server.ok('snapshot', 'refresh', 'a@x', '--yes')
+  t.match(await restore(), /since a@x was taken or last refreshed at sequence 4 will be lost/)
+  const refused = await server.cli(['snapshot', 'delete', 'a@x'])
+  t.equal(refused.status, 5)
+  t.match(
+    refused.stderr,
+    /a@x \(created 2.*Z, taken or last refreshed at sequence 4\) will be lost/,
+  )
+  t.match(
+    (await server.cli(['snapshot', 'refresh', 'a@x'])).stderr,
+    /what a@x holds \(taken or last refreshed at sequence 4\) will be lost/,
+  )
+})
+
 t.test('a batch is all or none, from a file and from stdin', async (t) => {
   const server = await start(t, { a: MiB })
   const batch = (text: string, ...more: readonly string[]) =>

@@ -63,7 +63,7 @@ export const snapshotCommands: readonly Command[] = [
     async run(context) {
       const name = snapshotName(context)
       const store = await askStore(context, name)
-      const lost = `${name} (from ${store.createdAt}) will be lost`
+      const lost = `${name} (created ${store.createdAt}, ${momentOf(store)}) will be lost`
       await confirm(context, { lost, name })
       const done = `deleted ${name}`
       return perform(context, { method: 'snapshot.delete', params: { store: name }, done })
@@ -102,8 +102,8 @@ export const snapshotCommands: readonly Command[] = [
     examples: [['lockstep snapshot refresh vol0@monday', 'what it held before is gone']],
     async run(context) {
       const store = snapshotName(context)
-      const { createdAt, snapshotOf } = await askStore(context, store)
-      const lost = `what ${store} holds (from ${createdAt}) will be lost: it becomes what ${snapshotOf} is now`
+      const found = await askStore(context, store)
+      const lost = `what ${store} holds (${momentOf(found)}) will be lost: it becomes what ${found.snapshotOf} is now`
       await confirm(context, { lost, name: store })
       const done = `refreshed ${store}`
       return perform(context, { method: 'snapshot.refresh', params: { store }, done })
@@ -115,6 +115,12 @@ function snapshotName(context: Context): string {
   const name = context.arguments.text('snapshot')
   readSnapshotName(name)
   return name
+}
+
+/** Whether it was refreshed nobody keeps in mind, nor when: its position is the one of what it holds, of the last refresh where there was one. */
+function momentOf({ position }: StoreStatus): string {
+  const at = position === undefined ? '' : ` at sequence ${position.sequence}`
+  return `taken or last refreshed${at}`
 }
 
 async function createSnapshots(context: Context): Promise<ExitCode> {
@@ -145,12 +151,13 @@ async function restoreSnapshot(context: Context): Promise<ExitCode> {
   const store = snapshotName(context)
   const range = readRange(context.arguments.maybeText('range'))
   const { stores } = await askStatus(context)
-  const { snapshotOf, sizeBytes: becomesBytes, createdAt } = storeOf(stores, store)
+  const snapshot = storeOf(stores, store)
+  const { snapshotOf, sizeBytes: becomesBytes } = snapshot
   const volume = snapshotOf ?? readSnapshotName(store).store
   const { sizeBytes } = storeOf(stores, volume)
   const what = partText(volume, range, sizeBytes)
   const size = range === undefined ? newSizeText(volume, sizeBytes, becomesBytes) : ''
-  const lost = `what was written to ${what} since ${createdAt} will be lost${size}`
+  const lost = `what was written to ${what} since ${store} was ${momentOf(snapshot)} will be lost${size}`
   await confirm(context, { lost, name: volume })
   const params = range === undefined ? { store } : { store, range }
   const done = `restored ${partText(volume, range, becomesBytes)} from ${store}`
