@@ -4,6 +4,7 @@ import { LockstepError, unreachable } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { DataOperation, MarkRequest, Operation, OperationRequest } from '../core/operation.js'
 import { type ByteRange, formatBytes, type StoreId } from '../core/units.js'
+import { checkVolumeSize } from '../core/volume-size.js'
 import { fullName, type GroupState, type Store, storeOf } from '../storage/group-state.js'
 import { checkBatch } from './batch.js'
 import { checkUnreserved } from './local-stores.js'
@@ -80,7 +81,7 @@ function resolveOne(
         kind: 'create-volume',
         storeId: takeId(),
         name,
-        sizeBytes: checkSize(request.sizeBytes),
+        sizeBytes: checkVolumeSize(request.sizeBytes),
       } as const
       return {
         operation,
@@ -126,7 +127,7 @@ function resolveOne(
       const operation = {
         kind: 'resize',
         storeId: volume.id,
-        sizeBytes: checkSize(request.sizeBytes),
+        sizeBytes: checkVolumeSize(request.sizeBytes),
       } as const
       const description = `resized ${request.name} from ${formatBytes(volume.sizeBytes)} to ${formatBytes(request.sizeBytes)}`
       return { operation, stores: [request.name], description }
@@ -274,17 +275,6 @@ function checkRange(range: ByteRange, store: Store, name: string): void {
     'OUT_OF_RANGE',
     `the range ${range.offset}:${range.lengthBytes} is not inside ${name}, which has ${store.sizeBytes} bytes`,
     'give OFFSET:LENGTH inside both stores, such as 0:64K',
-  )
-}
-
-function checkSize(sizeBytes: number): number {
-  const isSize =
-    Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes % limits.storeSizeAlignment === 0
-  if (isSize && sizeBytes <= limits.storeSizeBytesMax) return sizeBytes
-  throw new LockstepError(
-    'INVALID_SIZE',
-    `a volume cannot have ${sizeBytes} bytes`,
-    'give a multiple of 512 bytes below 8P, such as 10G',
   )
 }
 

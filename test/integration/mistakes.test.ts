@@ -36,10 +36,12 @@ const absent = [1, 'NO_SUCH_STORE'] as const
 
 const volumeMistakes: readonly Mistake[] = [
   ['volume create v 10X', ...usage, /"10X" is not a size/, /10G/],
-  ['volume create v 9P', ...usage, /not a size/, /10G/],
+  ['volume create v 9P', ...usage, /"9P" is too large/, /8P, such as 10G/],
+  ['volume create v 99999999999999999999', ...usage, /is too large/, /8P/],
+  ['volume create v 1.3K', ...usage, /"1\.3K" is not a size/, /whole number of bytes/],
   ['volume create v -5', ...usage, /"-5" is not a size/, /10G/],
   ['volume create v 0', 1, 'INVALID_SIZE', /cannot have 0 bytes/, /512/],
-  ['volume create v 1000', 1, 'INVALID_SIZE', /1000 bytes/, /multiple of 512/],
+  ['volume create v 1000', 1, 'INVALID_SIZE', /1000 bytes/, /multiple of 512 .*such as 1024/],
   ['volume create vol0 1M', 1, 'NAME_TAKEN', /"vol0" already/, /another name/],
   ['volume create a/b 1M', 1, 'INVALID_NAME', /"a\/b" is not a name/, /letters/],
   ['volume create a@b 1M', 1, 'INVALID_NAME', /"a@b"/, /letters/],
@@ -60,6 +62,8 @@ const volumeMistakes: readonly Mistake[] = [
   ['volume delete vol0 --yes', 1, 'HAS_SNAPSHOTS', /has 1 snapshot/, /snapshot delete vol0@a/],
   ['volume delete vol0', ...unsure, /vol0 with all its data/, /--yes/],
   ['volume resize vol0 512', ...unsure, /last 1023\.5 KiB of vol0/, /--yes/],
+  ['volume resize vol0 0', 1, 'INVALID_SIZE', /cannot have 0 bytes/, /512/],
+  ['volume resize vol0 513', 1, 'INVALID_SIZE', /513 bytes/, /such as 1024/],
   ['volume resize vol0 513 --yes', 1, 'INVALID_SIZE', /513 bytes/, /multiple of 512/],
 ]
 

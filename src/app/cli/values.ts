@@ -1,13 +1,23 @@
 // Words of the command line as values: sizes, ranges, store names. What cannot be read is a UsageError with an example.
 import { type ByteRange, byteOffset, parseSize } from '../../core/units.js'
+import { checkVolumeSize } from '../../core/volume-size.js'
 import { UsageError } from './usage-error.js'
 
 export function readSize(text: string, what: string): number {
   const sizeBytes = parseSize(text)
-  if (sizeBytes === undefined) {
-    throw new UsageError(`${what} "${text}" is not a size`, 'write 512, 64K, 10G or 1T')
-  }
-  return sizeBytes
+  if (sizeBytes !== undefined) return sizeBytes
+  const whole = /^\d+(?=(?:\.\d+)?([KMGTP]?)(?:i?B)?$)/i.exec(text.trim())
+  if (whole !== null && parseSize(`${whole[0]}${whole[1] ?? ''}`) === undefined)
+    throw new UsageError(`${what} "${text}" is too large`, 'write less than 8P, such as 10G or 1T')
+  throw new UsageError(
+    `${what} "${text}" is not a size`,
+    'write a whole number of bytes: 512, 64K, 10G or 1T',
+  )
+}
+
+/** Refused before anything is asked. Throws UsageError, and LockstepError INVALID_SIZE. */
+export function readVolumeSize(text: string): number {
+  return checkVolumeSize(readSize(text, 'the size'))
 }
 
 /** `OFFSET:LENGTH`, both sizes. */

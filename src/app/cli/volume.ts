@@ -7,7 +7,7 @@ import { confirm } from './confirm.js'
 import { storeTable } from './format.js'
 import { perform } from './perform.js'
 import { ask, askStore } from './query.js'
-import { readSize } from './values.js'
+import { readVolumeSize } from './values.js'
 
 const volumePositional = { name: 'name', description: 'the volume' } as const
 const sizePositional = {
@@ -23,7 +23,7 @@ export const volumeCommands: readonly Command[] = [
     examples: [['lockstep volume create vol0 10G', 'a volume of 10 GiB, which takes no space yet']],
     async run(context) {
       const name = context.arguments.text('name')
-      const sizeBytes = readSize(context.arguments.text('size'), 'the size')
+      const sizeBytes = readVolumeSize(context.arguments.text('size'))
       const done = `created ${name}, ${formatBytes(sizeBytes)},`
       return perform(context, { method: 'volume.create', params: { name, sizeBytes }, done })
     },
@@ -80,7 +80,7 @@ export const volumeCommands: readonly Command[] = [
     examples: [['lockstep volume resize vol0 20G', 'the new part is zeroes']],
     async run(context) {
       const name = context.arguments.text('name')
-      const sizeBytes = readSize(context.arguments.text('size'), 'the size')
+      const sizeBytes = readVolumeSize(context.arguments.text('size'))
       const store = await askStore(context, name)
       if (sizeBytes < store.sizeBytes) {
         const cut = formatBytes(store.sizeBytes - sizeBytes)

@@ -1,6 +1,12 @@
 // Words as values: sizes, ranges, names, seconds; what is none of them is told with an example.
 import t from 'tap'
-import { readRange, readSeconds, readSize, readSnapshotName } from '../../../src/app/cli/values.js'
+import {
+  readRange,
+  readSeconds,
+  readSize,
+  readSnapshotName,
+  readVolumeSize,
+} from '../../../src/app/cli/values.js'
 
 const usage = { name: 'UsageError' }
 
@@ -10,6 +16,24 @@ t.test('sizes', (t) => {
   for (const text of ['', 'x', '10X', '-1', '1e9', '0x10', '9999999P', ' ']) {
     t.throws(() => readSize(text, 'the size'), usage, JSON.stringify(text))
   }
+  t.end()
+})
+
+t.test('what is too large is a size all the same, and told so', (t) => {
+  const large = /is too large/
+  for (const text of ['8P', '9.5PiB', '9007199254740992', '99999999999999999999', '99999999999G'])
+    t.throws(() => readSize(text, 'the size'), { ...usage, message: large, action: /8P/ }, text)
+  for (const text of ['1.5', '1.3K', '1.0001K', '1,5G', '1 G', '+1G', '5E', '9P!'])
+    t.throws(() => readSize(text, 'the size'), { ...usage, message: /is not a size/ }, text)
+  t.equal(readSize('9007199254740991', 'the size'), 2 ** 53 - 1)
+  t.equal(readSize('7.999P', 'the size'), 7.999 * 2 ** 50)
+  t.end()
+})
+
+t.test('sizes of volumes', (t) => {
+  t.equal(readVolumeSize('0.5K'), 512)
+  for (const text of ['0', '100', '1001', '9007199254740991'])
+    t.throws(() => readVolumeSize(text), { code: 'INVALID_SIZE', action: /multiple of 512/ }, text)
   t.end()
 })
 
