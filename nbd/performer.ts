@@ -1,20 +1,20 @@
 // Requests that passed their checks, performed: the export is called, and its answer becomes a reply. What the export answers at once
-// is laid out at once; the rest is in flight, holds what it needs, and settles in any order. One idea with many commands: hence its length.
+// is laid out at once; the rest is in flight, holds what it needs, and settles in any order.
 //
 // Invariant: each request gets exactly one reply, and what it held is given back exactly once, also when the connection is gone.
 import assert from 'node:assert/strict'
-import { allocationContext, Command, CommandFlag, nameOf } from './constants.js'
+import { Command, CommandFlag, nameOf } from './constants.js'
 import { type RequestError, toRequestError } from './errors.js'
 import type { Export, Extent } from './export.js'
-import { cutAtHoles, type Piece } from './holes.js'
 import { type Counters, type FailedRequest, isAssertion } from './hooks.js'
+import { allOf, layOutRead } from './large-read.js'
 import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 import type { ReplyEncoder } from './replies.js'
 import type { ReplyWriter, Slot } from './reply-writer.js'
 import type { Request } from './request.js'
 import type { MetaContext } from './status.js'
-import { perContextExtentCount, statusOf } from './status.js'
+import { perContextExtentCount, sendStatus, statusOf } from './status.js'
 
 type Pending = {
   readonly request: Request
@@ -234,22 +234,7 @@ export class Performer {
     const waits: Promise<void>[] = []
     let end = 0
     try {
-      const pieces = this.#piecesOf(request)
-      const last = pieces[pieces.length - 1]
-      for (const piece of pieces) {
-        const chunk = { ...piece, isLast: piece === last }
-        if (piece.isHole) {
-          end = this.#encoder.holeChunk(bytes, end, request, chunk)
-          continue
-        }
-        const dataAt = this.#encoder.dataHeader(bytes, end, request, chunk)
-        end = dataAt + piece.lengthBytes
-        const wait = this.#target.read({
-          offset: piece.offset,
-          target: bytes.subarray(dataAt, end),
-        })
-        if (wait) waits.push(wait)
-      }
+      end = layOutRead(this.#o, request, bytes, waits)
     } catch (error) {
       // Reads of earlier pieces may still fill the buffer: it is not used again, and comes back to nobody.
       if (waits.length === 0) this.#writer.drop(slot)
@@ -269,25 +254,6 @@ export class Performer {
       slot,
       replyBytes: end,
     })
-  }
-
-  /** Where a structured read has large holes, they are told instead of sent. */
-  #piecesOf(request: Request): readonly Piece[] {
-    const { offset, lengthBytes } = request
-    const whole = [{ offset, lengthBytes, isHole: false }]
-    if (this.#encoder.style === 'simple') return whole
-    if (request.flags & CommandFlag.DF || lengthBytes < this.#limits.holeReadBytesMin) return whole
-    const extents = this.#target.blockStatus({
-      context: allocationContext,
-      offset,
-      lengthBytes,
-      extentCountMax: this.#limits.readPieceCountMax,
-    })
-    if (extents instanceof Promise) {
-      extents.catch(() => {}) // Only a hint was asked for; the read itself will say what is wrong.
-      return whole
-    }
-    return cutAtHoles(offset, lengthBytes, extents, this.#limits.holeBytesMin)
   }
 
   #simple(request: Request): void {
@@ -341,20 +307,7 @@ export class Performer {
       this.#readNothing(request)
       return
     }
-    let lengthBytes = 0
-    for (const extents of answers) lengthBytes += this.#encoder.statusChunkBytes(extents.length)
-    const { pool, budget } = this.#o.memory
-    const bytes = pool.take(lengthBytes)
-    budget.takeAnyway(bytes.length)
-    let end = 0
-    for (const [index, context] of contexts.entries()) {
-      const extents = answers[index]
-      assert(extents !== undefined)
-      const isLast = index === contexts.length - 1
-      const status = { contextId: context.id, extents, isLast }
-      end = this.#encoder.statusChunk(bytes, end, request, status)
-    }
-    this.#writer.send(this.#writer.slotOf(bytes, bytes.length), end)
+    sendStatus(this.#o, request, contexts, answers)
   }
 
   #track(promise: Promise<void>, pending: Pending): void {
@@ -407,10 +360,4 @@ export class Performer {
     })
     return toRequestError(error)
   }
-}
-
-async function allOf(waits: readonly Promise<void>[]): Promise<void> {
-  // All must be over before the buffer may be used again, also when one fails.
-  const results = await Promise.allSettled(waits)
-  for (const result of results) if (result.status === 'rejected') throw result.reason
 }

@@ -1,10 +1,13 @@
-// Block status: which contexts a session has, and their extents for a range. Answers are bounded however finely a store is cut up.
+// Block status: which contexts a session has, their extents for a range, and the reply that tells them. Answers are bounded however finely a store is cut up.
 import assert from 'node:assert/strict'
 import { CommandFlag } from './constants.js'
 import { RequestError } from './errors.js'
 import type { Export, Extent } from './export.js'
 import type { Limits } from './limits.js'
+import type { SharedMemory } from './memory.js'
 import { StatusFilter } from './messages.js'
+import type { ReplyEncoder } from './replies.js'
+import type { ReplyWriter } from './reply-writer.js'
 import type { Request } from './request.js'
 
 /** A context that was selected in the handshake. The id is the session's own. */
@@ -15,6 +18,12 @@ type StatusRange = {
   readonly offset: number
   readonly lengthBytes: number
   readonly extentCountMax: number
+}
+
+type StatusParts = {
+  readonly encoder: ReplyEncoder
+  readonly writer: ReplyWriter
+  readonly memory: SharedMemory
 }
 
 /** All contexts of a reply share one limit, so that its size does not depend on their number. */
@@ -57,6 +66,29 @@ function checked(
     assert(lengthBytes <= range.lengthBytes)
   }
   return answers
+}
+
+/** Sends the reply: one chunk for each of `contexts`, of which there is at least one. The writer gives the memory back. */
+export function sendStatus(
+  { encoder, writer, memory }: StatusParts,
+  request: Request,
+  contexts: readonly MetaContext[],
+  answers: readonly (readonly Extent[])[],
+): void {
+  let lengthBytes = 0
+  for (const extents of answers) lengthBytes += encoder.statusChunkBytes(extents.length)
+  const { pool, budget } = memory
+  const bytes = pool.take(lengthBytes)
+  budget.takeAnyway(bytes.length)
+  let end = 0
+  for (const [index, context] of contexts.entries()) {
+    const extents = answers[index]
+    assert(extents !== undefined)
+    const isLast = index === contexts.length - 1
+    const status = { contextId: context.id, extents, isLast }
+    end = encoder.statusChunk(bytes, end, request, status)
+  }
+  writer.send(writer.slotOf(bytes, bytes.length), end)
 }
 
 const idBytes = 4
