@@ -91,6 +91,8 @@ async function submit(
   if (item.kind === 'share') return share(options, item.copies)
   const store = pool.state.stores.get(item.storeId)
   if (store === undefined) return
+  // What was planned to be sent may be shared with another store behind the operation: sent, it would be a chunk of its own on the peer for good.
+  if (item.kind === 'send' && sequencer.isHolding) return sequencer.whenOpen()
   let left: () => void = () => {}
   const leaves = new Promise<void>((resolve) => {
     left = resolve

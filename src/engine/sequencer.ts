@@ -60,6 +60,7 @@ export class Sequencer {
   /** Sequences of entries that have theirs and are not applied, in order. */
   readonly #underWay = new Set<number>()
   readonly #queue: Queued[] = []
+  readonly #openWaiters: (() => void)[] = []
   #isGateClosed = false
   #isClosed = false
   #last: number
@@ -111,6 +112,17 @@ export class Sequencer {
     if (this.#failed.size > 0) throw behindFailure()
     if (this.#isGateClosed || this.#queue.length > 0) return this.#enqueue(entry)
     return this.#start(entry)
+  }
+
+  /** An operation waits or is performed: what is submitted now is ordered behind it. */
+  get isHolding(): boolean {
+    return this.#isGateClosed || this.#queue.length > 0
+  }
+
+  /** Resolves as soon as nothing holds entries back any more. */
+  whenOpen(): Promise<void> {
+    if (!this.isHolding) return Promise.resolve()
+    return new Promise((resolve) => this.#openWaiters.push(resolve))
   }
 
   /**
@@ -200,6 +212,8 @@ export class Sequencer {
       if (head.isOperation) this.#isGateClosed = true
       head.run()
     }
+    if (this.#openWaiters.length > 0 && !this.isHolding)
+      for (const resolve of this.#openWaiters.splice(0)) resolve()
   }
 
   #start(entry: DataEntry): Promise<void> | undefined {

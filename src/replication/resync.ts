@@ -15,7 +15,7 @@ export interface ResyncHost {
    *
    * A share and a zeroing must be checked again when they have their lease and everything before them took effect here: a client's write that is ordered
    * before may not have changed the map yet when they were planned. Copies whose chunks have different places by then, and zeroes that are no hole any
-   * more, are left out; their blocks stay dirty for the next pass.
+   * more, are left out; their blocks stay dirty for the next pass. So is data that would be ordered behind an operation: it resolves when that is over.
    *
    * `isUrgent`: the peer makes it durable at once, with all before it. Only data and zeroes can be.
    */

@@ -42,6 +42,8 @@ async function start() {
   } as unknown as PrimaryStream
   const sequencer = {
     lastSequence: 7 as Sequence,
+    isHolding: false,
+    whenOpen: async () => {},
     submit: (entry: DataEntry) => {
       submitted.push(entry)
       entry.left?.(true)
@@ -58,7 +60,7 @@ async function start() {
     end: () => {},
     mutants: new Set(),
   })
-  return { node, pool, perform, host, chosen, submitted }
+  return { node, pool, perform, host, chosen, submitted, sequencer }
 }
 
 t.test('it sees the stores of the stream, and none that the node keeps for itself', async (t) => {
@@ -115,4 +117,14 @@ t.test('a piece is an entry of the stream; a store that is gone has none', async
   perform({ kind: 'delete', storeId: w })
   await host.submit(send as never, { isUrgent: false })
   t.equal(submitted.length, 2)
+})
+
+t.test('data that an operation would come before is planned again', async (t) => {
+  const { host, submitted, sequencer } = await start()
+  Object.assign(sequencer, { isHolding: true })
+  const send = { kind: 'send', storeId: v, offset: 0, lengthBytes: 4096 }
+  await host.submit(send as never, { isUrgent: false })
+  t.same(submitted, [], 'behind it the chunk may be shared')
+  await host.submit({ ...send, kind: 'compare' } as never, { isUrgent: false })
+  t.match(submitted, [{ kind: 'compare' }])
 })

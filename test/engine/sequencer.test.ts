@@ -360,3 +360,25 @@ function checkOrder(
     }
   }
 }
+
+t.test('it tells when an operation holds nothing back any more', async (t) => {
+  const bench = new Bench()
+  bench.isInstant = true
+  t.equal(bench.sequencer.isHolding, false)
+  await bench.sequencer.whenOpen()
+  const prepared = gate()
+  const operating = bench.operate('one', () => prepared.opened)
+  t.equal(bench.sequencer.isHolding, true)
+  let isOpen = false
+  const opened = bench.sequencer.whenOpen().then(() => {
+    isOpen = true
+  })
+  const written = bench.write('behind', 1)
+  await settled()
+  t.equal(isOpen, false)
+  prepared.open()
+  await operating
+  await written
+  await opened
+  t.equal(bench.sequencer.isHolding, false)
+})
