@@ -59,6 +59,11 @@ export class Doorkeeper {
     return this.#host.clock.nowMs() - atMs > rememberedMs ? undefined : refused
   }
 
+  /** An operator has changed something: who still tries comes again, and is shown again. */
+  forgetRefused(): void {
+    this.#refused = undefined
+  }
+
   /** Resolves when the connection has ended. */
   async accept(stream: Duplex, from: string): Promise<void> {
     const { clock } = this.#host

@@ -189,6 +189,7 @@ export class Replication {
 
   disconnectPeer(): void {
     if (this.isReadOnly) throw primaryConnects()
+    this.#doorkeeper.forgetRefused()
     this.#primary.disconnect()
   }
 
@@ -201,7 +202,9 @@ export class Replication {
   setPeer({ uri, mode, maxRate }: PeerChange): void {
     if (maxRate !== undefined) this.#primary.maxRate = maxRate
     if (mode !== undefined) this.#primary.mode = mode
-    if (uri !== undefined && !this.isReadOnly) this.#primary.setUri(uri)
+    if (uri === undefined || this.isReadOnly) return
+    this.#doorkeeper.forgetRefused()
+    this.#primary.setUri(uri)
   }
 
   /** Throws INVALID_ARGUMENT on a primary that has none, and expects none. */

@@ -90,3 +90,27 @@ t.test('a stranger who calls a primary does not hide what its own link does', as
   await pair.same()
   await pair.close()
 })
+
+t.test('what an operator does ends the news of a caller who was refused', async (t) => {
+  const pair = await EnginePair.inSync()
+  pair.b.crash()
+  await pair.until(() => pair.a.link === 'offline', 'b is gone')
+  const call = async () => {
+    const asks = await FakePrimary.connect(pair, 'a')
+    asks.send({ kind: 'hello', body: { ...fakeHello() } })
+    const { body } = await asks.next('hello')
+    const twin = await FakePrimary.connect(pair, 'a')
+    twin.send({ kind: 'hello', body })
+    await pair.until(() => pair.a.link === 'refused', 'the twin is refused')
+    t.match(pair.a.peer.reason, /this very node, or a copy/)
+  }
+  await call()
+  await pair.run(pair.a.engine.disconnectPeer())
+  t.equal(pair.a.link, 'offline')
+  t.match(pair.a.peer.reason, /[Dd]isconnected by an operator/)
+  await call()
+  await pair.run(pair.a.engine.setPeer({ uri: 'nbd://silent' }))
+  t.not(pair.a.link, 'refused', 'a new address ends it too')
+  await pair.b.start()
+  await pair.close()
+})
