@@ -16,6 +16,7 @@ export type ListenAddress =
 
 /** IANA's port for NBD. */
 const portDefault = 10809
+const portMax = 65535
 /** sd_listen_fds(3): the first socket passed. */
 const firstPassedFd = 3
 /** More than any unit has; a number in the environment is not trusted. */
@@ -53,7 +54,8 @@ function parseUri(uri: string, purpose: 'listen on' | 'connect to'): NamedAddres
   try {
     url = new URL(uri)
   } catch {
-    throw wrong('it is not a URI')
+    const port = /^[a-z+]+:\/\/(?:\[[^\]]*\]|[^/?#:]*):(\d+)(?:[/?#]|$)/i.exec(uri)?.[1]
+    throw wrong(Number(port) > portMax ? `there is no port ${port}` : 'it is not a URI')
   }
   if (url.protocol === 'nbds:' || url.protocol === 'nbds+unix:') {
     throw wrong('this version does not speak TLS')

@@ -9,6 +9,7 @@ import {
   type Listener,
   listen,
   parseListenUri,
+  parsePeerUri,
   passedSockets,
 } from '../../src/app/listen.js'
 import { scratch } from '../support/process.js'
@@ -51,6 +52,14 @@ t.test('a URI that is none is refused with examples', (t) => {
   for (const uri of bad) {
     t.throws(() => parseListenUri(uri), { code: 'INVALID_CONFIG', action: /nbd:\/\/127/ }, uri)
   }
+  t.end()
+})
+
+t.test('a port that cannot be is told so', (t) => {
+  for (const uri of ['nbd://127.0.0.1:70000', 'nbd://[::1]:99999/', 'nbd://host:65536'])
+    t.throws(() => parsePeerUri(uri), { message: /there is no port \d{5}$/ }, uri)
+  for (const uri of ['nbd://127.0.0.1:x', '10809', '127.0.0.1:70000'])
+    t.throws(() => parsePeerUri(uri), { message: /it is not an? / }, uri)
   t.end()
 })
 
