@@ -308,8 +308,10 @@ const all: readonly Method[] = [
 
 function snapshotList(daemon: Daemon, volume: string | undefined): object {
   const { stores: known } = daemon.engine.status()
-  if (volume !== undefined && !known.some((store) => store.name === volume)) {
-    throw new RpcError(RpcCode.REFUSED, `there is no volume ${quote(volume)}`, {
+  const named = known.find((store) => store.name === volume)
+  if (volume !== undefined && (named === undefined || named.snapshotOf !== undefined)) {
+    const said = named === undefined ? 'there is no volume' : 'a snapshot has no snapshots:'
+    throw new RpcError(RpcCode.REFUSED, `${said} ${quote(volume)}`, {
       code: 'NO_SUCH_STORE',
       action: 'lockstep volume list',
     })

@@ -87,6 +87,20 @@ t.test('what the engine refuses keeps its code and action', async (t) => {
   t.equal((await client.ask('snapshot.list', { volume: 'x' })).error?.data.code, 'NO_SUCH_STORE')
 })
 
+t.test('of a snapshot no snapshots are listed', async (t) => {
+  const { engine, path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  await client.ask('volume.create', { name: 'vol0', sizeBytes: 512 })
+  const volume = engine.stores.get('vol0')
+  t.ok(volume)
+  if (volume !== undefined)
+    engine.stores.set('vol0@a', { ...volume, name: 'vol0@a', snapshotOf: 'vol0' })
+  t.same((await client.ask('snapshot.list', { volume: 'vol0' })).error, undefined)
+  const { error } = await client.ask('snapshot.list', { volume: 'vol0@a' })
+  t.match(error?.message, /a snapshot has no snapshots: "vol0@a"/)
+  t.same(error?.data, { code: 'NO_SUCH_STORE', action: 'lockstep volume list' })
+})
+
 t.test('a retry with the same requestId is performed once', async (t) => {
   const { engine, path } = await startControl(t)
   const client = await RawClient.open(t, path)
