@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { ExitCode } from '../../core/errors.js'
 import type { MarkResult, OperationResult } from '../../engine/api.js'
 import type { Command, Context } from './command.js'
+import { patiently } from './patience.js'
 import { UsageError } from './usage-error.js'
 import { readSeconds } from './values.js'
 
@@ -78,7 +79,9 @@ async function mark(context: Context): Promise<ExitCode> {
   }
   const client = await context.client()
   const options = { timeoutMs: timeoutMs + answerTimeoutMs }
-  const answer = (await client.request('mark', params, options)) as Answer
+  const asked = client.request('mark', params, options)
+  const waitsFor = wait ? 'the peer has not told its result yet' : 'a disk has not answered yet'
+  const answer = (await patiently(context, asked, waitsFor)) as Answer
   output.result(answer, markText(name, answer))
   const isPartly = (answer.result?.problems.length ?? 0) > 0 || hasFailed(answer.result)
   return isPartly ? ExitCode.PARTLY_DONE : ExitCode.DONE

@@ -4,6 +4,7 @@ import { formatBytes } from '../../core/units.js'
 import type { Explanation, ForgottenPeer, PeerStatus } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
+import { patiently } from './patience.js'
 import { explanationText, peerListText } from './peer-text.js'
 import { ask, askStatus } from './query.js'
 import { UsageError } from './usage-error.js'
@@ -104,7 +105,8 @@ type Peers = { readonly peers: readonly PeerStatus[] }
 
 async function connectPeer(context: Context): Promise<ExitCode> {
   const explain = context.arguments.isSet('explain')
-  const explanation = (await ask(context, 'peer.connect', { explain })) as Explanation
+  const answer = ask(context, 'peer.connect', { explain })
+  const explanation = (await patiently(context, answer, 'the peer is asked')) as Explanation
   context.output.result(explanation, explanationText(explanation))
   switch (explanation.kind) {
     case 'split-brain':

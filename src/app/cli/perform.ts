@@ -3,9 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { ExitCode } from '../../core/errors.js'
 import type { OperationResult } from '../../engine/api.js'
 import type { Context } from './command.js'
+import { patiently } from './patience.js'
 
 /** Operations take milliseconds; one that waits this long waits for a disk that is stuck. */
 const performTimeoutMs = 120_000
+const waitsFor = 'a disk has not answered yet, or the peer has not'
 
 export async function perform(
   context: Context,
@@ -14,7 +16,8 @@ export async function perform(
   const client = await context.client()
   const params = { ...request.params, requestId: randomUUID() }
   const options = { timeoutMs: performTimeoutMs }
-  const result = (await client.request(request.method, params, options)) as OperationResult
+  const answer = client.request(request.method, params, options)
+  const result = (await patiently(context, answer, waitsFor)) as OperationResult
   context.output.result(result, `${request.done} at sequence ${result.position.sequence}`)
   return ExitCode.DONE
 }

@@ -4,6 +4,7 @@ import { formatBytes } from '../../core/units.js'
 import type { VerifyProgress, VerifyReport } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
+import { patiently } from './patience.js'
 import { ProgressTeller } from './progress.js'
 import { percent } from './table.js'
 import { UsageError } from './usage-error.js'
@@ -87,7 +88,8 @@ async function request(context: Context, params: object): Promise<Answer> {
     if (method === 'progress') teller.tell(progress as VerifyProgress)
   })
   try {
-    return (await client.request('verify', params, { timeoutMs: verifyTimeoutMs })) as Answer
+    const answer = client.request('verify', params, { timeoutMs: verifyTimeoutMs })
+    return (await patiently(context, answer)) as Answer
   } finally {
     teller.end()
   }
