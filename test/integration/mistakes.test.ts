@@ -59,6 +59,8 @@ const volumeMistakes: readonly Mistake[] = [
   ['volume rename none x', ...absent, /no store "none"/, /vol0/],
   ['volume delete none --yes', ...absent, /no store "none"/, /lockstep status/],
   ['volume delete vol0@a --yes', ...absent, /is a snapshot, not a volume/, /before the @/],
+  ['volume delete vol0@a', ...absent, /is a snapshot, not a volume/, /before the @/],
+  ['volume resize vol0@a 512', ...absent, /is a snapshot, not a volume/, /before the @/],
   ['volume delete vol0 --yes', 1, 'HAS_SNAPSHOTS', /has 1 snapshot/, /snapshot delete vol0@a/],
   ['volume delete vol0', ...unsure, /vol0 with all its data/, /--yes/],
   ['volume resize vol0 512', ...unsure, /last 1023\.5 KiB of vol0/, /--yes/],

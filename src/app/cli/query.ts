@@ -23,6 +23,17 @@ export async function askStore(context: Context, name: string): Promise<StoreSta
   return storeOf(stores, name)
 }
 
+/** The volume of that name: nobody is asked whether the data of a snapshot may be lost, which is then refused. Rejects with NO_SUCH_STORE. */
+export async function askVolume(context: Context, name: string): Promise<StoreStatus> {
+  const store = await askStore(context, name)
+  if (store.snapshotOf === undefined) return store
+  throw new LockstepError(
+    'NO_SUCH_STORE',
+    `"${name}" is a snapshot, not a volume`,
+    'name the volume: the part before the @',
+  )
+}
+
 export function storeOf(stores: readonly StoreStatus[], name: string): StoreStatus {
   const found = stores.find((store) => store.name === name)
   if (found === undefined) {

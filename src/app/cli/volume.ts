@@ -6,7 +6,7 @@ import { type Command, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { storeTable } from './format.js'
 import { perform } from './perform.js'
-import { ask, askStore } from './query.js'
+import { ask, askVolume } from './query.js'
 import { readVolumeSize } from './values.js'
 
 const volumePositional = { name: 'name', description: 'the volume' } as const
@@ -47,7 +47,7 @@ export const volumeCommands: readonly Command[] = [
     examples: [['lockstep volume delete vol0', 'asks for the name first']],
     async run(context) {
       const name = context.arguments.text('name')
-      const store = await askStore(context, name)
+      const store = await askVolume(context, name)
       const allocated = formatBytes(store.allocatedBytes)
       const lost = `${name} with all its data (${allocated} of ${formatBytes(store.sizeBytes)} in use) will be lost`
       await confirm(context, { lost, name })
@@ -81,7 +81,7 @@ export const volumeCommands: readonly Command[] = [
     async run(context) {
       const name = context.arguments.text('name')
       const sizeBytes = readVolumeSize(context.arguments.text('size'))
-      const store = await askStore(context, name)
+      const store = await askVolume(context, name)
       if (sizeBytes < store.sizeBytes) {
         const cut = formatBytes(store.sizeBytes - sizeBytes)
         const lost = `the last ${cut} of ${name} (all from byte ${sizeBytes} on) will be lost`
