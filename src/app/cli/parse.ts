@@ -147,6 +147,8 @@ function usageError(complaint: string, words: readonly string[]): UsageError {
   const unknown = /^Unknown arguments?: ([^,]+)/.exec(complaint)?.[1]
   if (unknown !== undefined && isOption(unknown, words)) return unknownOption(unknown, command)
   if (command !== undefined) {
+    const strange = complaint.startsWith('Not enough') ? strangeOption(words, command) : undefined
+    if (strange !== undefined) return unknownOption(strange, command)
     const surplus = /^Unknown (?:arguments?|commands?): (.+)$/.exec(complaint)?.[1]
     const usage = usageOf(command)
     if (surplus !== undefined) return new UsageError(`"${surplus}" is too much`, usage)
@@ -182,6 +184,18 @@ function unknownCommand(typed: readonly string[]): UsageError {
   const meant = nearest(first, names)
   const action = meant === undefined ? 'lockstep --help' : `lockstep ${meant}`
   return new UsageError(`there is no command "${first}"`, action)
+}
+
+/** The first word that looks like an option and is none: yargs complains of the words that it then misses. */
+function strangeOption(words: readonly string[], command: Command): string | undefined {
+  const options = Object.entries({ ...globalOptions, ...command.options })
+  const known = new Set(options.flatMap(([name, { short = name }]) => [name, short]))
+  const end = words.indexOf('--')
+  return words
+    .slice(0, end === -1 ? words.length : end)
+    .map((word) => /^(?:--([a-z][a-z-]*)|-([a-z]))/i.exec(word))
+    .map((found) => found?.[1] ?? found?.[2])
+    .find((name) => name !== undefined && !known.has(name) && !known.has(name.replace(/^no-/, '')))
 }
 
 function isOption(name: string, words: readonly string[]): boolean {
