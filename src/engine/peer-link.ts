@@ -14,7 +14,9 @@ import {
   newLinkState,
   untrackedSentence,
 } from '../replication/link-state.js'
-import { type FrozenRange, type LinkHost, linkLost, PeerSession } from './peer-session.js'
+import type { LinkHost } from './link-host.js'
+import { type FrozenRange, linkLost, type QuestionKind } from './peer-questions.js'
+import { PeerSession } from './peer-session.js'
 
 const connectTimeoutMs = 10_000
 /** Somebody has to decide something: looked at again after this long. */
@@ -128,14 +130,14 @@ export class PeerLink {
   }
 
   /** Digests, or bytes, of a store that the peer keeps for verify. Rejects with PEER_UNREACHABLE when the connection is lost. */
-  ask(kind: 'digest-request' | 'read-request', range: FrozenRange): Promise<Buffer> {
+  ask(kind: QuestionKind, range: FrozenRange): Promise<Buffer> {
     if (this.#session === undefined) return Promise.reject(linkLost())
-    return this.#session.ask(kind, range)
+    return this.#session.questions.ask(kind, range)
   }
 
   /** Something became dirty by itself: copies it, when the peer follows. */
   lookForDirt(): void {
-    this.#session?.lookForDirt()
+    this.#session?.catchUp.lookForDirt()
   }
 
   /** The outbox was folded: what this connection would send next is gone. */

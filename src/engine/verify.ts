@@ -11,7 +11,7 @@ import type { Pool } from '../storage/pool.js'
 import type { VerifyProgress, VerifyReport } from './api.js'
 import { differingPieces, digestsOf } from './digests.js'
 import type { FrozenStores } from './frozen.js'
-import type { FrozenRange } from './peer-session.js'
+import type { FrozenRange, QuestionKind } from './peer-questions.js'
 
 const requestBytes = 4 * MiB
 /** Differences that are listed; all are counted and repaired. */
@@ -25,7 +25,7 @@ export type VerifyHost = {
   /** Performs an operation of the stream; resolves when it is durable on both nodes. */
   readonly say: (operation: Operation) => Promise<void>
   /** Digests, or bytes, of the peer's frozen store; empty when there is none. Rejects when the link is lost. */
-  readonly ask: (kind: 'digest-request' | 'read-request', range: FrozenRange) => Promise<Buffer>
+  readonly ask: (kind: QuestionKind, range: FrozenRange) => Promise<Buffer>
   /** A write in the order of the clients', unless the store has changed there since it was kept: then false. */
   readonly overwrite: (write: Overwrite) => Promise<boolean>
   readonly onProgress: (progress: VerifyProgress) => void
