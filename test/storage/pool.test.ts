@@ -1,8 +1,8 @@
 // The life of a pool: checkpoints while it works, what it does when one fails, and how it closes.
 import t from 'tap'
 import { byteOffset } from '../../src/core/units.js'
-import { failureOf } from '../support/failure.js'
 import type { MediumCapture } from '../simulation/sim-medium.js'
+import { failureOf } from '../support/failure.js'
 import { type Call, chunkBytes, type Fault, filled, SmallNode } from '../support/small-node.js'
 
 const volumeBytes = 1024 * 1024
