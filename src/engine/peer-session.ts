@@ -8,7 +8,7 @@ import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Sequence } from '../core/units.js'
-import type { Frame, ReceivedFrame } from '../replication/frames.js'
+import type { Frame, ReceivedFrame, ReplayPosition } from '../replication/frames.js'
 import { decide, movesData } from '../replication/greeting.js'
 import { type Decision, type Hello, parseHello } from '../replication/hello.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
@@ -136,15 +136,17 @@ export class PeerSession {
     const tracking = stream.tracking
     assert(tracking)
     if (decision.kind === 'resync') this.#host.acknowledged(peer.sequence, peer)
-    let sent = decision.kind === 'full' ? 0 : peer.sequence
+    let after: ReplayPosition = decision.kind === 'full' ? 0 : peer.sequence
+    let looked: number = after
     for (;;) {
-      const next = tracking.nextInLog(sent)
+      const next = tracking.nextInLog(looked)
       if (next !== undefined) {
         const { sequence, at, operation } = next
-        sent = sequence
+        looked = sequence
         // The end of an earlier resync: this one has its own.
         if (operation.kind === 'resync-end') continue
-        this.connection.send({ kind: 'replay', sequence, at, operation })
+        this.connection.send({ kind: 'replay', sequence, after, at, operation })
+        after = sequence
         this.#flow.replayedSequence = sequence
         if (!this.connection.canSend) await this.connection.drained()
         this.#throwIfClosed()
@@ -157,7 +159,7 @@ export class PeerSession {
     }
     if (this.catchUp.endIfLost(stream)) throw new SessionOver()
     const first = stream.outbox.collect()
-    this.connection.send({ kind: 'stream-from', sequence: first })
+    this.connection.send({ kind: 'stream-from', sequence: first, after })
     this.#openStream(stream, (first - 1) as Sequence)
     this.#observer.go('resyncing', 'the peer has the operations; what differs is copied')
   }

@@ -14,6 +14,8 @@ import type {
   ReadRequestFrame,
   ReceivedFrame,
   ReplayFrame,
+  ReplayPosition,
+  StreamFromFrame,
 } from '../replication/frames.js'
 import { decide, movesData, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
@@ -49,6 +51,8 @@ export class Intake {
   #peer: Hello | undefined
   /** Everything is to come: first the table of stores, and nothing else instead. */
   #awaitsTable = false
+  /** What the next frame of the replay must come behind. */
+  #replayed: ReplayPosition = 0
   #endMarks: () => void = () => {}
   readonly #load = new ReplicaLoad(this.#memory)
   readonly #position: ReplicaPosition
@@ -118,7 +122,7 @@ export class Intake {
         return this.#entries.guard(this.#replay(frame))
       case 'stream-from':
         if (this.#phase !== 'replay') throw outOfPlace(frame)
-        return this.#entries.guard(this.#streamFrom(frame.sequence))
+        return this.#entries.guard(this.#streamFrom(frame))
       case 'journaled':
         if (this.#phase !== 'replay' && this.#phase !== 'stream') throw outOfPlace(frame)
         return this.#saw(frame)
@@ -204,6 +208,7 @@ export class Intake {
       case 'full':
         this.#phase = 'replay'
         this.#awaitsTable = decision.kind === 'full'
+        this.#replayed = this.#awaitsTable ? 0 : mine.sequence
         this.#observer.go('replaying', decision.reason)
         if (!this.#host.mutants.has('no-before-resync')) await this.#beforeResync.begin()
         else await this.#beforeResync.markUnfinished()
@@ -221,15 +226,27 @@ export class Intake {
 
   /** An operation that this node missed. */
   async #replay(frame: ReplayFrame): Promise<void> {
+    this.#checkNext(frame)
+    this.#replayed = frame.sequence
     const reset = this.#awaitsTable ? this.#peer : undefined
     const arrival = { isReplay: true, ...(reset === undefined ? {} : { reset }) }
     this.#awaitsTable = false
     await this.#entries.perform(frame, arrival)
   }
 
-  async #streamFrom(first: Sequence): Promise<void> {
+  /** Operations that were missed have gaps between their sequences. One that is lost on the way must not be taken for one: the position would say that it is here. */
+  #checkNext({ kind, sequence, after }: ReplayFrame | StreamFromFrame): void {
+    if (after !== this.#replayed)
+      throw new ProtocolError(
+        `${kind} ${sequence} comes behind ${after}, but the last one here is ${this.#replayed}`,
+      )
+  }
+
+  async #streamFrom(frame: StreamFromFrame): Promise<void> {
     const { sequencer } = this.#host
+    const first = frame.sequence
     const position = (first - 1) as Sequence
+    this.#checkNext(frame)
     if (this.#awaitsTable) throw new ProtocolError('the stream begins before the table of stores')
     checkSequence(position, sequencer.lastSequence)
     if (position < sequencer.lastSequence)

@@ -7,7 +7,7 @@ import { limits } from '../core/limits.js'
 import type { Sequence, StoreId } from '../core/units.js'
 import { bitmapBytesOf, digestsBytesOf } from './frame-encoder.js'
 import { FrameFlag, type FrameHead, FrameType } from './frame-head.js'
-import type { Frame } from './frames.js'
+import type { Frame, ReplayPosition } from './frames.js'
 import { type JsonObject, JsonReader, parseJsonObject } from './json-reader.js'
 import { linkLimits } from './limits.js'
 import { readOperationPayload } from './operation-codec.js'
@@ -49,9 +49,14 @@ const decoders: { readonly [type in FrameType]: Decode } = {
   [FrameType.REPLAY]: (head, parts) => ({
     kind: 'replay',
     sequence: sequenceOf(head),
+    after: head.offset as ReplayPosition,
     ...readOperationPayload(jsonOf(parts, 'replay')),
   }),
-  [FrameType.STREAM_FROM]: (head) => ({ kind: 'stream-from', sequence: sequenceOf(head) }),
+  [FrameType.STREAM_FROM]: (head) => ({
+    kind: 'stream-from',
+    sequence: sequenceOf(head),
+    after: head.offset as ReplayPosition,
+  }),
   [FrameType.JOURNALED]: (head) => ({
     kind: 'journaled',
     batchNumber: head.sequence,

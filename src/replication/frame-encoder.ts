@@ -180,10 +180,15 @@ function controlParts(frame: Exclude<Frame, Entry>): FrameParts {
       const body = { code: cut(code), message: cut(message), action: cut(action) }
       return { type: FrameType.REFUSE, numbers: {}, parts: jsonParts(body) }
     }
-    case 'replay':
-      return { ...operationParts(frame), type: FrameType.REPLAY }
-    case 'stream-from':
-      return { type: FrameType.STREAM_FROM, numbers: { sequence: frame.sequence }, parts: none }
+    case 'replay': {
+      const { sequence, after: offset } = frame
+      const { parts } = operationParts(frame)
+      return { type: FrameType.REPLAY, numbers: { sequence, offset }, parts }
+    }
+    case 'stream-from': {
+      const { sequence, after: offset } = frame
+      return { type: FrameType.STREAM_FROM, numbers: { sequence, offset }, parts: none }
+    }
     case 'journaled':
       return {
         type: FrameType.JOURNALED,

@@ -132,8 +132,11 @@ const rows: readonly FrameRow[] = [
     uses: ['sequence'],
   }),
   row(FrameType.NOTHING, 'nothing', 'primary', { uses: ['sequence'] }),
-  row(FrameType.REPLAY, 'replay', 'primary', { ...json(operationBytesMax), uses: ['sequence'] }),
-  row(FrameType.STREAM_FROM, 'stream-from', 'primary', { uses: ['sequence'] }),
+  row(FrameType.REPLAY, 'replay', 'primary', {
+    ...json(operationBytesMax),
+    uses: ['sequence', 'offset'],
+  }),
+  row(FrameType.STREAM_FROM, 'stream-from', 'primary', { uses: ['sequence', 'offset'] }),
   // The number of the batch is in the place of the sequence.
   row(FrameType.JOURNALED, 'journaled', 'primary', {
     uses: ['sequence'],

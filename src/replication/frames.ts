@@ -21,15 +21,22 @@ export type RefuseFrame = {
   readonly message: string
   readonly action: string
 }
-/** An operation that the secondary missed, with the sequence it had: the only frame before `stream-from`, and gaps are legal. */
+/** An operation that the secondary missed, with the sequence it had: gaps between these are legal, so each names the one before. */
 export type ReplayFrame = {
   readonly kind: 'replay'
   readonly sequence: Sequence
+  readonly after: ReplayPosition
   readonly at: string
   readonly operation: Operation
 }
 /** The next entry has this sequence; from here on there are no gaps. */
-export type StreamFromFrame = { readonly kind: 'stream-from'; readonly sequence: Sequence }
+export type StreamFromFrame = {
+  readonly kind: 'stream-from'
+  readonly sequence: Sequence
+  readonly after: ReplayPosition
+}
+/** The sequence of the operation that was replayed last on this connection; of the first, the position in the secondary's hello, or 0 when everything is to come. */
+export type ReplayPosition = Sequence | 0
 /** The primary's journal has batches up to this one, durably: told before the entries that rely on them. */
 export type JournaledFrame = {
   readonly kind: 'journaled'

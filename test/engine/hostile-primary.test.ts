@@ -2,7 +2,7 @@
 // connection goes on where the last good entry was.
 import t, { type Test } from 'tap'
 import type { Operation } from '../../src/core/operation.js'
-import type { ByteOffset, Generation, Sequence, StoreId } from '../../src/core/units.js'
+import type { ByteOffset, Generation, StoreId } from '../../src/core/units.js'
 import { frozenCountMax } from '../../src/engine/frozen.js'
 import { EnginePair } from '../support/engine-pair.js'
 import { FakePrimary, fakeGeneration, tableOperation } from '../support/fake-peer.js'
@@ -85,8 +85,7 @@ t.test('entries out of place', async (t) => {
     ],
     [
       'the beginning in the middle',
-      (peer) =>
-        peer.send({ kind: 'stream-from', sequence: (Number.MAX_SAFE_INTEGER - 1) as Sequence }),
+      (peer) => peer.streamFrom(Number.MAX_SAFE_INTEGER - 1),
       /out of place/,
     ],
     ['a second hello', (peer) => peer.send({ kind: 'hello', body: {} }), /out of place/],
@@ -202,10 +201,7 @@ t.test('a blank node takes a table of its own group first, and nothing else', as
   const vol = { id: id(1), name: 'vol0', sizeBytes, createdAt: '2024-01-01T00:00:00.000Z' }
   const attacks: readonly [Attack, RegExp][] = [
     [(peer) => peer.replay(11, create(1, 'vol0')), /before the table/],
-    [
-      (peer) => peer.send({ kind: 'stream-from', sequence: 11 as Sequence }),
-      /before the table of stores/,
-    ],
+    [(peer) => peer.streamFrom(11), /before the table of stores/],
     [(peer) => peer.replay(11, tableOperation({ group: 'other' })), /another group/],
     [(peer) => peer.replay(11, tableOperation({ generations })), /another history/],
     [
@@ -213,6 +209,8 @@ t.test('a blank node takes a table of its own group first, and nothing else', as
       /there is a store "vol0" already/,
     ],
     [(peer) => peer.replay(Number.MAX_SAFE_INTEGER - 1, tableOperation()), /no primary is at/],
+    [(peer) => peer.replay(11, tableOperation(), 5), /comes behind 5, but the last one here is 0/],
+    [(peer) => peer.streamFrom(11, 10), /comes behind 10, but the last one here is 0/],
   ]
   for (const [run, reason] of attacks) {
     const peer = await FakePrimary.connect(pair, 'b')
@@ -227,12 +225,32 @@ t.test('a blank node takes a table of its own group first, and nothing else', as
   const peer = await FakePrimary.connect(pair, 'b')
   await peer.greet()
   peer.replay(11, tableOperation())
-  peer.send({ kind: 'stream-from', sequence: (Number.MAX_SAFE_INTEGER - 1) as Sequence })
+  peer.streamFrom(Number.MAX_SAFE_INTEGER - 1)
   await peer.ended()
   await pair.until(() => pair.b.link === 'offline', 'it knows')
   t.match(pair.b.peer.reason, /no primary is at/i)
   t.equal(pair.b.engine.status().sequence, 11)
   await pair.b.close()
+})
+
+t.test('a replay that is missing is noticed before anything behind it is here', async (t) => {
+  for (const lost of [
+    (peer: FakePrimary) => peer.replay(13, create(9, 'y'), 12),
+    (peer: FakePrimary) => peer.streamFrom(13, 12),
+  ]) {
+    const pair = await blank()
+    const peer = await FakePrimary.connect(pair, 'b')
+    await peer.greet()
+    peer.replay(11, tableOperation())
+    // 12 is behind it in the line, or nowhere.
+    lost(peer)
+    peer.replay(12, create(8, 'x'), 11)
+    await peer.ended()
+    await pair.until(() => pair.b.link === 'offline', 'it knows')
+    t.match(pair.b.peer.reason, /comes behind 12, but the last one here is 11/)
+    t.equal(pair.b.engine.status().sequence, 11, 'what it says to have is there')
+    await pair.b.close()
+  }
 })
 
 t.test('a replayed end of a resync makes nothing whole', async (t) => {

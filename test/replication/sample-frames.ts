@@ -57,8 +57,8 @@ export const samples: { readonly [K in FrameKind]: Extract<Frame, { readonly kin
   },
   operation: { kind: 'operation', sequence: sequence(9), at, operation },
   nothing: { kind: 'nothing', sequence: sequence(2 ** 53 - 1) },
-  replay: { kind: 'replay', sequence: sequence(10), at, operation },
-  'stream-from': { kind: 'stream-from', sequence: sequence(11) },
+  replay: { kind: 'replay', sequence: sequence(10), after: sequence(7), at, operation },
+  'stream-from': { kind: 'stream-from', sequence: sequence(11), after: sequence(10) },
   journaled: { kind: 'journaled', batchNumber: 12, isBarrier: false },
   answer: {
     kind: 'answer',

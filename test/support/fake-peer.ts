@@ -88,6 +88,7 @@ export function fakeHello(of: Partial<Hello> = {}): Hello {
 export class FakePrimary extends FakePeer {
   /** Of the last entry that was sent. */
   sequence = 10
+  #replayed = 0
 
   static async connect(pair: EnginePair, name: string): Promise<FakePrimary> {
     const stream = await pair.run(pair.network.connect(new Life('fake'), name))
@@ -123,13 +124,20 @@ export class FakePrimary extends FakePeer {
     await this.greet({ sequence: (isBlank ? 10 : 1_000_000) as Sequence })
     if (!isBlank) return
     this.replay(++this.sequence, tableOperation())
-    this.send({ kind: 'stream-from', sequence: (this.sequence + 1) as Sequence })
+    this.streamFrom(this.sequence + 1)
     this.operation({ kind: 'resync-end' })
     await this.pair.until(() => this.pair.b.link === 'streaming', 'the secondary follows')
   }
 
-  replay(sequence: number, operation: Operation): void {
-    this.send({ kind: 'replay', sequence: sequence as Sequence, at, operation })
+  replay(sequence: number, operation: Operation, after: number = this.#replayed): void {
+    this.#replayed = sequence
+    const numbers = { sequence: sequence as Sequence, after: after as Sequence }
+    this.send({ kind: 'replay', ...numbers, at, operation })
+  }
+
+  streamFrom(sequence: number, after: number = this.#replayed): void {
+    const numbers = { sequence: sequence as Sequence, after: after as Sequence }
+    this.send({ kind: 'stream-from', ...numbers })
   }
 
   operation(operation: Operation): void {
