@@ -42,7 +42,7 @@ export type SimDiskOptions = {
   readonly canPunch?: boolean
   /** How readNow and writeNow answer: done, `wouldBlock`, or by chance either (a read also in part). */
   readonly now?: 'always' | 'never' | 'random'
-  /** Where a short write may end: at multiples of this in the file; 1 by default. With sectors what a medium writes in one piece is never half new, whatever fails next. */
+  /** Where a short write may end, and the part of a read that is there at once: at multiples of this in the file; 1 by default. With sectors what a medium writes in one piece is never half new, whatever fails next. */
   readonly shortUnitBytes?: number
   readonly random: SeededRandom
   /** Bytes of medium, or who knows them now; writes that need more get ENOSPC. */

@@ -54,8 +54,12 @@ export class SimDiskFile implements DiskFile {
     const { now, random } = this.#options
     if (now === 'never' || (now === 'random' && random.chance(0.5))) return wouldBlock
     const isPart = now === 'random' && random.chance(0.3) && target.length > 1
-    const part = isPart ? target.subarray(0, 1 + random.below(target.length - 1)) : target
-    return this.#file.read(part, offset)
+    if (!isPart) return this.#file.read(target, offset)
+    // A page cache has whole pages: what comes later begins where a page does.
+    const end = offset + 1 + random.below(target.length - 1)
+    const unitEnd = end - (end % (this.#options.shortUnitBytes ?? 1))
+    if (unitEnd <= offset) return wouldBlock
+    return this.#file.read(target.subarray(0, unitEnd - offset), offset)
   }
 
   read(target: Buffer, offset: number): Promise<number> {
