@@ -86,7 +86,7 @@ async function measureOnce(job: Job, server: Server, options: Options): Promise<
   if (job.isCold || job.pattern === 'read') await makeCold(server.backingFile)
   // Where the kernel puts a page decides what a copy out of it costs, by a third on virtual machines: each round is dealt other pages, and for
   // every server they come by the same way.
-  // Writes as well: a kernel that gives idle pages back by itself (DAMON) has taken some since this server's last turn.
+  // Writes as well: a kernel that gives idle pages back by itself (DAMON) may have taken some since this server's last turn.
   if (!job.isCold) await makeWarm(server.backingFile)
   const { seconds, sizeBytes, directory: scratch } = options
   // A sequential read of cold data is one pass: a second one would find the data in memory.
