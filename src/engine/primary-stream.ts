@@ -382,9 +382,10 @@ export class PrimaryStream implements Ordered {
       return
     }
     tracking.lacked({ kind: 'nothing', sequence })
+    const { storeId } = entry
     const range = { offset: byteOffset(entry.offset), lengthBytes: entry.lengthBytes }
     queueMicrotask(() => {
-      if (tracking.stores.has(entry.storeId)) tracking.mark(entry.storeId, range)
+      if (tracking.stores.has(storeId)) tracking.mark(storeId, range)
     })
   }
 

@@ -56,6 +56,9 @@ export const linkLimits = {
   freeBlockCountMax: 32,
   /** Pieces kept for the next burst: all that the outbox may hold. Memory that the system hands out anew costs several times what it takes to fill it. */
   burstBlockCountMax: 256,
+  /** Places of entries, kept likewise: of the outbox full of writes of 4 KiB, some 20 MiB. */
+  spareSlotCountMax: 65_536,
+  idleSlotCountMax: 4096,
   /** How long they are kept. */
   burstMs: 60_000,
 

@@ -20,9 +20,9 @@ import { SlotQueue } from './slot-queue.js'
 export type { Outcome, Slot }
 
 export interface OutboxEvents {
-  /** The peer has the entry on stable storage. `entry` has no bytes any more: empty `parts`, empty `digests`. */
+  /** The peer has the entry on stable storage. `entry` has no bytes any more (empty `parts`, empty `digests`), and is another one after the call: copy what is needed longer. */
   had(entry: Entry, outcome: Outcome): void
-  /** The peer may lack the entry. */
+  /** The peer may lack the entry. `entry` as above. */
   lacked(entry: Entry, outcome: Outcome): void
   /** `take` has something again, after it had come to an end. */
   sendable(): void
@@ -43,6 +43,8 @@ export class Outbox {
   readonly #clock: Clock
   readonly #bytesMax: number
   readonly #slots = new SlotQueue<Slot>()
+  /** Those that have left, for the entries to come: what lives until its entry has left is old by then, and the garbage collector's work for it costs a fifth of a small write. */
+  readonly #spare: Slot[] = []
   readonly #log = new ByteLog()
   #last: number
   #usedBytes = 0
@@ -132,7 +134,8 @@ export class Outbox {
    */
   reserve(entry: Entry, keeper?: PartKeeper): Slot {
     assert.equal(entry.sequence, this.#last + 1)
-    const slot = new Slot(entry, { atMs: this.#clock.nowMs(), isKept: this.#isCollecting })
+    const options = { atMs: this.#clock.nowMs(), isKept: this.#isCollecting }
+    const slot = this.#spare.pop()?.begin(entry, options) ?? new Slot(entry, options)
     this.#last = entry.sequence
     this.#slots.push(slot)
     if (slot.isKept) this.#keep(slot, entry, keeper)
@@ -357,10 +360,12 @@ export class Outbox {
         letGo(slot)
         this.#events.had(slot.entry, outcomeOf(slot))
       } else this.#events.lacked(slot.entry, outcomeOf(slot))
+      // Ready and settled: nobody has anything more to say of it.
+      if (this.#spare.length < linkLimits.spareSlotCountMax) this.#spare.push(slot)
     }
     this.#isLeaving = false
     if (!this.isFull) this.#makeRoom()
-    if (this.#log.isAmple) this.#trimLater()
+    if (this.#log.isAmple || this.#spare.length > linkLimits.idleSlotCountMax) this.#trimLater()
   }
 
   #trimLater(): void {
@@ -369,6 +374,7 @@ export class Outbox {
     this.#clock.setTimer(linkLimits.burstMs, () => {
       this.#isTrimDue = false
       this.#log.trim()
+      this.#spare.length = Math.min(this.#spare.length, linkLimits.idleSlotCountMax)
     })
   }
 

@@ -1,7 +1,7 @@
 // What the outbox knows of one entry, from the step that ordered it until it leaves.
 import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
-import { comparePieceBytes, type Entry } from '../core/entry.js'
-import type { Sequence } from '../core/units.js'
+import { comparePieceBytes, type Entry, type WriteEntry } from '../core/entry.js'
+import type { Sequence, StoreId } from '../core/units.js'
 import { bitmapBytesOf, digestsBytesOf } from './frame-encoder.js'
 import { linkLimits } from './limits.js'
 
@@ -18,16 +18,18 @@ export type Outcome = {
   readonly differing?: Uint8Array
 }
 
-/** An entry's place in the order. Its fields are the outbox's. */
+/** An entry's place in the order. Its fields are the outbox's, which uses it again for another entry when it has left. */
 export class Slot {
-  readonly sequence: Sequence
+  /** The entry that most slots have: a write, without its bytes. */
+  readonly #write = emptyWrite()
+  sequence = 0 as Sequence
   /** Without its bytes. */
-  entry: Entry
-  readonly atMs: number
+  entry: Entry = this.#write
+  atMs = 0
   /** Kept for the peer; otherwise it leaves as lacked. */
-  isKept: boolean
+  isKept = false
   /** Its bytes are here, or it has none. */
-  isFilled: boolean
+  isFilled = false
   isReady = false
   isSettled = false
   isFailed = false
@@ -42,29 +44,52 @@ export class Slot {
   parts: readonly Buffer[] = none
   keeper: PartKeeper | undefined
   /** What it counts for against the bound. */
-  usedBytes = linkLimits.entryOverheadBytes
+  usedBytes = 0
 
   constructor(entry: Entry, options: { readonly atMs: number; readonly isKept: boolean }) {
+    this.begin(entry, options)
+  }
+
+  /** For this entry from now on: nothing of the one before is left. */
+  begin(entry: Entry, options: { readonly atMs: number; readonly isKept: boolean }): this {
     this.sequence = entry.sequence
-    this.entry = withoutBytes(entry)
+    this.entry = this.#withoutBytes(entry)
     this.atMs = options.atMs
     this.isKept = options.isKept
     this.isFilled = hasBytes(entry)
+    this.isReady = false
+    this.isSettled = false
+    this.isFailed = false
+    this.differing = undefined
+    this.place = 0
+    this.frameBytes = 0
+    this.end = 0
+    this.logBytes = 0
+    this.parts = none
+    this.keeper = undefined
+    this.usedBytes = linkLimits.entryOverheadBytes
+    return this
+  }
+
+  /** An entry that keeps no memory of others alive. */
+  #withoutBytes(entry: Entry): Entry {
+    if (entry.kind === 'compare') return { ...entry, digests: nothing }
+    if (entry.kind !== 'write') return entry
+    const write = this.#write
+    write.sequence = entry.sequence
+    write.storeId = entry.storeId
+    write.offset = entry.offset
+    write.lengthBytes = entry.lengthBytes
+    write.fua = entry.fua
+    return write
   }
 }
 
-/** An entry that keeps no memory of others alive. */
-function withoutBytes(entry: Entry): Entry {
-  switch (entry.kind) {
-    case 'write': {
-      const { sequence, storeId, offset, lengthBytes, fua } = entry
-      return { kind: 'write', sequence, storeId, offset, lengthBytes, fua, parts: none }
-    }
-    case 'compare':
-      return { ...entry, digests: nothing }
-    default:
-      return entry
-  }
+type OwnWrite = { -readonly [Key in keyof WriteEntry]: WriteEntry[Key] }
+
+function emptyWrite(): OwnWrite {
+  const [sequence, storeId] = [0 as Sequence, 0 as StoreId]
+  return { kind: 'write', sequence, storeId, offset: 0, lengthBytes: 0, fua: false, parts: none }
 }
 
 /** Bytes of payload that the entry's frame has, whether they are there yet or not. */

@@ -18,6 +18,13 @@ type ModelEntry = {
   isKept: boolean
   isReady: boolean
   isSettled: boolean
+  isFailed: boolean
+}
+
+/** All that is said of an entry when it leaves. */
+function told(how: 'had' | 'lacked', entry: Entry, isFailed: boolean): string {
+  const parts = entry.kind === 'write' ? { parts: [] } : {}
+  return `${how} ${JSON.stringify({ ...entry, ...parts })}${isFailed ? ', failed' : ''}`
 }
 
 /** A primary with its outbox, a peer at the end of a connection, and what both should have seen. */
@@ -44,8 +51,8 @@ class Run {
       lastSequence: sequence(0),
       bytesMax,
       events: {
-        had: (entry) => void this.left.push(`had ${entry.kind} ${entry.sequence}`),
-        lacked: (entry) => void this.left.push(`lacked ${entry.kind} ${entry.sequence}`),
+        had: (entry, { isFailed }) => void this.left.push(told('had', entry, isFailed)),
+        lacked: (entry, { isFailed }) => void this.left.push(told('lacked', entry, isFailed)),
         sendable: () => {},
         overflow: () => {
           this.overflows++
@@ -86,6 +93,7 @@ class Run {
       isKept: this.outbox.isCollecting,
       isReady: false,
       isSettled: entry.kind !== 'write',
+      isFailed: false,
     }
     this.entries.push(model)
     if (entry.kind !== 'write') {
@@ -117,9 +125,9 @@ class Run {
       kind: 'write',
       sequence: number,
       storeId: store(1),
-      offset: 0,
+      offset: number * 512,
       lengthBytes,
-      fua: false,
+      fua: number % 3 === 0,
       parts,
     }
   }
@@ -141,8 +149,9 @@ class Run {
       this.outbox.ready(model.slot)
     } else {
       model.isSettled = true
+      model.isFailed = this.random.below(5) === 0
       this.expect()
-      this.outbox.settle(model.slot, { isFailed: false })
+      this.outbox.settle(model.slot, { isFailed: model.isFailed })
     }
   }
 
@@ -187,9 +196,7 @@ class Run {
       if (!first.isReady || !first.isSettled) return
       if (first.isKept && first.entry.sequence > this.durable) return
       this.entries.shift()
-      this.expected.push(
-        `${first.isKept ? 'had' : 'lacked'} ${first.entry.kind} ${first.entry.sequence}`,
-      )
+      this.expected.push(told(first.isKept ? 'had' : 'lacked', first.entry, first.isFailed))
     }
   }
 

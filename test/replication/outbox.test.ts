@@ -25,8 +25,8 @@ function newOutbox(
     lastSequence: sequence(0),
     ...(options.bytesMax !== undefined && { bytesMax: options.bytesMax }),
     events: {
-      had: (entry, outcome) => void left.push({ how: 'had', entry, outcome }),
-      lacked: (entry, outcome) => void left.push({ how: 'lacked', entry, outcome }),
+      had: (entry, outcome) => void left.push({ how: 'had', entry: { ...entry }, outcome }),
+      lacked: (entry, outcome) => void left.push({ how: 'lacked', entry: { ...entry }, outcome }),
       sendable: () => void counts.sendable++,
       overflow: () => {
         counts.overflow++
