@@ -69,8 +69,14 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     directory: values.dir,
     jsonPath: values.json,
     isForDocument: !isPartial && !values['no-document'],
-    commandLine: ['scripts/bench', ...args].join(' '),
+    commandLine: ['scripts/bench', ...withoutPlaces(args)].join(' '),
   }
+}
+
+/** Without what is of this machine only: where the raw results went, and where the files were. */
+function withoutPlaces(args: readonly string[]): readonly string[] {
+  const isPlace = (arg: string | undefined): boolean => arg === '--json' || arg === '--dir'
+  return args.filter((arg, index) => !/^--(json|dir)(=|$)/.test(arg) && !isPlace(args[index - 1]))
 }
 
 function oneOf<Name extends string>(names: readonly Name[], name: string, option: string): Name {

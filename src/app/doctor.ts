@@ -12,6 +12,7 @@ import { nativeSupport } from '../storage/native.js'
 import { processReadRing } from '../storage/node-disk-read-ring.js'
 import { type ConfigSources, resolveConfig } from './config.js'
 import { checkHooks, type Hooks } from './hooks.js'
+import { type IdleProcessors, idleProcessors } from './idle-processors.js'
 import { settings } from './settings.js'
 import { threadCount } from './thread-pool.js'
 
@@ -47,6 +48,7 @@ export async function examine(options: {
   const { directory, environment } = options
   // Where there is no directory there is one finding, not two.
   const space = (await exists(directory)) ? [check('disk space', () => diskSpace(directory))] : []
+  const idle = await idleProcessors()
   const outside = await Promise.all([
     check('node version', nodeVersion),
     check('data directory', () => dataDirectory(directory)),
@@ -55,6 +57,7 @@ export async function examine(options: {
     check('kernel module', kernelModule),
     check('nbd-client', kernelClient),
     check('systemd unit', systemdUnit),
+    ...(idle.kind === 'none' ? [] : [check('idle processors', () => idleFinding(idle))]),
   ])
   try {
     const daemon: DoctorCheck = {
@@ -179,6 +182,15 @@ async function systemdUnit(): Promise<Finding> {
     if (await exists(path)) return ok(path)
   }
   return hint('no systemd unit is installed', 'cp systemd/lockstep@.service /etc/systemd/system/')
+}
+
+function idleFinding(idle: Exclude<IdleProcessors, { readonly kind: 'none' }>): Finding {
+  return idle.kind === 'waits'
+    ? ok(`this virtual machine keeps one for ${idle.pollNs / 1000} µs before it gives it back`)
+    : hint(
+        'this virtual machine gives them back to its host at once: a client with one request at a time waits for them to return',
+        `echo 200000 > ${idle.setting}`,
+      )
 }
 
 function durability(status: GroupStatus): Finding {

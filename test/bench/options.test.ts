@@ -37,3 +37,9 @@ t.test('what cannot be is refused with what can', async (t) => {
   t.throws(() => parsed('--speed'), { code: 'ERR_PARSE_ARGS_UNKNOWN_OPTION' })
   t.equal(parseOptions(['--help']), 'help')
 })
+
+t.test('the command in the document names no place of one machine', async (t) => {
+  const options = parsed('--runs', '3', '--json', '/tmp/r', '--dir=/srv', '--part', 'wire')
+  t.equal(options.commandLine, 'scripts/bench --runs 3 --part wire')
+  t.match(options, { jsonPath: '/tmp/r', directory: '/srv' })
+})
