@@ -10,20 +10,14 @@ import { unreachable } from '../core/errors.js'
 import { byteOffset, type Sequence } from '../core/units.js'
 import { Outbox, type Outcome, type Slot } from '../replication/outbox.js'
 import { PeerProgress } from '../replication/progress.js'
-import { resyncLimits } from '../replication/resync-limits.js'
 import type { Pool } from '../storage/pool.js'
 import type { Tracking } from '../storage/tracking.js'
 import type { Mode } from './api.js'
-import { digestsOf } from './digests.js'
 import { checkRange } from './refusals.js'
+import { ResentEntries } from './resent-entries.js'
 import type { DataEntry, Ordered } from './sequencer.js'
 
 type Left = (had: boolean) => void
-
-/** What a resync reads at a time: used again, or the garbage collector would be as busy as the copying. */
-const scratchBytes = resyncLimits.pieceBytesMax
-/** Reads that wait for the disk together. */
-const scratchCountMax = 8
 
 export type PrimaryStreamOptions = {
   readonly pool: Pool
@@ -45,9 +39,7 @@ export class PrimaryStream implements Ordered {
   readonly #pool: Pool
   readonly outbox: Outbox
   readonly progress = new PeerProgress()
-  /** Sequences of resync writes: they hold no extents. */
-  readonly #resends = new Set<number>()
-  readonly #scratch: Buffer[] = []
+  readonly #resent: ResentEntries
   /** Entries that failed here and have not left: they will make blocks dirty. */
   #failedCount = 0
   /** Clients' requests that wait for something. */
@@ -81,6 +73,7 @@ export class PrimaryStream implements Ordered {
         overflow: () => this.#overflow(),
       },
     })
+    this.#resent = new ResentEntries(options.pool, this.outbox)
   }
 
   get tracking(): Tracking | undefined {
@@ -106,7 +99,7 @@ export class PrimaryStream implements Ordered {
     entry.held = undefined
     if (entry.kind === 'compare') return
     // Of a resync: here nothing changes.
-    if (entry.kind === 'resend' || left !== undefined) this.#resends.add(sequence)
+    if (entry.kind === 'resend' || left !== undefined) this.#resent.ordered(sequence)
     else entry.held = this.#pool.hold(store.id, offset, lengthBytes)
     // It may be refused before the entry's turn comes, and nobody listens until then.
     entry.held?.catch(() => {})
@@ -128,8 +121,8 @@ export class PrimaryStream implements Ordered {
   apply(entry: DataEntry): Promise<void> | undefined {
     const { slot, held } = entry
     assert(slot)
-    if (entry.kind === 'resend' || entry.kind === 'compare') return this.#look(entry, slot)
-    if (entry.left !== undefined) return this.#confirmHole(entry, slot)
+    if (entry.kind === 'resend' || entry.kind === 'compare') return this.#resent.look(entry, slot)
+    if (entry.left !== undefined) return this.#resent.confirmHole(entry, slot)
     if (held === undefined) return this.#change(entry, slot)
     return held.then(
       () => this.#change(entry, slot),
@@ -172,53 +165,6 @@ export class PrimaryStream implements Ordered {
         throw error
       },
     )
-  }
-
-  /** Reads what is there now, under the entry's lease, for the peer. */
-  async #look(entry: DataEntry, slot: Slot): Promise<void> {
-    const { store, offset, lengthBytes } = entry
-    const scratch = this.#takeScratch(lengthBytes)
-    const bytes = scratch.subarray(0, lengthBytes)
-    try {
-      checkRange(store, entry, 'EINVAL')
-      await this.#pool.read(store, offset, bytes)
-      // Switchable bug: they were read before.
-      for (const part of entry.parts) part.copy(bytes)
-      this.outbox.fill(slot, entry.kind === 'compare' ? [digestsOf(bytes)] : [bytes])
-      this.outbox.ready(slot)
-      if (entry.kind === 'resend') this.outbox.settle(slot, { isFailed: false })
-    } catch (error) {
-      this.#resends.delete(slot.sequence)
-      this.outbox.cancel(slot)
-      throw error
-    } finally {
-      // The outbox has a copy, and no read is under way.
-      if (scratch.length === scratchBytes && this.#scratch.length < scratchCountMax)
-        this.#scratch.push(scratch)
-    }
-  }
-
-  #takeScratch(lengthBytes: number): Buffer {
-    if (lengthBytes > scratchBytes) return Buffer.allocUnsafe(lengthBytes)
-    return this.#scratch.pop() ?? Buffer.allocUnsafeSlow(scratchBytes)
-  }
-
-  /** Zeroes of a resync: only what is a hole at its place in the order. A write that was ordered before it may have filled it. */
-  #confirmHole(entry: DataEntry, slot: Slot): undefined {
-    const { store, offset, lengthBytes } = entry
-    const { chunkBytes } = this.#pool.state
-    const end = Math.ceil((offset + lengthBytes) / chunkBytes)
-    const isHole =
-      !store.isDeleted &&
-      offset + lengthBytes <= store.sizeBytes &&
-      store.map.isHole(Math.floor(offset / chunkBytes), end)
-    if (isHole) {
-      this.outbox.ready(slot)
-      this.outbox.settle(slot, { isFailed: false })
-      return
-    }
-    this.#resends.delete(slot.sequence)
-    this.outbox.cancel(slot)
   }
 
   /** True when an entry under way makes blocks dirty when it leaves: it failed here, or came before the stream that the peer follows and will not be sent. */
@@ -359,7 +305,7 @@ export class PrimaryStream implements Ordered {
     else if (this.#options.mutants.has('forget-fold-order')) this.#lackLate(entry, tracking)
     else tracking.lacked(entry)
     if (entry.kind === 'write' || entry.kind === 'zero') {
-      if (!this.#resends.delete(entry.sequence))
+      if (!this.#resent.left(entry.sequence))
         this.#pool.drop(entry.storeId, entry.offset, entry.lengthBytes)
     }
     if (outcome.isFailed) this.#failedCount--
