@@ -38,6 +38,16 @@ export class PairJudge {
     const media = [a.mediumNow(random), b.mediumNow(random)] as const
     const primary = await this.#subject.inspect(media[0])
     const secondary = await this.#subject.inspect(media[1])
+    this.checkInspected(primary, secondary)
+  }
+
+  /** What is found on the node's medium when it is opened alone. */
+  inspect(node: PairNode): Promise<Inspection> {
+    return this.#subject.inspect(node.mediumNow(this.#random))
+  }
+
+  /** The same laws of what was found on two media. */
+  checkInspected(primary: Inspection, secondary: Inspection): void {
     this.#checkSecondary(secondary)
     if (!this.#subject.tracksDifferences) return
     this.#count(`media ${checkDifference(primary, secondary)}`)

@@ -9,7 +9,7 @@ import type { Call, CallKind } from '../sim-call.js'
 import type { CrashChoice, MediumCapture } from '../sim-medium.js'
 import type { Start } from './pair-base.js'
 import { type Choose, PairNode } from './pair-node.js'
-import { linkOf } from './pair-subject.js'
+import { type Inspection, linkOf } from './pair-subject.js'
 import { guarded, type NodeName, PairWorld, type WorldOptions } from './pair-world.js'
 
 export type Victim = NodeName | 'both'
@@ -228,14 +228,31 @@ export class PairTrial {
     const theirs = choicesOf(second, mediaPerNode)
     const pairs = mine.flatMap((one) => theirs.map((other) => [one, other] as const))
     const last = world.random.pick(pairs)
-    for (const pair of [...pairs.filter((one) => one !== last), last]) {
-      world.a = PairNode.on(world.nodeOptions('a'), first.after(pair[0]))
-      world.b = PairNode.on(world.nodeOptions('b'), second.after(pair[1]))
-      this.#media = `\n  on the media [${first.signature(pair[0])}] and [${second.signature(pair[1])}]`
+    // A node alone finds the same whatever the other one has: each medium is opened once.
+    const found = new Map<CrashChoice, Inspection>()
+    for (const one of mine) found.set(one, await this.#inspected('a', first, one))
+    for (const one of theirs) found.set(one, await this.#inspected('b', second, one))
+    for (const [one, other] of pairs) {
+      this.#tellMedia(first.signature(one), second.signature(other))
       this.stateCount++
-      await world.judge.checkMedia(world.a, world.b)
+      const [primary, secondary] = [found.get(one), found.get(other)]
+      assert(primary && secondary)
+      world.judge.checkInspected(primary, secondary)
     }
+    this.#tellMedia(first.signature(last[0]), second.signature(last[1]))
+    world.a = PairNode.on(world.nodeOptions('a'), first.after(last[0]))
+    world.b = PairNode.on(world.nodeOptions('b'), second.after(last[1]))
     await this.#meet()
+  }
+
+  #inspected(name: NodeName, capture: MediumCapture, choice: CrashChoice): Promise<Inspection> {
+    const world = this.#world
+    this.#media = `\n  on the medium [${capture.signature(choice)}] of ${name}`
+    return world.judge.inspect(PairNode.on(world.nodeOptions(name), capture.after(choice)))
+  }
+
+  #tellMedia(first: string, second: string): void {
+    this.#media = `\n  on the media [${first}] and [${second}]`
   }
 
   async #meet(): Promise<void> {
