@@ -24,6 +24,7 @@ import {
   settingKeys,
   settings,
   variableOf,
+  variablePrefix,
 } from './settings.js'
 
 export type ResolvedConfig = {
@@ -164,7 +165,7 @@ function checkKey(key: string, path: string): void {
   const meant = nearest(key, keys)
   const action =
     meant === undefined
-      ? `remove it from ${path}; lockstep config lists the known keys`
+      ? `remove it from ${path}; lockstep serve --help lists the known keys, as flags`
       : `write ${meant} in ${path}, or remove the line`
   throw invalid(`${path} has the unknown key "${key}"`, action)
 }
@@ -242,11 +243,17 @@ export function formatSetting(setting: Setting, value: SettingReport['value']): 
 function unknownVariables(environment: ConfigSources['environment']): readonly string[] {
   const known = [...settingKeys.map(variableOf), ...otherVariables]
   const unknown = Object.keys(environment).filter(
-    (name) => name.startsWith('LOCKSTEP_') && !known.includes(name),
+    (name) => name.startsWith(variablePrefix) && !known.includes(name),
   )
+  const rest = (name: string) => name.slice(variablePrefix.length)
   return unknown.map((name) => {
-    const meant = nearest(name, known)
-    return `the variable ${name} is not known${meant === undefined ? '' : `; is it ${meant}?`}`
+    // Without what all of them begin with: it would make every short name look alike.
+    const meant = nearest(rest(name), known.map(rest))
+    const advice =
+      meant === undefined
+        ? 'unset it; lockstep serve --help lists the settings, as flags'
+        : `use ${variablePrefix}${meant}, or unset it`
+    return `the variable ${name} is not known and does nothing: ${advice}`
   })
 }
 

@@ -258,8 +258,10 @@ export type SettingValue = Config[SettingKey]
 
 export const settingKeys = Object.keys(settings) as readonly SettingKey[]
 
+export const variablePrefix = 'LOCKSTEP_'
+
 export function variableOf(key: SettingKey): string {
-  return `LOCKSTEP_${key.toUpperCase().replaceAll('-', '_')}`
+  return `${variablePrefix}${key.toUpperCase().replaceAll('-', '_')}`
 }
 
 /** Variables that are not settings of the daemon, but ours: the last two are of scripts/backup. */

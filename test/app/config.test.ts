@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { parseCommandLine } from '../../src/app/cli/parse.js'
 import { resolveConfig } from '../../src/app/config.js'
 import { settingKeys } from '../../src/app/settings.js'
 import { LockstepError } from '../../src/core/errors.js'
@@ -100,6 +101,13 @@ t.test('a mistake names the place, what is right, and the nearest key', async (t
   }
   const error: unknown = await resolveWith(t, { toml: 'conections = 3' }).catch((e: unknown) => e)
   t.match(error instanceof LockstepError ? error.action : '', /write connections in /)
+  await t.rejects(resolveWith(t, { toml: 'frobnicate = 3' }), {
+    code: 'INVALID_CONFIG',
+    action:
+      /^remove it from .*lockstep\.toml; lockstep serve --help lists the known keys, as flags$/,
+  })
+  const help = parseCommandLine(['serve', '--help'], { version: '1.2.3', columns: 100 })
+  for (const key of settingKeys) t.match(help, { kind: 'text', text: new RegExp(`--${key}\\b`) })
 })
 
 t.test('another file takes the place of lockstep.toml', async (t) => {
@@ -114,7 +122,13 @@ t.test('another file takes the place of lockstep.toml', async (t) => {
 t.test('a variable that looks like ours and is none gets a warning', async (t) => {
   const environment = { LOCKSTEP_LISTN: 'x', LOCKSTEP_DIR: '/x', OTHER: 'y' }
   const { warnings } = await resolveWith(t, { environment })
-  t.same(warnings, ['the variable LOCKSTEP_LISTN is not known; is it LOCKSTEP_LISTEN?'])
+  t.same(warnings, [
+    'the variable LOCKSTEP_LISTN is not known and does nothing: use LOCKSTEP_LISTEN, or unset it',
+  ])
+  const strange = await resolveWith(t, { environment: { LOCKSTEP_FOO: 'x' } })
+  t.same(strange.warnings, [
+    'the variable LOCKSTEP_FOO is not known and does nothing: unset it; lockstep serve --help lists the settings, as flags',
+  ])
 })
 
 t.test('the table of hooks is shown key by key; a mistake in it is named', async (t) => {
