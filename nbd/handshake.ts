@@ -102,11 +102,17 @@ export class Handshake {
   /** Rejects with ProtocolError when the client is to be dropped, with ConnectionEnded when it went away. */
   async run(): Promise<HandshakeResult> {
     await this.#greet()
-    for (let count = 0; count < this.#limits.optionCountMax; count++) {
+    for (let count = 0; count < this.#optionCountMax; count++) {
       const result = await this.#nextOption()
       if (result) return result
     }
-    throw new ProtocolError(`more than ${this.#limits.optionCountMax} options`)
+    throw new ProtocolError(`more than ${this.#optionCountMax} options`)
+  }
+
+  /** Grows with what was listed: nbdinfo and qemu-nbd ask for each export that LIST names on the one connection. */
+  get #optionCountMax(): number {
+    const { optionCountMax, optionsPerExportMax } = this.#limits
+    return optionCountMax + optionsPerExportMax * this.#negotiated.listedCount
   }
 
   #readerOver(stream: Duplex): ByteReader {

@@ -14,6 +14,8 @@ export const defaultLimits = {
   handshakeTimeoutMs: 10_000,
   /** A client needs about eight; the rest is for probing. */
   optionCountMax: 32,
+  /** More for each export that the client was told of by LIST: INFO, LIST_META_CONTEXT, SET_META_CONTEXT, and one to spare. */
+  optionsPerExportMax: 4,
   /** Bodies above this are no option that anybody sends. */
   optionBytesMax: 64 * KiB,
   /** proto.md, "Conventions": a string is at most 4096 bytes. */

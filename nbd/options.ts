@@ -19,10 +19,12 @@ export type Negotiated = {
   /** Of the last SET_META_CONTEXT that succeeded: good for this export only. */
   contextExport: string
   contexts: readonly MetaContext[]
+  /** Exports that the last LIST named: whoever lists may look at each. */
+  listedCount: number
 }
 
 export function newNegotiated(isTls: boolean): Negotiated {
-  return { isTls, style: 'simple', contextExport: '', contexts: [] }
+  return { isTls, style: 'simple', contextExport: '', contexts: [], listedCount: 0 }
 }
 
 /** How the handshake goes on after an option. */
@@ -163,7 +165,9 @@ function abort(context: OptionContext): OptionOutcome {
 
 function list(context: OptionContext, body: Buffer): OptionOutcome {
   requireEmpty(body)
-  for (const { name, description } of context.exports.list()) {
+  const exports = context.exports.list()
+  context.negotiated.listedCount = exports.length
+  for (const { name, description } of exports) {
     const nameBytes = Buffer.from(name)
     const lengthBytes = u32Of(nameBytes.length)
     context.reply(OptionReply.SERVER, lengthBytes, nameBytes, Buffer.from(description))

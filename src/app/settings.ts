@@ -169,7 +169,7 @@ export const settings = {
     max: 1024,
     default: 32,
     group: 'Limits',
-    description: 'options that one handshake may send',
+    description: 'options that one handshake may send, and four more for each store that it lists',
   },
   'option-bytes': {
     type: 'size',

@@ -19,7 +19,7 @@ type NbdInfo = {
 }
 type MapEntry = { readonly offset: number; readonly length: number; readonly type: number }
 
-const skip = missingTools('nbdinfo', 'nbdcopy', 'mkfs.ext4')
+const skip = missingTools('nbdinfo', 'nbdcopy', 'qemu-nbd', 'mkfs.ext4')
 const directory = scratch(t)
 const server = await LockstepServer.start(t, {
   directory,
@@ -59,6 +59,19 @@ t.test('nbdinfo lists every export, snapshots included', { skip }, async (t) => 
   const names = info.exports.map((one) => one['export-name'])
   t.same(new Set(names), new Set(['vol0', 'vol1', 'vol1@first']))
   await server.ok('snapshot', 'delete', 'vol1@first', '--yes')
+})
+
+t.test('a server with hundreds of snapshots is listed like any other', { skip }, async (t) => {
+  const control = await server.control()
+  const names = Array.from({ length: 300 }, (_, index) => `daily-${index}`)
+  for (const name of names) await control.request('snapshot.create', { stores: ['vol1'], name })
+  const uri = `nbd+unix:///?socket=${server.socketPath}`
+  const info = JSON.parse(await output('nbdinfo', ['--list', '--json', uri])) as NbdInfo
+  t.equal(info.exports.length, 302)
+  const listed = await output('qemu-nbd', ['--list', '-k', server.socketPath])
+  t.equal(listed.match(/^ export: /gm)?.length, 302)
+  for (const name of names) await control.request('snapshot.delete', { store: `vol1@${name}` })
+  control.close()
 })
 
 t.test('an export that is not there is refused by name', { skip }, async (t) => {

@@ -356,10 +356,30 @@ t.test('what came with a private option and before its owner listens is not lost
   await inTime(client.closed, 'the end')
 })
 
+t.test('whoever lists the exports may ask for each of them', async (t) => {
+  const others = Array.from(
+    { length: 20 },
+    (_, index) => new MemoryExport({ name: `e${index}`, sizeBytes: 512 }),
+  )
+  const served = await startServer(t, {
+    others,
+    limits: { optionCountMax: 3, optionsPerExportMax: 2 },
+  })
+  const client = await served.connect()
+  const names = (await client.list()).map(({ name }) => name)
+  t.equal(names.length, 21)
+  for (const name of [...names, ...names]) await client.info(name)
+  await client.option(77)
+  await client.option(77)
+  await served.ended(1)
+  t.match(served.ends[0], { reason: 'protocol-error', message: 'more than 45 options' })
+  client.destroy()
+})
+
 t.test('options above their number and a slow handshake end the connection', async (t) => {
   const served = await startServer(t, { limits: { optionCountMax: 3, handshakeTimeoutMs: 50 } })
   const client = await served.connect()
-  for (let count = 0; count < 3; count++) await client.list()
+  for (let count = 0; count < 3; count++) await client.option(77)
   await served.ended(1)
   t.match(served.ends[0], { reason: 'protocol-error', message: 'more than 3 options' })
   const slow = await served.connect()
