@@ -344,7 +344,7 @@ _lockstep() {
         '--connections-per-export[NBD connections to one store (64)]:n: ' \
         '--handshakes[connections that have not chosen a store yet (16)]:n: ' \
         '--handshake-timeout[seconds from the first byte to the choice of a store (10)]:s: ' \
-        '--options[options that one handshake may send (32)]:n: ' \
+        '--options[options that one handshake may send, and four more for each store that it lists (32)]:n: ' \
         '--option-bytes[length of one option (65536)]:size: ' \
         '--payload-bytes[data of one request; clients are told (33554432)]:size: ' \
         '--requests-in-flight[requests of one connection under way at once (128)]:n: ' \
