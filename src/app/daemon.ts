@@ -24,6 +24,7 @@ import {
   parseListenUri,
   parsePeerUri,
   passedSockets,
+  withPassed,
 } from './listen.js'
 import { createLogger } from './logger.js'
 import { nbdHooks } from './nbd-hooks.js'
@@ -103,6 +104,8 @@ class RunningDaemon implements Daemon {
   #keptPeer: KeptPeer
   #settingPeer: Promise<void> = Promise.resolve()
   readonly #listeners: Listener[] = []
+  /** Of the listeners, in front. */
+  readonly #passedCount: number
   #control: ControlServer | undefined
 
   private constructor(options: {
@@ -111,6 +114,7 @@ class RunningDaemon implements Daemon {
     readonly nbd: NbdServer
     readonly config: ResolvedConfig
     readonly hooks: HookRunner
+    readonly passedCount: number
   }) {
     this.engine = options.engine
     this.#disk = options.disk
@@ -118,6 +122,7 @@ class RunningDaemon implements Daemon {
     this.#config = options.config
     this.#hooks = options.hooks
     this.#keptPeer = options.config.keptPeer
+    this.#passedCount = options.passedCount
   }
 
   static async start(options: {
@@ -157,7 +162,8 @@ class RunningDaemon implements Daemon {
       hooks: nbdHooks({ log: nbdLog, die: end.die, clock: systemClock }),
       privateOptions: peering.privateOptions(engine, nbdLog),
     })
-    const daemon = new RunningDaemon({ engine, disk, nbd, hooks, config })
+    const passedCount = options.addresses.filter(({ kind }) => kind === 'passed').length
+    const daemon = new RunningDaemon({ engine, disk, nbd, hooks, config, passedCount })
     try {
       await daemon.#open(options)
       return daemon
@@ -198,10 +204,13 @@ class RunningDaemon implements Daemon {
   }
 
   settings(): readonly SettingReport[] {
+    const passed = this.listeners().slice(0, this.#passedCount)
     return this.#config.reports.map((report) => {
       const key = keptKeys.find((one) => one === report.key)
       const kept = key === undefined ? undefined : this.#keptPeer[key]
-      if (key === undefined || kept?.value === String(report.value)) return report
+      if (key === undefined || kept?.value === String(report.value)) {
+        return withPassed(report, passed)
+      }
       const { value, origin } = kept
         ? { value: kept.value, origin: peerSetOrigin }
         : this.#config.configured[key]

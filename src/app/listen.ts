@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { readFile, readlink } from 'node:fs/promises'
 import { type AddressInfo, BlockList, isIP, type Server } from 'node:net'
 import { resolve } from 'node:path'
+import type { SettingReport } from '../control/api.js'
 import { claimSocketPath } from '../control/socket-path.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 
@@ -92,6 +93,14 @@ export function passedSockets(
     const fd = firstPassedFd + index
     return { kind: 'passed', fd, uri: `fd:${fd}` }
   })
+}
+
+/** The setting `listen` as it is in force: what systemd passed takes the place of the default, and stands beside what was asked for. */
+export function withPassed(report: SettingReport, passed: readonly string[]): SettingReport {
+  if (report.key !== 'listen' || passed.length === 0) return report
+  if (report.origin === 'default') return { ...report, value: passed, origin: 'systemd' }
+  const asked = Array.isArray(report.value) ? report.value : [String(report.value)]
+  return { ...report, value: [...passed, ...asked], origin: `systemd, ${report.origin}` }
 }
 
 export type Listener = {

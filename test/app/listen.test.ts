@@ -11,6 +11,7 @@ import {
   parseListenUri,
   parsePeerUri,
   passedSockets,
+  withPassed,
 } from '../../src/app/listen.js'
 import { scratch } from '../support/process.js'
 
@@ -138,5 +139,20 @@ t.test('sockets passed by systemd are for this very process', (t) => {
   t.same(passed(String(process.pid), '0'), [])
   t.equal(passed(String(process.pid), '999').length, 64)
   t.same(passedSockets({}), [])
+  t.end()
+})
+
+t.test('what systemd passed is told with the setting, in place of the default only', (t) => {
+  const initial = { key: 'listen', value: ['nbd://127.0.0.1:10809'], origin: 'default' }
+  const passed = ['nbd+unix:///?socket=/run/x', 'nbd://127.0.0.1:7']
+  t.same(withPassed(initial, passed), { key: 'listen', value: passed, origin: 'systemd' })
+  t.same(withPassed({ ...initial, origin: '--listen' }, passed), {
+    key: 'listen',
+    value: [...passed, 'nbd://127.0.0.1:10809'],
+    origin: 'systemd, --listen',
+  })
+  t.equal(withPassed(initial, []), initial)
+  const other = { key: 'threads', value: 5, origin: 'default' }
+  t.equal(withPassed(other, passed), other)
   t.end()
 })
