@@ -70,9 +70,12 @@ export const yesOption: Readonly<Record<string, Option>> = {
 /** The words of one command line, by name, as the types that the table gives them. */
 export class Arguments {
   readonly #values: Readonly<Record<string, unknown>>
+  readonly #usage: string
 
-  constructor(values: Readonly<Record<string, unknown>>) {
+  /** `usage` is what to type, for who left a word out. */
+  constructor(values: Readonly<Record<string, unknown>>, usage = 'lockstep --help') {
     this.#values = values
+    this.#usage = usage
   }
 
   /** The raw values: for settings, which check themselves. */
@@ -92,9 +95,8 @@ export class Arguments {
 
   text(name: string): string {
     const value = this.maybeText(name)
-    if (value === undefined || value === '') {
-      throw new UsageError(`${name.toUpperCase()} is missing`, 'lockstep --help')
-    }
+    if (value === undefined) throw new UsageError(`${name.toUpperCase()} is missing`, this.#usage)
+    if (value === '') throw new UsageError(`${name.toUpperCase()} is an empty word`, this.#usage)
     return value
   }
 

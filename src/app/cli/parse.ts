@@ -13,6 +13,12 @@ export type Parsed =
 type Choose = (command: Command, values: Readonly<Record<string, unknown>>) => void
 
 const columnsMax = 100
+/** What help shows who has nothing yet. */
+const firstSteps: Command['examples'] = [
+  ['lockstep init ./data', 'a node with a sparse data file'],
+  ['lockstep serve ./data', 'on nbd://127.0.0.1:10809, in the foreground'],
+  ['lockstep volume create vol0 10G --dir ./data', 'a volume, for any NBD client'],
+]
 /** Stands for `-` while yargs reads, which makes it an empty word. */
 const stdinWord = '\u0001-'
 const restored = (value: unknown): unknown => (value === stdinWord ? '-' : value)
@@ -44,6 +50,7 @@ export function parseCommandLine(
     .help('help', 'shows this help')
     .alias('help', 'h')
     .epilogue('lockstep COMMAND --help shows its options and an example.')
+    .epilogue(`\n${examplesText(firstSteps)}`)
     .demandCommand(1, 'no command')
     .fail((message, error) => {
       failures.push(message ?? error?.message ?? '')
@@ -60,7 +67,7 @@ export function parseCommandLine(
   const [found] = chosen
   if (found === undefined) throw usageError('no command', words)
   const values = Object.entries(found.values).map(([name, value]) => [name, restored(value)])
-  const read = new Arguments(Object.fromEntries(values))
+  const read = new Arguments(Object.fromEntries(values), usageOf(found.command))
   return { kind: 'command', command: found.command, arguments: read }
 }
 
@@ -70,6 +77,7 @@ function addCommands(parser: Argv, choose: Choose): void {
     parser.command(group, summary, (under) => {
       for (const command of inner) addCommand(under, command, choose)
       under.demandCommand(1, 'no command')
+      under.epilogue(examplesText(inner.flatMap(({ examples }) => examples.slice(0, 1))))
     })
   }
   for (const command of commands) {
@@ -93,14 +101,14 @@ function addCommand(parser: Argv, command: Command, choose: Choose): void {
         })
       }
       addOptions(under, command.options ?? {})
-      under.epilogue(examplesText(command))
+      under.epilogue(examplesText(command.examples))
     },
     (values) => choose(command, values),
   )
 }
 
 /** Each line by itself, so that it can be copied: yargs would put what it does beside it, and break both. */
-function examplesText({ examples }: Command): string {
+function examplesText(examples: Command['examples']): string {
   const lines = examples.flatMap(([line, effect]) => [
     `  ${line}`,
     ...(effect === '' ? [] : [`      ${effect}`]),
@@ -152,10 +160,20 @@ function usageError(complaint: string, words: readonly string[]): UsageError {
     const surplus = /^Unknown (?:arguments?|commands?): (.+)$/.exec(complaint)?.[1]
     const usage = usageOf(command)
     if (surplus !== undefined) return new UsageError(`"${surplus}" is too much`, usage)
-    if (complaint.startsWith('Not enough')) return new UsageError('a word is missing', usage)
+    if (complaint.startsWith('Not enough')) {
+      return new UsageError(missingText(command, complaint), usage)
+    }
     return new UsageError(complaint, help)
   }
   return unknownCommand(typed)
+}
+
+/** Which words are missing: those behind the ones that yargs counted. */
+function missingText(command: Command, complaint: string): string {
+  const count = Number(/got (\d+)/.exec(complaint)?.[1] ?? 0)
+  const required = (command.positionals ?? []).filter(({ isOptional }) => isOptional !== true)
+  const names = required.slice(count).map(({ name }) => name.toUpperCase())
+  return `${names.join(' and ')} ${names.length === 1 ? 'is' : 'are'} missing`
 }
 
 function unknownOption(name: string, command: Command | undefined): UsageError {

@@ -50,7 +50,7 @@ t.test('with --wait the result is told; what was not done is exit code 3', async
     status: 2,
     stderr: /--timeout needs --wait/,
   })
-  t.match(await ask(['mark']), { status: 2, stderr: /a word is missing/ })
+  t.match(await ask(['mark']), { status: 2, stderr: /NAME is missing/ })
 })
 
 t.test('what another machine says cannot move the cursor', async (t) => {

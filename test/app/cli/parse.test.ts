@@ -50,6 +50,15 @@ t.test('an option that takes one value and got two is refused when it is read', 
   t.end()
 })
 
+t.test('an empty word is refused when it is read, with what to type', (t) => {
+  const parsed = parseCommandLine(['volume', 'create', '', '1G'], { version: '1', columns: 80 })
+  t.throws(() => parsed.kind === 'command' && parsed.arguments.text('name'), {
+    message: 'NAME is an empty word',
+    action: 'lockstep volume create NAME SIZE',
+  })
+  t.end()
+})
+
 t.test('what is not understood gets the words to type', (t) => {
   const cases: readonly (readonly [string, RegExp, string])[] = [
     ['', /no command/, 'lockstep --help'],
@@ -57,14 +66,16 @@ t.test('what is not understood gets the words to type', (t) => {
     ['frobnicate', /no command "frobnicate"/, 'lockstep --help'],
     ['volume', /volume needs one of create, list/, 'lockstep volume --help'],
     ['volume creat a 1G', /no command "volume creat"/, 'lockstep volume create'],
-    ['volume create a', /word is missing/, 'lockstep volume create NAME SIZE'],
+    ['volume create a', /^SIZE is missing/, 'lockstep volume create NAME SIZE'],
     ['volume create a 1G b', /"b" is too much/, 'lockstep volume create NAME SIZE'],
     ['volume create -x 1G', /no option -x/, 'lockstep volume create --help'],
     ['volume delete --yse', /no option --yse/, 'lockstep volume delete --yes'],
-    ['volume delete --yes', /word is missing/, 'lockstep volume delete NAME'],
-    ['volume delete --no-yes -y', /word is missing/, 'lockstep volume delete NAME'],
-    ['volume create a --dir x --json', /word is missing/, 'lockstep volume create NAME SIZE'],
-    ['snapshot create', /word is missing/, 'lockstep snapshot create SNAPSHOTS...'],
+    ['volume delete --yes', /^NAME is missing/, 'lockstep volume delete NAME'],
+    ['volume delete --no-yes -y', /^NAME is missing/, 'lockstep volume delete NAME'],
+    ['volume create a --dir x --json', /^SIZE is missing/, 'lockstep volume create NAME SIZE'],
+    ['volume create --dir x', /^NAME and SIZE are missing/, 'lockstep volume create NAME SIZE'],
+    ['sync a --range 0:1', /^TARGET is missing/, 'lockstep sync SOURCE TARGET'],
+    ['snapshot create', /^SNAPSHOTS is missing/, 'lockstep snapshot create SNAPSHOTS...'],
     ['status --wacth', /no option --wacth/, 'lockstep status --watch'],
     ['status -z', /no option -z/, 'lockstep status --help'],
     ['volume list --dri x', /no option --dri/, 'lockstep volume list --dir'],
@@ -86,13 +97,18 @@ t.test('help is there for the program, each group and each command, with an exam
   }
   t.match(text('--version'), /^1\.2\.3/)
   const top = text('--help')
-  for (const group of Object.keys(groups)) t.match(text(`${group} --help`), `lockstep ${group} `)
+  t.match(top, /\nExamples:\n {2}lockstep init .\/data\n/)
+  for (const group of Object.keys(groups)) {
+    const help = text(`${group} --help`)
+    t.match(help, new RegExp(`\nExamples:\n {2}lockstep ${group} `), group)
+    t.equal(help.split('Examples:').length, 2, group)
+  }
   for (const command of commands) {
     const [first = ''] = command.name.split(' ')
     t.match(top, `lockstep ${first}`)
     const help = text(`${command.name} --help`)
     t.match(help, command.summary, command.name)
-    t.match(help, /Examples:/, command.name)
+    t.equal(help.split('Examples:').length, 2, command.name)
     for (const [line] of command.examples)
       if (line.length < 70)
         t.ok(help.split('\n').includes(`  ${line}`), `a line of its own: ${line}`)
