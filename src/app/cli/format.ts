@@ -129,7 +129,7 @@ export function dirtyText(
 
 function differenceOf({ since }: DirtyReport, hasPeer: boolean): string {
   if (since !== undefined) return `changed since ${since}`
-  return hasPeer ? 'may differ on the peer' : 'changed since ever (it has no snapshot)'
+  return hasPeer ? 'may differ on the peer' : 'allocated (it has no snapshot to compare with)'
 }
 
 export function eventLine(event: EngineEvent): string {

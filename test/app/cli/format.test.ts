@@ -80,7 +80,7 @@ t.test('a picture has a character a cell, and a trace of the smallest difference
     dirtyText([{ ...report, since: 'vol0@a' }]),
     'vol0: 64 KiB of 1 MiB (6 %) changed since vol0@a\n  [█ ]',
   )
-  t.match(dirtyText([report]), /has no snapshot/)
+  t.match(dirtyText([report]), /\(6 %\) allocated \(it has no snapshot to compare with\)\n/)
   t.equal(dirtyText([]), 'no volumes')
   t.end()
 })
