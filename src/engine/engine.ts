@@ -41,6 +41,7 @@ import {
   volumesOf,
 } from './names.js'
 import { checkRange } from './refusals.js'
+import { RememberedRequests } from './remembered-requests.js'
 import { Replication } from './replication.js'
 import { checkUnused, type Resolved, resolve, resolveMark } from './resolve.js'
 import { type DataEntry, Sequencer } from './sequencer.js'
@@ -61,7 +62,6 @@ export type EngineOptions = {
 }
 
 const connectionsPerExportDefault = 64
-const rememberedRequestsMax = 1000
 const dirtyCellCountDefault = 64
 
 /** Makes a new group in an empty directory. Rejects with ALREADY_INITIALISED, INVALID_SIZE or NEEDS_CONFIRMATION. */
@@ -78,8 +78,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   readonly #sequencer: Sequencer
   readonly #events: EventLog
   readonly #replication: Replication
-  /** Answers by requestId, oldest first, so that a retry is not a second operation. */
-  readonly #remembered = new Map<string, Promise<OperationResult>>()
+  readonly #remembered = new RememberedRequests()
   #closing: Promise<void> | undefined
   readonly exports: Catalog
 
@@ -176,24 +175,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     request: OperationRequest,
     options: { readonly requestId?: string } = {},
   ): Promise<OperationResult> {
-    return this.#once(options.requestId, () => this.#perform(request))
-  }
-
-  /** The same `requestId` again is the first answer again. */
-  #once(
-    requestId: string | undefined,
-    run: () => Promise<OperationResult>,
-  ): Promise<OperationResult> {
-    if (requestId === undefined) return run()
-    const known = this.#remembered.get(requestId)
-    if (known !== undefined) return known
-    const result = run()
-    this.#remembered.set(requestId, result)
-    for (const oldest of this.#remembered.keys()) {
-      if (this.#remembered.size <= rememberedRequestsMax) break
-      this.#remembered.delete(oldest)
-    }
-    return result
+    return this.#remembered.once(options.requestId, request, () => this.#perform(request))
   }
 
   acceptPeer(stream: Duplex, from: string): Promise<void> {
@@ -222,7 +204,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   ): Promise<OperationResult> {
     const needsPeer =
       request.hook !== undefined || request.snapshot !== undefined || options.isAwaited === true
-    return this.#once(options.requestId, async () => {
+    return this.#remembered.once(options.requestId, { kind: 'mark', ...request }, async () => {
       if (needsPeer) this.#replication.checkHasPeer()
       let dirtyBytes = 0
       const done = await this.#operate(() => {

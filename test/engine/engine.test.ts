@@ -37,6 +37,21 @@ t.test(
   },
 )
 
+t.test('an id that was used for another request is refused, and nothing is done', async (t) => {
+  const node = await SmallNode.start()
+  const create = (name: string) =>
+    node.engine.perform({ kind: 'volume.create', name, sizeBytes: 512 }, { requestId: 'r' })
+  await node.run(create('v'))
+  const mark = () => node.engine.mark({ name: 'm' }, { requestId: 'r' })
+  for (const other of [() => create('w'), mark]) {
+    t.match(await failureOf(node.run(other())), {
+      code: 'INVALID_ARGUMENT',
+      message: 'the request id "r" was used for another request; nothing was done',
+    })
+  }
+  t.equal(node.engine.status().sequence, 1)
+})
+
 t.test('ids are remembered up to a bound, the newest', async (t) => {
   const node = await SmallNode.start()
   await node.create('v', 512)
