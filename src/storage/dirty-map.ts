@@ -140,8 +140,12 @@ export class DirtyMap {
     this.cleanBlocks(Math.ceil(sizeBytes / blockBytes), Number.MAX_SAFE_INTEGER)
   }
 
-  /** The first run of dirty blocks in `[from, end)`, cut at both. Takes time in proportion to the pages and words that it passes. */
-  nextRun(from: number, end: number): BlockRun | undefined {
+  /** The first run of dirty blocks in `[from, end)`, cut at both, and after `blockCountMax`. Takes time in proportion to the pages and words that it passes: of a long run no more than is asked for. */
+  nextRun(
+    from: number,
+    end: number,
+    blockCountMax = Number.MAX_SAFE_INTEGER,
+  ): BlockRun | undefined {
     if (this.#dirtyBlockCount === 0) return undefined
     let first = -1
     let runEnd = -1
@@ -157,7 +161,8 @@ export class DirtyMap {
         if (bit === to) continue
         first = base + bit
       }
-      runEnd = base + findBit(words, bit, to, 0xffffffff)
+      const far = Math.min(to, first + blockCountMax - base)
+      runEnd = base + findBit(words, bit, far, 0xffffffff)
       if (runEnd < base + to) break
     }
     return first < 0 ? undefined : { first, end: runEnd }

@@ -204,7 +204,7 @@ export class Tracking {
   isDirty(storeId: StoreId, offset: number, lengthBytes: number): boolean {
     const end = Math.ceil((offset + lengthBytes) / blockBytes)
     const map = this.#stores.get(storeId)?.dirty
-    return map?.nextRun(Math.floor(offset / blockBytes), end) !== undefined
+    return map?.nextRun(Math.floor(offset / blockBytes), end, 1) !== undefined
   }
 
   /** The next run of dirty bytes that ends behind `fromOffset`, from `fromOffset` at the earliest, in whole blocks (the last one is cut at the store's end); at most `lengthBytesMax`. */
@@ -216,7 +216,9 @@ export class Tracking {
     const store = this.#stores.get(storeId)
     if (store === undefined) return undefined
     const from = Math.floor(fromOffset / blockBytes)
-    const run = store.dirty.nextRun(from, Math.ceil(store.sizeBytes / blockBytes))
+    // The first block may begin before `fromOffset`.
+    const blockCountMax = Math.ceil(lengthBytesMax / blockBytes) + 1
+    const run = store.dirty.nextRun(from, Math.ceil(store.sizeBytes / blockBytes), blockCountMax)
     if (run === undefined) return undefined
     const offset = Math.max(fromOffset, run.first * blockBytes)
     const end = Math.min(run.end * blockBytes, store.sizeBytes)

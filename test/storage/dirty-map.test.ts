@@ -142,6 +142,24 @@ t.test('single blocks and their neighbours', async (t) => {
   t.equal(map.pages.size, 0, 'an empty page is let go')
 })
 
+t.test('of a long run no more is looked at than is asked for', async (t) => {
+  const map = new DirtyMap()
+  const end = 3 * dirtyPageBlockCount
+  map.markBlocks(5, end)
+  t.strictSame(map.nextRun(0, end, 1), { first: 5, end: 6 })
+  t.strictSame(map.nextRun(0, end, 40), { first: 5, end: 45 })
+  t.strictSame(map.nextRun(7, end, 40), { first: 7, end: 47 })
+  for (const first of [5, dirtyPageBlockCount - 40, dirtyPageBlockCount]) {
+    // Cut before, at and behind the end of a page.
+    for (const count of [39, 40, 41, dirtyPageBlockCount - 1, dirtyPageBlockCount, end]) {
+      const cut = Math.min(first + count, end)
+      t.strictSame(map.nextRun(first, end, count), { first, end: cut }, `${first}, ${count}`)
+    }
+  }
+  map.cleanBlocks(10, 20)
+  t.strictSame(map.nextRun(0, end, 40), { first: 5, end: 10 })
+})
+
 t.test('a dirty terabyte takes no memory for its bits, and its runs are one', async (t) => {
   const map = new DirtyMap()
   t.strictSame(map.markBytes(0, TiB), { first: 0, end: TiB / blockBytes })
