@@ -61,7 +61,13 @@ const volumeMistakes: readonly Mistake[] = [
   ['volume delete vol0@a --yes', ...absent, /is a snapshot, not a volume/, /before the @/],
   ['volume delete vol0@a', ...absent, /is a snapshot, not a volume/, /before the @/],
   ['volume resize vol0@a 512', ...absent, /is a snapshot, not a volume/, /before the @/],
-  ['volume delete vol0 --yes', 1, 'HAS_SNAPSHOTS', /has 1 snapshot/, /snapshot delete vol0@a/],
+  [
+    'volume delete vol0 --yes',
+    1,
+    'HAS_SNAPSHOTS',
+    /has 1 snapshot.*; nothing was changed$/,
+    /snapshot delete vol0@a/,
+  ],
   ['volume delete vol0', ...unsure, /vol0 with all its data/, /--yes/],
   ['volume resize vol0 512', ...unsure, /last 1023\.5 KiB of vol0/, /--yes/],
   ['volume resize vol0 0', 1, 'INVALID_SIZE', /cannot have 0 bytes/, /512/],
@@ -84,7 +90,13 @@ const snapshotMistakes: readonly Mistake[] = [
   ['snapshot restore vol0@a', ...unsure, /written to all of vol0/, /--yes/],
   ['snapshot restore vol0@a --range 5 --yes', ...usage, /"5" is not a range/, /0:64K/],
   ['snapshot restore vol0@a --range 0:0 --yes', ...usage, /is empty/, /0:64K/],
-  ['snapshot restore vol0@a --range 1M:1 --yes', 1, 'OUT_OF_RANGE', /not inside vol0/, /OFFSET/],
+  [
+    'snapshot restore vol0@a --range 1M:1 --yes',
+    1,
+    'OUT_OF_RANGE',
+    /not inside vol0.*; nothing was changed$/,
+    /OFFSET/,
+  ],
   ['snapshot restore vol0@b --yes', ...absent, /vol0@b/, /lockstep/],
   ['snapshot rename vol0@a a', 1, 'NAME_TAKEN', /vol0@a/, /name/],
 ]
@@ -92,7 +104,13 @@ const snapshotMistakes: readonly Mistake[] = [
 const otherMistakes: readonly Mistake[] = [
   ['sync vol0 none --yes', ...absent, /none/, /lockstep/],
   ['sync none vol0 --yes', ...absent, /none/, /vol0/],
-  ['sync vol0 vol0 --yes', 1, 'INVALID_ARGUMENT', /same store/, /two different/],
+  [
+    'sync vol0 vol0 --yes',
+    1,
+    'INVALID_ARGUMENT',
+    /same store; nothing was changed$/,
+    /two different/,
+  ],
   ['sync vol0 vol0@a', ...unsure, /all of vol0@a .* will be overwritten from vol0/, /--yes/],
   ['sync vol0 wide', ...unsure, /overwritten from vol0; wide is cut to 1 MiB/, /--yes/],
   ['snapshot restore wide@small', ...unsure, /will be lost; wide is cut to 1 MiB/, /--yes/],
@@ -162,6 +180,11 @@ t.test('a batch is checked as a whole before anything is done', async (t) => {
   const unsaid = await runLine(['batch', '-'], { environment, input: deletes })
   t.equal(unsaid.status, 5)
   t.match(unsaid.stderr, /will be lost: vol0/)
+  const refused = await runLine(['batch', '-', '--yes'], {
+    environment,
+    input: '[{"kind":"volume.delete","name":"vol0"},{"kind":"volume.delete","name":"none"}]',
+  })
+  t.match(refused.stderr, /^will be lost: vol0; none\nlockstep: .*"none"; nothing was changed\n/)
 })
 
 t.test('without a daemon, and without saying which', async (t) => {

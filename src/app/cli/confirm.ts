@@ -1,6 +1,6 @@
 // Asks before data is destroyed. First it says what is lost; then it goes on only by --yes, or when a person types the name.
 import { createInterface } from 'node:readline'
-import { LockstepError } from '../../core/errors.js'
+import { type ErrorCode, LockstepError } from '../../core/errors.js'
 import type { Context } from './command.js'
 
 /** Resolves when it may be done. Rejects with NEEDS_CONFIRMATION without a terminal, INTERRUPTED when another name was typed. */
@@ -28,6 +28,30 @@ export async function confirm(
       'not confirmed; nothing was changed',
       'type the name exactly, or use --yes',
     )
+  }
+}
+
+/** Refusals that come before anything is done. Of the others (a deadline, a lost connection, a disk that fails) the outcome is not certain. */
+const codesBeforeChange: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'NO_SUCH_STORE',
+  'NAME_TAKEN',
+  'INVALID_NAME',
+  'INVALID_SIZE',
+  'INVALID_ARGUMENT',
+  'OUT_OF_RANGE',
+  'NOT_PRIMARY',
+  'LIMIT_REACHED',
+  'IN_USE',
+  'HAS_SNAPSHOTS',
+])
+
+/** `answer` of the daemon behind a confirmation: a refusal takes back what was said to be lost. */
+export async function afterConfirmation<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer
+  } catch (error) {
+    if (!(error instanceof LockstepError) || !codesBeforeChange.has(error.code)) throw error
+    throw new LockstepError(error.code, `${error.message}; nothing was changed`, error.action)
   }
 }
 

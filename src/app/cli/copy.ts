@@ -54,7 +54,7 @@ async function syncStores(context: Context): Promise<ExitCode> {
   await confirm(context, { lost, name: target })
   const params = range === undefined ? { source, target } : { source, target, range }
   const done = `overwrote ${partText(target, range, becomesBytes)} from ${source}`
-  return perform(context, { method: 'sync', params, done })
+  return perform(context, { method: 'sync', params, done, isConfirmed: true })
 }
 
 async function performBatch(context: Context): Promise<ExitCode> {
@@ -63,11 +63,12 @@ async function performBatch(context: Context): Promise<ExitCode> {
   const { stores } = await askStatus(context)
   const sizes = new Map(stores.map((store) => [store.name, store.sizeBytes]))
   const losses = operations.flatMap((operation) => lossOf(operation, sizes) ?? [])
-  if (losses.length > 0) {
+  const isConfirmed = losses.length > 0
+  if (isConfirmed) {
     await confirm(context, { lost: `will be lost: ${losses.join('; ')}`, name: 'batch' })
   }
   const done = `performed ${operations.length} operation${operations.length === 1 ? '' : 's'}`
-  return perform(context, { method: 'batch', params: { operations }, done })
+  return perform(context, { method: 'batch', params: { operations }, done, isConfirmed })
 }
 
 async function readText(file: string, stdin: NodeJS.ReadStream): Promise<string> {

@@ -3,7 +3,7 @@ import { ExitCode } from '../../core/errors.js'
 import { formatBytes } from '../../core/units.js'
 import type { Explanation, ForgottenPeer, PeerStatus } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
-import { confirm } from './confirm.js'
+import { afterConfirmation, confirm } from './confirm.js'
 import { patiently } from './patience.js'
 import { explanationText, peerListText } from './peer-text.js'
 import { ask, askStatus } from './query.js'
@@ -95,7 +95,10 @@ async function forgetPeer(context: Context): Promise<ExitCode> {
       lost: `what is known that the replica lacks (${known}) will be lost: when it returns it needs everything again`,
       name: 'forget',
     })
-  const forgotten = (await ask(context, 'peer.forget')) as ForgottenPeer
+  const answer = ask(context, 'peer.forget')
+  const forgotten = (await (role === 'primary'
+    ? afterConfirmation(answer)
+    : answer)) as ForgottenPeer
   const text = `forgot ${forgotten.node ?? 'the peer'}; the link stays closed until lockstep peer connect, or the next start`
   context.output.result(forgotten, text)
   return ExitCode.DONE

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { ExitCode } from '../../core/errors.js'
 import type { OperationResult } from '../../engine/api.js'
 import type { Context } from './command.js'
+import { afterConfirmation } from './confirm.js'
 import { patiently } from './patience.js'
 
 /** Operations take milliseconds; one that waits this long waits for a disk that is stuck. */
@@ -11,13 +12,21 @@ const waitsFor = 'a disk has not answered yet, or the peer has not'
 
 export async function perform(
   context: Context,
-  request: { readonly method: string; readonly params: object; readonly done: string },
+  request: {
+    readonly method: string
+    readonly params: object
+    readonly done: string
+    /** It was said what will be lost. */
+    readonly isConfirmed?: boolean
+  },
 ): Promise<ExitCode> {
   const client = await context.client()
   const params = { ...request.params, requestId: randomUUID() }
   const options = { timeoutMs: performTimeoutMs }
   const answer = client.request(request.method, params, options)
-  const result = (await patiently(context, answer, waitsFor)) as OperationResult
+  const awaited = patiently(context, answer, waitsFor)
+  const settled = request.isConfirmed === true ? afterConfirmation(awaited) : awaited
+  const result = (await settled) as OperationResult
   context.output.result(result, `${request.done} at sequence ${result.position.sequence}`)
   return ExitCode.DONE
 }

@@ -66,7 +66,8 @@ export const snapshotCommands: readonly Command[] = [
       const lost = `${name} (created ${store.createdAt}, ${momentOf(store)}) will be lost`
       await confirm(context, { lost, name })
       const done = `deleted ${name}`
-      return perform(context, { method: 'snapshot.delete', params: { store: name }, done })
+      const params = { store: name }
+      return perform(context, { method: 'snapshot.delete', params, done, isConfirmed: true })
     },
   },
   {
@@ -106,7 +107,8 @@ export const snapshotCommands: readonly Command[] = [
       const lost = `what ${store} holds (${momentOf(found)}) will be lost: it becomes what ${found.snapshotOf} is now`
       await confirm(context, { lost, name: store })
       const done = `refreshed ${store}`
-      return perform(context, { method: 'snapshot.refresh', params: { store }, done })
+      const params = { store }
+      return perform(context, { method: 'snapshot.refresh', params, done, isConfirmed: true })
     },
   },
 ]
@@ -161,5 +163,5 @@ async function restoreSnapshot(context: Context): Promise<ExitCode> {
   await confirm(context, { lost, name: volume })
   const params = range === undefined ? { store } : { store, range }
   const done = `restored ${partText(volume, range, becomesBytes)} from ${store}`
-  return perform(context, { method: 'snapshot.restore', params, done })
+  return perform(context, { method: 'snapshot.restore', params, done, isConfirmed: true })
 }

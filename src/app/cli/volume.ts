@@ -55,6 +55,7 @@ export const volumeCommands: readonly Command[] = [
         method: 'volume.delete',
         params: { name },
         done: `deleted ${name}`,
+        isConfirmed: true,
       })
     },
   },
@@ -82,13 +83,15 @@ export const volumeCommands: readonly Command[] = [
       const name = context.arguments.text('name')
       const sizeBytes = readVolumeSize(context.arguments.text('size'))
       const store = await askVolume(context, name)
-      if (sizeBytes < store.sizeBytes) {
+      const isConfirmed = sizeBytes < store.sizeBytes
+      if (isConfirmed) {
         const cut = formatBytes(store.sizeBytes - sizeBytes)
         const lost = `the last ${cut} of ${name} (all from byte ${sizeBytes} on) will be lost`
         await confirm(context, { lost, name })
       }
       const done = `resized ${name} from ${formatBytes(store.sizeBytes)} to ${formatBytes(sizeBytes)}`
-      return perform(context, { method: 'volume.resize', params: { name, sizeBytes }, done })
+      const params = { name, sizeBytes }
+      return perform(context, { method: 'volume.resize', params, done, isConfirmed })
     },
   },
 ]
