@@ -1,8 +1,8 @@
 // Makes a directory a node: private to its owner, locked while it is made. An interrupted init leaves nothing that serve would take.
 import { AssertionError } from 'node:assert'
-import { chmod, mkdir, readdir, stat } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rmdir, stat, unlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { initGroup } from '../engine/engine.js'
 import { NodeDisk } from '../storage/node-disk.js'
@@ -33,9 +33,9 @@ export async function initDirectory(
   const { directory } = request
   const role = request.isSecondary === true ? 'secondary' : 'primary'
   const node = checkNodeName(request.node ?? defaultNodeName())
-  await makeDirectory(directory)
+  const made = await makeDirectory(directory)
   await using disk = await NodeDisk.open(directory).catch((error: unknown) => {
-    throw explained(error, directory)
+    throw explained(error, request)
   })
   const before = await disk.list()
   await initGroup(disk, {
@@ -48,8 +48,11 @@ export async function initDirectory(
     ...(request.journalBytes === undefined ? {} : { journalBytes: request.journalBytes }),
     ...(request.data === undefined ? {} : { dataName: request.data }),
   }).catch(async (error: unknown) => {
-    if (!(error instanceof AssertionError)) await removeMade(disk, before)
-    throw explained(error, directory)
+    if (!(error instanceof AssertionError)) {
+      await removeMade(disk, before)
+      if (made.length > 0) await removeDirectories(directory, made)
+    }
+    throw explained(error, request)
   })
   return { node, directory, role }
 }
@@ -61,9 +64,24 @@ async function removeMade(disk: NodeDisk, before: readonly string[]): Promise<vo
   }
 }
 
-function explained(error: unknown, directory: string): unknown {
+/** The directories that init made itself go as well, while the lock is still held. One that is not empty stays. */
+async function removeDirectories(directory: string, made: readonly string[]): Promise<void> {
+  try {
+    await unlink(join(directory, 'lock'))
+    for (const path of [...made].reverse()) await rmdir(path)
+  } catch (error) {
+    if (error instanceof AssertionError) throw error
+  }
+}
+
+function explained(error: unknown, { directory, data }: InitRequest): unknown {
   if (error instanceof AssertionError) return error
-  if (!(error instanceof LockstepError)) return cannotMake(directory, error)
+  const { path } = (error ?? {}) as { readonly path?: unknown }
+  if (!(error instanceof LockstepError)) {
+    return data !== undefined && path === data
+      ? cannotTakeData(data, error)
+      : cannotMake(directory, error)
+  }
   return new LockstepError(error.code, error.message, error.action.replace('DIR', directory))
 }
 
@@ -81,9 +99,10 @@ function defaultNodeName(): string {
   return nodeNamePattern.test(name) ? name : 'node'
 }
 
-async function makeDirectory(directory: string): Promise<void> {
+/** Answers the directories that were not there before, the outermost first. */
+async function makeDirectory(directory: string): Promise<readonly string[]> {
   try {
-    await makeMissing(directory)
+    const made = await makeMissing(directory)
     const stranger = (await readdir(directory)).find((name) => !ownNames.test(name))
     if (stranger !== undefined) {
       throw new LockstepError(
@@ -93,21 +112,27 @@ async function makeDirectory(directory: string): Promise<void> {
       )
     }
     await chmod(directory, 0o700)
+    return made
   } catch (error) {
     throw error instanceof LockstepError ? error : cannotMake(directory, error)
   }
 }
 
 /** As mkdir -p. Not Node's own: that one never ends where a directory is there and nothing can be made in it (/proc/x). */
-async function makeMissing(directory: string): Promise<void> {
+async function makeMissing(directory: string): Promise<readonly string[]> {
   const missing: string[] = []
+  const made: string[] = []
   let path = directory
   for (; !(await isThere(path)); path = dirname(path)) missing.push(path)
   for (const next of missing.reverse()) {
-    await mkdir(next, { mode: 0o700 }).catch((error: unknown) => {
-      if (errnoNameOf(error) !== 'EEXIST') throw error
-    })
+    await mkdir(next, { mode: 0o700 }).then(
+      () => made.push(next),
+      (error: unknown) => {
+        if (errnoNameOf(error) !== 'EEXIST') throw error
+      },
+    )
   }
+  return made
 }
 
 async function isThere(path: string): Promise<boolean> {
@@ -119,6 +144,14 @@ async function isThere(path: string): Promise<boolean> {
     if (errnoNameOf(error) === 'ENOENT') return false
     throw error
   }
+}
+
+function cannotTakeData(data: string, error: unknown): LockstepError {
+  return new LockstepError(
+    'IO_ERROR',
+    `${data} cannot be the data file: ${errnoNameOf(error)}`,
+    'give --data a device, or a file in a directory that is there, that you may write to',
+  )
 }
 
 function cannotMake(directory: string, error: unknown): LockstepError {

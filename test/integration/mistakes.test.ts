@@ -1,5 +1,5 @@
 // Every mistake that people make, against the real daemon: a message, what to type next, the documented exit code, and nothing changed.
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Refusal, refusalComplaints, runLine } from '../support/command-line.js'
@@ -225,6 +225,13 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
     [`init ${bad} --journal-size 1K`, 1, 'INVALID_SIZE', /journal/, /multiple/],
     [`init ${bad} --node a@b`, 1, 'INVALID_NAME', /"a@b"/, /--node/],
     [`init ${bad} --data ${image}`, ...unsure, /would be lost/, /--yes/],
+    [
+      `init ${bad}/inner --data ${directory}/none/x`,
+      1,
+      'IO_ERROR',
+      /none\/x cannot be the data file: ENOENT/,
+      /give --data/,
+    ],
     ['init', ...usage, /which node/, /LOCKSTEP_DIR/],
     ['init ', ...usage, /an empty word/, /name the directory/],
     ['init /proc/x', 1, 'IO_ERROR', /\/proc\/x cannot be made a node/, /directory/],
@@ -235,6 +242,11 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
     [`serve ${full}`, 1, 'NOT_INITIALISED', /there is no node in/, /lockstep init NEW-DIR/],
   ])
   t.same(readdirSync(full), ['letter.txt'])
+  t.notOk(existsSync(bad), 'what a failed init made is gone')
+  const empty = join(directory, 'empty')
+  mkdirSync(empty)
+  t.equal((await runLine(['init', empty, '--data', directory])).status, 1)
+  t.ok(existsSync(empty), 'what was there before stays')
   t.equal(statSync(full).mode & 0o777, 0o755)
   t.equal(readFileSync(image, 'utf8'), 'a file system, perhaps')
 })
