@@ -149,7 +149,7 @@ t.test('status and events for scripts, and while they are watched', async (t) =>
 
 t.test('dirty tells what changed since the newest snapshot', async (t) => {
   const server = await start(t, { vol0: MiB })
-  t.match(await server.ok('dirty', 'vol0'), /vol0: 0 bytes of 1 MiB \(0 %\) changed since/)
+  t.match(await server.ok('dirty', 'vol0'), /vol0: 0 bytes of 1 MiB \(0 %\) allocated/)
   const { stores } = JSON.parse(await server.ok('dirty', '--json')) as {
     stores: { store: string; picture: number[] }[]
   }
