@@ -46,6 +46,8 @@ t.test('snapshots of several volumes are at one position', async (t) => {
   t.not(at('a@x'), at('a@y'))
   t.match(await server.ok('snapshot', 'list', 'a'), /a@x.*a@y/s)
   t.notMatch(await server.ok('snapshot', 'list', 'a'), /b@/)
+  const nested = await server.ok('snapshot', 'create', 'a@x@n')
+  t.match(nested, /^created a@n at sequence/, 'the name that it has, not the one that was typed')
   await server.ok('snapshot', 'rename', 'a@x', 'z')
   await server.ok('snapshot', 'rename', 'a@z', 'a@w')
   await server.ok('snapshot', 'refresh', 'a@w', '--yes')
@@ -58,7 +60,7 @@ t.test('snapshots of several volumes are at one position', async (t) => {
   }
   t.same(
     snapshots.map(({ name }) => name),
-    ['a@y'],
+    ['a@y', 'a@n'],
   )
 })
 

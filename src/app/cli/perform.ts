@@ -15,7 +15,8 @@ export async function perform(
   request: {
     readonly method: string
     readonly params: object
-    readonly done: string
+    /** What to say of it. */
+    readonly done: string | ((result: OperationResult) => string)
     /** It was said what will be lost. */
     readonly isConfirmed?: boolean
   },
@@ -27,6 +28,7 @@ export async function perform(
   const awaited = patiently(context, answer, waitsFor)
   const settled = request.isConfirmed === true ? afterConfirmation(awaited) : awaited
   const result = (await settled) as OperationResult
-  context.output.result(result, `${request.done} at sequence ${result.position.sequence}`)
+  const done = typeof request.done === 'string' ? request.done : request.done(result)
+  context.output.result(result, `${done} at sequence ${result.position.sequence}`)
   return ExitCode.DONE
 }

@@ -1,6 +1,6 @@
 // The commands on snapshots.
 import { ExitCode } from '../../core/errors.js'
-import type { StoreStatus } from '../../engine/api.js'
+import type { OperationResult, StoreStatus } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { storeTable } from './format.js'
@@ -145,7 +145,8 @@ async function createSnapshots(context: Context): Promise<ExitCode> {
     )
   }
   const stores = parts.map((part) => part.store)
-  const done = `created ${words.join(', ')}`
+  // Of a snapshot of a snapshot the name is another than the one that was typed: it is the volume's.
+  const done = (result: OperationResult): string => `created ${result.stores.join(', ')}`
   return perform(context, { method: 'snapshot.create', params: { stores, name }, done })
 }
 
