@@ -65,7 +65,7 @@ export type PeerStatus = {
   readonly durableSequence: Sequence
   /** Bytes that the peer has not durably acknowledged, in the outbox. */
   readonly lagBytes: number
-  /** Age of the oldest of them. */
+  /** Age of the oldest change that the peer has not durably acknowledged, in the outbox or known by map only (then since the start of the program at the earliest). */
   readonly lagSeconds: number
   readonly dirtyBytes: number
   readonly opLogEntries: number

@@ -44,6 +44,7 @@ export class CatchUp {
       // It was dirty when the stream was opened, and clients' writes have made it clean since.
       if (this.#isCopyingTold) this.#observer.go('streaming', 'the peer has everything')
       this.#isCopyingTold = false
+      stream.caughtUp()
       return
     }
     const resync = this.#host.resync({ isPeerWhole })
@@ -53,6 +54,7 @@ export class CatchUp {
     this.#resync = undefined
     if (end !== 'done' || this.#connection.isClosed || this.endIfLost(stream)) return
     this.#observer.go('streaming', 'the peer has everything')
+    stream.caughtUp()
     this.lookForDirt()
   }
 

@@ -22,7 +22,7 @@ export function linkStatus(
 ): PeerStatus {
   const { pool, stream, clock, mode, progress } = parts
   const totals = pool.tracking?.totals
-  const oldest = stream?.outbox.oldestAtMs
+  const oldest = stream?.behindSinceMs
   const isKept = stream?.outbox.isCollecting ?? false
   const node = link?.peer?.node
   const action = link?.action

@@ -129,7 +129,7 @@ export class PeerSession {
     await this.#expect('ready')
     this.#flow.tellBatch()
     this.#observer.go('replaying', decision.reason)
-    this.#host.stream()?.outbox.fold()
+    this.#host.stream()?.fold()
     if (decision.kind === 'full') await this.#host.beginTracking(peer)
     const stream = this.#host.stream()
     assert(stream)

@@ -300,7 +300,7 @@ export class PrimaryRole {
   async #endTracking(): Promise<{ readonly dirtyBytes: number; readonly opLogEntries: number }> {
     const { plan } = await this.#sequencer.operate({
       prepare: async () => {
-        this.#stream?.outbox.fold()
+        this.#stream?.fold()
         await this.#emptyOutbox()
         return { dirtyBytes: 0, opLogEntries: 0, ...this.#pool.tracking?.totals }
       },
@@ -395,6 +395,6 @@ export class PrimaryRole {
 
   /** Everything has been applied: what the peer has not acknowledged is kept as a difference. */
   leaveNothing(): void {
-    this.#stream?.outbox.fold()
+    this.#stream?.fold()
   }
 }

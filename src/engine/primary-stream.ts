@@ -53,6 +53,8 @@ export class PrimaryStream implements Ordered {
   /** The newest attachment that was given up. */
   #detachingFrom = -1
   #isActiveFull = false
+  /** Since when the peer lacks something that is in no outbox any more, as far as is known since the start. */
+  #lackingSinceMs: number | undefined
   /** The peer may take the changes so far for the newest of this generation: the next one without it needs another. */
   needsGeneration: boolean
   mode: Mode
@@ -74,6 +76,30 @@ export class PrimaryStream implements Ordered {
       },
     })
     this.#resent = new ResentEntries(options.pool, this.outbox)
+    if (this.#isPeerLacking) this.#lackingSinceMs = options.clock.nowMs()
+  }
+
+  /** When the oldest change was made that the peer has not durably acknowledged; undefined when it has all of them. */
+  get behindSinceMs(): number | undefined {
+    const kept = this.outbox.oldestAtMs
+    const lacking = this.#isPeerLacking ? this.#lackingSinceMs : undefined
+    return kept !== undefined && lacking !== undefined ? Math.min(kept, lacking) : (lacking ?? kept)
+  }
+
+  /** The peer has everything but what is in the outbox. */
+  caughtUp(): void {
+    this.#lackingSinceMs = undefined
+  }
+
+  get #isPeerLacking(): boolean {
+    const totals = this.tracking?.totals
+    return totals !== undefined && totals.dirtyBytes + totals.opLogEntries > 0
+  }
+
+  /** What is in the outbox leaves it, lacked. */
+  fold(): void {
+    this.#lackingSinceMs ??= this.outbox.oldestAtMs
+    this.outbox.fold()
   }
 
   get tracking(): Tracking | undefined {
@@ -309,6 +335,7 @@ export class PrimaryStream implements Ordered {
         this.#pool.drop(entry.storeId, entry.offset, entry.lengthBytes)
     }
     if (outcome.isFailed) this.#failedCount--
+    if (outcome.isFailed || !had) this.#lackingSinceMs ??= this.#options.clock.nowMs()
     // Not in this step: it belongs to the outbox.
     if (this.#onDirty !== undefined && (outcome.isFailed || !had))
       queueMicrotask(() => this.#onDirty?.())
@@ -350,12 +377,12 @@ export class PrimaryStream implements Ordered {
   #foldAway(): void {
     if (!this.#isAlone) return
     this.#isActiveFull = false
-    this.outbox.fold()
+    this.fold()
   }
 
   #overflow(): void {
     if (this.#isStalling) return
-    this.outbox.fold()
+    this.fold()
     this.#options.onOverflow()
   }
 
