@@ -18,6 +18,7 @@ import type { OptionHandler } from './options.js'
 import type { Poller } from './poller.js'
 import { Session } from './session.js'
 import type { Timers } from './timers.js'
+import type { StatusTurns } from './turns.js'
 
 export type ConnectionOptions = {
   readonly id: number
@@ -31,6 +32,7 @@ export type ConnectionOptions = {
   readonly limits: Limits
   readonly timers: Timers
   readonly poller: Poller
+  readonly turns: StatusTurns
   readonly sendNow?: SendNow | undefined
   readonly memory: SharedMemory
   readonly counters: Counters
@@ -152,7 +154,7 @@ export class Connection {
   }
 
   async #transmit(result: HandshakeResult & { kind: 'transmission' }): Promise<void> {
-    const { hooks, limits, timers, poller, sendNow, memory, counters } = this.#o
+    const { hooks, limits, timers, poller, turns, sendNow, memory, counters } = this.#o
     const info = { ...this.#info, exportName: result.target.name }
     this.#info = info
     let isReleased = false
@@ -171,6 +173,7 @@ export class Connection {
       limits,
       timers,
       poller,
+      turns,
       sendNow,
       counters,
       onFailed: (failure) => hooks.onRequestFailed?.(info, failure),

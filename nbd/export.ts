@@ -10,6 +10,9 @@ export type BlockSizes = {
   readonly maximum: number
 }
 
+/** How much an answer may still look at. Whoever looks counts it down, in steps of a few nanoseconds, and may go a little below zero. */
+export type Look = { stepsLeft: number }
+
 /** One run of equal status, in order and without gaps. `flags` are those of the meta context. */
 export type Extent = { readonly lengthBytes: number; readonly flags: number }
 
@@ -48,12 +51,13 @@ export interface Export {
     readonly offset: number
     readonly lengthBytes: number
   }): Promise<void> | undefined
-  /** Extents of one meta context from `offset` on: at least one, at most `extentCountMax`, together at most `lengthBytes` (they may end earlier). */
+  /** Extents of one meta context from `offset` on: at least one, at most `extentCountMax`, together at most `lengthBytes` (they may end earlier). With `look`, which has a step at least, they end where its steps do. */
   blockStatus(request: {
     readonly context: string
     readonly offset: number
     readonly lengthBytes: number
     readonly extentCountMax: number
+    readonly look?: Look
   }): readonly Extent[] | Promise<readonly Extent[]>
 }
 

@@ -61,6 +61,9 @@ export const defaultLimits = {
   socketWriteBytesMax: 1 * MiB,
   /** proto.md, NBD_CMD_BLOCK_STATUS: at most 2^20; this makes a reply of 128 KiB. */
   extentCountMax: 8192,
+  /** What the export may look at for one block status, all contexts together, and what all connections together may in one turn of the event
+   *  loop (the last request of a turn may go beyond it): a few milliseconds, for which others wait. Clients ask again for the rest. */
+  statusStepsMax: 512 * KiB,
   /** Structured reads at least this long look for holes: below, sending zeroes is cheaper than asking. */
   holeReadBytesMin: 64 * KiB,
   /** A hole at least this long is worth a chunk of its own. */

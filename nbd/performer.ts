@@ -15,6 +15,7 @@ import type { ReplyWriter, Slot } from './reply-writer.js'
 import type { Request } from './request.js'
 import type { MetaContext } from './status.js'
 import { perContextExtentCount, sendStatus, statusOf } from './status.js'
+import type { StatusTurns } from './turns.js'
 
 type Pending = {
   readonly request: Request
@@ -36,6 +37,7 @@ export type PerformerOptions = {
   readonly writer: ReplyWriter
   readonly memory: SharedMemory
   readonly limits: Limits
+  readonly turns: StatusTurns
   readonly counters: Counters
   readonly onFailed: (failure: FailedRequest) => void
   /** A request that was in flight has its reply laid out. */
@@ -146,31 +148,25 @@ export class Performer {
     this.#track(pending, { request: copy, lengthBytes: inFlightBytes, heldBytes, parts })
   }
 
-  /** Answers a block status with one chunk for each of `contexts`. */
+  /** Answers a block status with one chunk for each of `contexts`: now, or when it is its turn. */
   status(request: Request, contexts: readonly MetaContext[], lengthBytes: number): void {
-    const extentCountMax = perContextExtentCount(request, contexts.length, this.#limits)
-    let answers: Promise<readonly Extent[][]> | readonly (readonly Extent[])[]
-    try {
-      answers = statusOf(this.#target, {
-        contexts,
-        offset: request.offset,
-        lengthBytes,
-        extentCountMax,
-      }) as typeof answers
-    } catch (error) {
-      this.fail(request, this.#toRequestError(request, error))
-      return
-    }
-    if (!(answers instanceof Promise)) {
-      this.#sendStatus(request, contexts, answers)
+    const { turns } = this.#o
+    if (!turns.isUsedUp) {
+      const pending = this.#status(request, contexts, lengthBytes)
+      if (pending) this.#trackStatus(request.copy(), pending)
       return
     }
     const copy = request.copy()
-    const reply = answers.then((found) => {
-      if (!this.#isClosed) this.#sendStatus(copy, contexts, found)
+    const answered = new Promise<void>((resolve, reject) => {
+      turns.wait(this, () => {
+        try {
+          resolve(this.#isClosed ? undefined : this.#status(copy, contexts, lengthBytes))
+        } catch (error) {
+          reject(error)
+        }
+      })
     })
-    const replyBytesMax = this.#statusBytesMax
-    this.#track(reply, { request: copy, lengthBytes: replyBytesMax, heldBytes: 0, replyBytes: 0 })
+    this.#trackStatus(copy, answered)
   }
 
   succeed(request: Request): void {
@@ -296,6 +292,41 @@ export class Performer {
           lengthBytes: Math.min(lengthBytes, this.#limits.payloadBytesMax),
         })
     }
+  }
+
+  /** Lays the reply out, or answers what is still to be waited for. */
+  #status(
+    request: Request,
+    contexts: readonly MetaContext[],
+    lengthBytes: number,
+  ): Promise<void> | undefined {
+    const { offset } = request
+    const extentCountMax = perContextExtentCount(request, contexts.length, this.#limits)
+    const stepsMax = this.#limits.statusStepsMax
+    const look = { stepsLeft: stepsMax }
+    const range = { contexts, offset, lengthBytes, extentCountMax, look }
+    let answers: Promise<readonly (readonly Extent[])[]> | readonly (readonly Extent[])[]
+    try {
+      answers = statusOf(this.#target, range)
+    } catch (error) {
+      this.fail(request, this.#toRequestError(request, error))
+      return
+    } finally {
+      this.#o.turns.spend(stepsMax - look.stepsLeft)
+    }
+    if (!(answers instanceof Promise)) {
+      this.#sendStatus(request, contexts, answers)
+      return
+    }
+    const copy = request.copy()
+    return answers.then((found) => {
+      if (!this.#isClosed) this.#sendStatus(copy, contexts, found)
+    })
+  }
+
+  #trackStatus(request: Request, promise: Promise<void>): void {
+    const lengthBytes = this.#statusBytesMax
+    this.#track(promise, { request, lengthBytes, heldBytes: 0, replyBytes: 0 })
   }
 
   #sendStatus(

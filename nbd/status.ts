@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { CommandFlag } from './constants.js'
 import { RequestError } from './errors.js'
-import type { Export, Extent } from './export.js'
+import type { Export, Extent, Look } from './export.js'
 import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 import { StatusFilter } from './messages.js'
@@ -18,6 +18,8 @@ type StatusRange = {
   readonly offset: number
   readonly lengthBytes: number
   readonly extentCountMax: number
+  /** Shared by all contexts. */
+  readonly look: Look
 }
 
 type StatusParts = {
@@ -36,15 +38,20 @@ export function perContextExtentCount(
   return Math.max(1, Math.floor(limits.extentCountMax / Math.max(1, contextCount)))
 }
 
-/** The extents of each context in turn: at once when the export answers at once. */
+/** The extents of each context in turn: at once when the export answers at once. What one context leaves of its share is there for those behind it. */
 export function statusOf(
   target: Export,
   range: StatusRange,
 ): Promise<readonly (readonly Extent[])[]> | readonly (readonly Extent[])[] {
-  const { contexts, offset, lengthBytes, extentCountMax } = range
-  const answers = contexts.map((context) =>
-    target.blockStatus({ context: context.name, offset, lengthBytes, extentCountMax }),
-  )
+  const { contexts, offset, lengthBytes, extentCountMax, look: whole } = range
+  const answers = contexts.map((context, index) => {
+    const shareSteps = Math.max(1, Math.floor(whole.stepsLeft / (contexts.length - index)))
+    const look = { stepsLeft: shareSteps }
+    const query = { context: context.name, offset, lengthBytes, extentCountMax, look }
+    const answer = target.blockStatus(query)
+    whole.stepsLeft -= shareSteps - look.stepsLeft
+    return answer
+  })
   if (answers.some((answer) => answer instanceof Promise)) {
     return Promise.all(answers).then((found) => checked(found, range))
   }

@@ -67,6 +67,6 @@ export const limits = {
   opLogEntriesMax: 65536,
   /** The same in bytes of JSON: a batch can be long, and each checkpoint writes all of them. */
   opLogBytesMax: 64 * MiB,
-  /** Map entries looked at for one block status request (a few milliseconds); a client asks again for the rest. Enough for a hole of 16 TiB. */
+  /** Map entries looked at for one answer (a few milliseconds) when the caller sets no bound of its own. Enough for a hole of 16 TiB. */
   extentStepsMax: 1024 * KiB,
 } as const

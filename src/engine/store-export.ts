@@ -2,8 +2,9 @@
 import assert, { AssertionError } from 'node:assert/strict'
 import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 import { RequestError } from '../../nbd/errors.js'
-import type { BlockSizes, Export, Extent } from '../../nbd/export.js'
+import type { BlockSizes, Export, Extent, Look } from '../../nbd/export.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
 import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'
 import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js'
@@ -23,6 +24,11 @@ const blockSizes: BlockSizes = { minimum: 1, preferred: blockBytes, maximum: 32 
 /** proto.md, "base:allocation": NBD_STATE_HOLE and NBD_STATE_ZERO. */
 const holeAndZero = 3
 const cachePieceBytes = MiB
+/** A store that is passed over in the search for another. */
+const storeSteps = 4
+const dirtyRunSteps = 32
+/** Bits of the map that are looked at together. */
+const blocksPerStep = 32
 
 /** What an export needs to know of the other node. */
 export type ExportPort = {
@@ -165,11 +171,13 @@ export class StoreExport implements Export {
     readonly offset: number
     readonly lengthBytes: number
     readonly extentCountMax: number
+    readonly look?: Look
   }): readonly Extent[] {
-    const { offset, lengthBytes } = request
+    const { offset, lengthBytes, look = { stepsLeft: limits.extentStepsMax } } = request
     const query = {
       offset,
       lengthBytes,
+      look,
       chunkBytes: this.#pool.state.chunkBytes,
       runCountMax: request.extentCountMax,
     }
@@ -179,19 +187,26 @@ export class StoreExport implements Export {
         flags: run.isSet ? 0 : holeAndZero,
       }))
     }
-    if (request.context === dirtyContext) return this.#dirtyExtents(query)
-    const since = this.#siblings().find(
-      (store) => `${changedSincePrefix}${snapshotPart(store)}` === request.context,
-    )
-    if (since === undefined)
-      throw new RequestError('EINVAL', `there is no ${request.context.slice(0, 200)} any more`)
-    return changedRuns(this.store, since, query).map((run) => ({
-      lengthBytes: run.lengthBytes,
-      flags: run.isSet ? 1 : 0,
-    }))
+    if (request.context === dirtyContext) return this.#dirtyExtents(query, look)
+    const runs = changedRuns(this.store, this.#since(request.context), query)
+    look.stepsLeft -= this.#pool.state.stores.size * storeSteps
+    return runs.map((run) => ({ lengthBytes: run.lengthBytes, flags: run.isSet ? 1 : 0 }))
   }
 
-  #dirtyExtents(query: RunQuery): readonly Extent[] {
+  /** The snapshot that a context compares with. */
+  #since(context: string): Store {
+    const { state } = this.#pool
+    const volume = sourceName(state, this.store)
+    for (const store of state.stores.values()) {
+      // Most are others: this costs less than their names.
+      if (!context.endsWith(snapshotPart(store))) continue
+      if (`${changedSincePrefix}${snapshotPart(store)}` !== context) continue
+      if (this.#isSibling(store, volume)) return store
+    }
+    throw new RequestError('EINVAL', `there is no ${context.slice(0, 200)} any more`)
+  }
+
+  #dirtyExtents(query: RunQuery, look: Look): readonly Extent[] {
     const { tracking } = this.#pool
     if (tracking === undefined) throw new RequestError('EINVAL', 'no peer is tracked any more')
     const end = query.offset + query.lengthBytes
@@ -200,8 +215,12 @@ export class StoreExport implements Export {
       if (until > at) extents.push({ lengthBytes: until - at, flags })
       return Math.max(at, until)
     }
-    for (let at = query.offset; at < end && extents.length < query.runCountMax; ) {
-      const run = tracking.nextDirty(this.store.id, at, end - at)
+    let at = query.offset
+    while (at < end && extents.length < query.runCountMax && look.stepsLeft > 0) {
+      const lengthBytesMax = Math.min(end - at, look.stepsLeft * blocksPerStep * blockBytes)
+      const run = tracking.nextDirty(this.store.id, at, lengthBytesMax)
+      look.stepsLeft -=
+        dirtyRunSteps + Math.ceil((run?.lengthBytes ?? 0) / blockBytes / blocksPerStep)
       at = add(Math.min(end, run?.offset ?? end), at, 0)
       if (run !== undefined && at < end && extents.length < query.runCountMax)
         at = add(Math.min(end, run.offset + run.lengthBytes), at, 1)
@@ -285,11 +304,14 @@ export class StoreExport implements Export {
   #siblings(): readonly Store[] {
     const { state } = this.#pool
     const volume = sourceName(state, this.store)
-    return [...state.stores.values()].filter(
-      (store) =>
-        store !== this.store &&
-        (store.volumeId !== undefined || isMarkSnapshot(store)) &&
-        sourceName(state, store) === volume,
+    return [...state.stores.values()].filter((store) => this.#isSibling(store, volume))
+  }
+
+  #isSibling(store: Store, volume: string): boolean {
+    return (
+      store !== this.store &&
+      (store.volumeId !== undefined || isMarkSnapshot(store)) &&
+      sourceName(this.#pool.state, store) === volume
     )
   }
 

@@ -1,4 +1,5 @@
 // Runs of equal status in a store: allocated or not, changed since a snapshot or not. Answered from the maps, without reading data.
+import assert from 'node:assert/strict'
 import { limits } from '../core/limits.js'
 import { type ChunkPage, type Look, pageEntryCount } from './chunk-map.js'
 import type { Store } from './group-state.js'
@@ -9,7 +10,12 @@ export type RunQuery = {
   readonly lengthBytes: number
   readonly chunkBytes: number
   readonly runCountMax: number
+  /** Shared with other answers; without it this one has `extentStepsMax` for itself. */
+  readonly look?: Look
 }
+
+/** A run costs more than the entries of it. */
+const runSteps = 32
 
 /** Runs from `offset` on, set where the store has data: at least one, together at most `lengthBytes`. */
 export function allocatedRuns(store: Store, query: RunQuery): readonly Run[] {
@@ -101,7 +107,8 @@ function collectRuns(
   const runs: Run[] = []
   let at = offset
   // Bounded work: a long look ends the answer early, and the client asks again from there.
-  const look: Look = { stepsLeft: limits.extentStepsMax }
+  const look = query.look ?? { stepsLeft: limits.extentStepsMax }
+  assert(look.stepsLeft > 0)
   while (at < rangeEnd && runs.length < runCountMax && look.stepsLeft > 0) {
     const run = runAt(Math.floor(at / chunkBytes), endChunk, look)
     const runEnd = Math.min(rangeEnd, run.end * chunkBytes)
@@ -110,6 +117,7 @@ function collectRuns(
       runs[runs.length - 1] = { lengthBytes: last.lengthBytes + runEnd - at, isSet: run.isSet }
     else runs.push({ lengthBytes: runEnd - at, isSet: run.isSet })
     at = runEnd
+    look.stepsLeft -= runSteps
   }
   return runs
 }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import t from 'tap'
 import { RequestError } from '../../nbd/errors.js'
+import type { Extent } from '../../nbd/export.js'
 import { silentLog } from '../../src/core/log.js'
 import { failureOf } from '../support/failure.js'
 import { chunkBytes, filled, SmallNode } from '../support/small-node.js'
@@ -218,3 +219,27 @@ t.test('filling the cache reads the range, and no more', async (t) => {
   const reads = node.calls.slice(before).map((call) => [call.kind, call.offset, call.lengthBytes])
   t.strictSame(reads, [['readNow', 2 * chunkBytes, 2 * chunkBytes]])
 })
+
+t.test(
+  'every context counts down the steps that it may look, and ends where they do',
+  async (t) => {
+    const node = await SmallNode.start()
+    await node.create('v', 256 * chunkBytes)
+    for (let chunk = 0; chunk < 256; chunk += 2)
+      await node.write('v', chunk * chunkBytes, filled(1))
+    await node.snapshot('v@s')
+    for (let chunk = 0; chunk < 256; chunk += 2)
+      await node.write('v', chunk * chunkBytes, filled(2))
+    const range = { offset: 0, lengthBytes: 256 * chunkBytes, extentCountMax: 1000 }
+    for (const context of ['base:allocation', `${changedSince}s`]) {
+      const look = { stepsLeft: 1_000_000 }
+      const target = node.export('v')
+      t.equal((target.blockStatus({ ...range, context, look }) as Extent[]).length, 256)
+      t.ok(look.stepsLeft < 1_000_000 - 256, context)
+      look.stepsLeft = 330
+      const short = target.blockStatus({ ...range, context, look }) as Extent[]
+      t.ok(short.length > 1 && short.length < 20, `${short.length} extents of ${context}`)
+      t.ok(look.stepsLeft <= 0)
+    }
+  },
+)

@@ -133,3 +133,26 @@ t.test('one look at the largest volume is bounded, and a client gets through', a
   t.ok(calls <= 520, `${calls} looks`)
   t.equal(seen.filter((run) => run.isSet).length, 1)
 })
+
+t.test('answers that share their steps get shorter together, and each is one run at least', (t) => {
+  const chunkCount = 64 * pageEntryCount
+  const everySecond = new Map(
+    Array.from({ length: chunkCount / 2 }, (_, index) => [2 * index, 1] as const),
+  )
+  const store = storeOf(chunkCount * chunkBytes, everySecond)
+  const since = storeOf(chunkCount * chunkBytes)
+  const look = { stepsLeft: 10_000 }
+  const query = { offset: 0, lengthBytes: store.sizeBytes, chunkBytes, runCountMax: 8192, look }
+  const first = allocatedRuns(store, { ...query, runCountMax: 100 })
+  t.equal(first.length, 100)
+  const left = look.stepsLeft
+  t.ok(left > 5000 && left < 10_000 - 100, `${left} steps are left`)
+  const second = changedRuns(store, since, query)
+  t.ok(second.length > 100 && second.length < left / 10, `${second.length} runs of the rest`)
+  t.ok(look.stepsLeft <= 0)
+  look.stepsLeft = 1
+  const third = changedRuns(store, since, query)
+  t.strictSame(third, [{ lengthBytes: chunkBytes, isSet: true }])
+  t.throws(() => allocatedRuns(store, { ...query, look: { stepsLeft: 0 } }))
+  t.end()
+})
