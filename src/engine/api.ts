@@ -218,6 +218,7 @@ export type EngineEvent = {
     | 'link'
     | 'resync'
     | 'mark'
+    | 'verify'
   /** One sentence. */
   readonly message: string
   readonly sequence?: Sequence

@@ -5,7 +5,7 @@ import type { Disk } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { MarkRequest, OperationRequest } from '../core/operation.js'
-import type { Sequence } from '../core/units.js'
+import { formatBytes, type Sequence } from '../core/units.js'
 import type { LocalOperation } from '../storage/apply-operation.js'
 import { changedPicture } from '../storage/extents.js'
 import { fullName, isLocalId, presentGeneration, type Store } from '../storage/group-state.js'
@@ -40,6 +40,7 @@ import {
   streamStores,
   volumesOf,
 } from './names.js'
+import { ReadAhead } from './read-ahead.js'
 import { checkRange } from './refusals.js'
 import { RememberedRequests } from './remembered-requests.js'
 import { Replication } from './replication.js'
@@ -101,6 +102,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       pool,
       sequencer,
       port: replication,
+      readAhead: new ReadAhead(options.clock),
       log: options.log.child({ component: 'export' }),
       connectionsPerExportMax: options.connectionsPerExportMax ?? connectionsPerExportDefault,
     })
@@ -236,14 +238,23 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     for (const store of stores) {
       if (store.isDeleted) continue
       const named = { id: store.id, name: fullName(state, store) }
-      reports.push(
-        await this.#replication.verify(named, {
-          repairs: options.repair === true ? (options.from ?? 'self') : undefined,
-          onProgress: options.onProgress ?? (() => {}),
-        }),
-      )
+      const repairs = options.repair === true ? (options.from ?? 'self') : undefined
+      const { onProgress = () => {} } = options
+      const report = await this.#replication.verify(named, { repairs, onProgress })
+      if (report.differingBytes > 0) this.#tellDifference(report, repairs)
+      reports.push(report)
     }
     return reports
+  }
+
+  /** Who asked may be a script that looks at nothing. */
+  #tellDifference(report: VerifyReport, repairs: 'self' | 'peer' | undefined): void {
+    const { store, differingBytes } = report
+    const found = `${formatBytes(differingBytes)} of ${store} differ from the peer's copy`
+    const fate = { self: 'repaired from this node', peer: 'repaired from the peer' }
+    const end = repairs === undefined ? 'not repaired' : fate[repairs]
+    this.#events.add({ kind: 'verify', message: `verify: ${found}; ${end}`, stores: [store] })
+    this.#options.log.warn({ store, differingBytes, repairs }, 'verify found a difference')
   }
 
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {

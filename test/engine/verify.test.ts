@@ -63,6 +63,12 @@ t.test('what differs on the replica is found; repaired, all that share it are', 
   await pair.same()
   t.equal((await pair.b.read('vol0@a', 8192, 1))[0], 2, 'the snapshot shared the chunk')
   t.match(await pair.run(pair.a.engine.verify()), [{ differingBytes: 0 }, { differingBytes: 0 }])
+  const told = pair.a.engine.recentEvents().filter(({ kind }) => kind === 'verify')
+  t.match(
+    told.map(({ message }) => message),
+    [/^verify: 64 KiB of vol0 differ .*; not repaired$/, /; repaired from this node$/],
+    'the events keep what was found',
+  )
   await pair.close()
 })
 
