@@ -46,10 +46,11 @@ export interface Export {
   }): Promise<void> | undefined
   /** Settles when every write whose reply was sent before the call is on stable storage. */
   flush(): Promise<void> | undefined
-  /** Brings a range into memory if that is cheap. */
+  /** Brings a range into memory if that is cheap: a hint. `isWanted` says false once nobody waits for it any more. */
   cache(request: {
     readonly offset: number
     readonly lengthBytes: number
+    readonly isWanted?: () => boolean
   }): Promise<void> | undefined
   /** Extents of one meta context from `offset` on: at least one, at most `extentCountMax`, together at most `lengthBytes` (they may end earlier). With `look`, which has a step at least, they end where its steps do. */
   blockStatus(request: {

@@ -290,6 +290,7 @@ export class Performer {
         return this.#target.cache({
           offset,
           lengthBytes: Math.min(lengthBytes, this.#limits.payloadBytesMax),
+          isWanted: () => !this.#isClosed,
         })
     }
   }

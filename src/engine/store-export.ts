@@ -12,6 +12,7 @@ import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { isMarkSnapshot, snapshotPart, sourceName } from './local-stores.js'
 import type { PrimaryStream } from './primary-stream.js'
+import type { ReadAhead } from './read-ahead.js'
 import { checkRange, notPrimary } from './refusals.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 
@@ -23,7 +24,6 @@ export const changedSincePrefix = 'x-lockstep:changed-since:'
 const blockSizes: BlockSizes = { minimum: 1, preferred: blockBytes, maximum: 32 * MiB }
 /** proto.md, "base:allocation": NBD_STATE_HOLE and NBD_STATE_ZERO. */
 const holeAndZero = 3
-const cachePieceBytes = MiB
 /** A store that is passed over in the search for another. */
 const storeSteps = 4
 const dirtyRunSteps = 32
@@ -43,6 +43,8 @@ export type ExportOptions = {
   readonly port: ExportPort
   readonly pool: Pool
   readonly sequencer: Sequencer
+  /** One for all exports. */
+  readonly readAhead: ReadAhead
   readonly log: Log
 }
 
@@ -50,6 +52,7 @@ export class StoreExport implements Export {
   readonly store: Store
   readonly #pool: Pool
   readonly #sequencer: Sequencer
+  readonly #readAhead: ReadAhead
   readonly #log: Log
   readonly #port: ExportPort
   readonly blockSizes = blockSizes
@@ -61,6 +64,7 @@ export class StoreExport implements Export {
     this.#pool = options.pool
     this.#port = options.port
     this.#sequencer = options.sequencer
+    this.#readAhead = options.readAhead
     this.#log = options.log
   }
 
@@ -154,16 +158,25 @@ export class StoreExport implements Export {
     return this.#explain(this.#pool.commit())
   }
 
-  async cache(request: { readonly offset: number; readonly lengthBytes: number }): Promise<void> {
+  cache(request: {
+    readonly offset: number
+    readonly lengthBytes: number
+    readonly isWanted?: () => boolean
+  }): Promise<void> | undefined {
     checkRange(this.store, request, 'EINVAL')
-    const scratch = Buffer.allocUnsafe(Math.min(cachePieceBytes, request.lengthBytes))
+    let at = request.offset
     // The store may become smaller between two pieces.
     const endNow = (): number =>
       Math.min(request.offset + request.lengthBytes, this.store.sizeBytes)
-    for (let at = request.offset; at < endNow(); at += scratch.length) {
-      const pieceBytes = Math.min(scratch.length, endNow() - at)
-      await this.read({ offset: at, target: scratch.subarray(0, pieceBytes) })
-    }
+    return this.#readAhead.run({
+      isOver: () => at >= endNow() || request.isWanted?.() === false,
+      readPiece: (scratch) => {
+        const target = scratch.subarray(0, endNow() - at)
+        const offset = at
+        at += target.length
+        return this.read({ offset, target })
+      },
+    })
   }
 
   blockStatus(request: {
