@@ -1,10 +1,8 @@
-// The daemon's log: JSON lines on stderr, or readable lines when stderr is a terminal. A reader that has stopped never stops the daemon:
-// beyond a bound, lines are dropped; what is logged before an exit is written first.
+// The daemon's log: JSON lines on stderr, or readable lines when stderr is a terminal. Neither a reader that has stopped nor a full disk
+// stops the daemon: lines are dropped then, and their number is told; what is logged before an exit is written first.
 import { pino } from 'pino'
 import type { Log } from '../core/log.js'
-
-/** Lines that wait for a slow reader; more are dropped. */
-const waitingBytesMax = 4 * 1024 * 1024
+import { LogWriter, openLogTarget } from './log-writer.js'
 
 export type Logger = { readonly log: Log; readonly flush: () => void }
 
@@ -12,35 +10,28 @@ export async function createLogger(options: {
   readonly level: string
   readonly isPretty: boolean
 }): Promise<Logger> {
-  const destination = pino.destination({
-    fd: 2,
-    sync: false,
-    minLength: 0,
-    maxLength: waitingBytesMax,
-  })
-  // Nothing can be said about a log that cannot be written.
-  destination.on('error', () => {})
-  const flush = () => {
-    try {
-      destination.flushSync()
-    } catch {
-      // Not open any more: the lines are lost, as their reader is.
-    }
-  }
   const settings = {
     level: options.level,
     base: { pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
   }
-  if (!options.isPretty) return { log: pino(settings, destination), flush }
-  const { NO_COLOR: noColor } = process.env
+  const format = options.isPretty ? await prettyFormat() : (line: string) => line
+  const writer = new LogWriter({
+    target: openLogTarget(2),
+    onTaken: (lostCount) => log.warn({ lostCount }, 'lines of the log were lost'),
+  })
+  const log = pino(settings, { write: (line) => writer.write(format(line)) })
+  return { log, flush: () => writer.flush() }
+}
+
+async function prettyFormat(): Promise<(line: string) => string> {
   const { prettyFactory } = await import('pino-pretty')
+  const { NO_COLOR: noColor } = process.env
   const prettify = prettyFactory({
     colorize: noColor === undefined || noColor === '',
     ignore: 'pid',
     singleLine: true,
     translateTime: 'SYS:HH:MM:ss',
   })
-  const write = (line: string) => destination.write(prettify(line) ?? line)
-  return { log: pino(settings, { write }), flush }
+  return (line) => prettify(line) ?? line
 }
