@@ -1,5 +1,6 @@
 // What happens to NBD clients, as lines in the log. A client that makes its requests fail cannot fill the log: beyond a few lines
 // in a period, only their number is told.
+import { type ErrnoName, RequestError } from '../../nbd/errors.js'
 import type { Hooks } from '../../nbd/index.js'
 import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
@@ -7,6 +8,10 @@ import type { Log } from '../core/log.js'
 const periodMs = 10_000
 /** Lines of one kind in one period. */
 const linesMax = 20
+/** A full disk refuses every write: one line in this time says it, and one how many more there were. */
+const noSpacePeriodMs = 2000
+/** Answers that a client may ask for and get all day: they tell of the client, not of the server. */
+const ordinaryAnswers: ReadonlySet<ErrnoName> = new Set(['ENOTSUP', 'EINVAL', 'EPERM'])
 
 export function nbdHooks(options: {
   readonly log: Log
@@ -17,6 +22,7 @@ export function nbdHooks(options: {
   const { log, die } = options
   const failed = new LineLimit(options)
   const refused = new LineLimit(options)
+  const noSpace = new LineLimit({ ...options, periodMs: noSpacePeriodMs, linesMax: 1 })
   return {
     onSessionStart: ({ id, peer, exportName }) =>
       log.info({ connection: id, peer, store: exportName }, 'client connected'),
@@ -27,7 +33,15 @@ export function nbdHooks(options: {
     },
     onRequestFailed: ({ id, exportName }, { command, offset, lengthBytes, error }) => {
       const request = { connection: id, store: exportName, command, offset, lengthBytes }
-      failed.warn({ ...request, err: error }, 'request failed')
+      if (!(error instanceof RequestError)) {
+        failed.warn({ ...request, err: error }, 'request failed')
+        return
+      }
+      // A declared refusal: where it was thrown says nothing.
+      const { errno, message: cause } = error
+      const limit = errno === 'ENOSPC' ? noSpace : failed
+      if (ordinaryAnswers.has(errno)) log.debug({ ...request, errno, cause }, 'request refused')
+      else limit.warn({ ...request, errno, cause }, 'request failed')
     },
     onRefused: (peer, reason) => refused.warn({ peer, reason }, 'client turned away'),
     onFatal: die,
@@ -38,23 +52,32 @@ export function nbdHooks(options: {
 export class LineLimit {
   readonly #log: Log
   readonly #clock: Clock
-  #periodStartMs = 0
+  readonly #periodMs: number
+  readonly #linesMax: number
+  #periodStartMs = Number.NEGATIVE_INFINITY
   #lineCount = 0
 
-  constructor(options: { readonly log: Log; readonly clock: Clock }) {
+  constructor(options: {
+    readonly log: Log
+    readonly clock: Clock
+    readonly periodMs?: number
+    readonly linesMax?: number
+  }) {
     this.#log = options.log
     this.#clock = options.clock
+    this.#periodMs = options.periodMs ?? periodMs
+    this.#linesMax = options.linesMax ?? linesMax
   }
 
   warn(bindings: object, message: string): void {
     const nowMs = this.#clock.nowMs()
-    if (nowMs - this.#periodStartMs >= periodMs) {
-      const untoldCount = this.#lineCount - linesMax
+    if (nowMs - this.#periodStartMs >= this.#periodMs) {
+      const untoldCount = this.#lineCount - this.#linesMax
       if (untoldCount > 0) this.#log.warn({ untoldCount }, `${message}, and more like it`)
       this.#periodStartMs = nowMs
       this.#lineCount = 0
     }
     this.#lineCount++
-    if (this.#lineCount <= linesMax) this.#log.warn(bindings, message)
+    if (this.#lineCount <= this.#linesMax) this.#log.warn(bindings, message)
   }
 }

@@ -11,6 +11,7 @@ import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { isMarkSnapshot, snapshotPart, sourceName } from './local-stores.js'
+import type { LongZeroes } from './long-zeroes.js'
 import type { PrimaryStream } from './primary-stream.js'
 import type { ReadAhead } from './read-ahead.js'
 import { checkRange, notPrimary } from './refusals.js'
@@ -45,6 +46,7 @@ export type ExportOptions = {
   readonly sequencer: Sequencer
   /** One for all exports. */
   readonly readAhead: ReadAhead
+  readonly longZeroes: LongZeroes
   readonly log: Log
 }
 
@@ -53,6 +55,7 @@ export class StoreExport implements Export {
   readonly #pool: Pool
   readonly #sequencer: Sequencer
   readonly #readAhead: ReadAhead
+  readonly #longZeroes: LongZeroes
   readonly #log: Log
   readonly #port: ExportPort
   readonly blockSizes = blockSizes
@@ -65,6 +68,7 @@ export class StoreExport implements Export {
     this.#port = options.port
     this.#sequencer = options.sequencer
     this.#readAhead = options.readAhead
+    this.#longZeroes = options.longZeroes
     this.#log = options.log
   }
 
@@ -130,21 +134,24 @@ export class StoreExport implements Export {
     readonly fua: boolean
     readonly mayUnmap: boolean
     readonly fastOnly: boolean
+    readonly isWanted?: () => boolean
   }): Promise<void> | undefined {
-    const { offset, lengthBytes, mayUnmap, fua } = request
+    const { offset, lengthBytes, mayUnmap, fua, isWanted = () => true } = request
     if (request.fastOnly && !mayUnmap)
       throw new RequestError(
         'ENOTSUP',
         'zeroes that stay allocated are written, which is not faster than a write',
       )
-    return this.#submit({
-      kind: 'zero',
-      store: this.store,
+    const common = { kind: 'zero', store: this.store, parts: [], mayUnmap } as const
+    if (mayUnmap || lengthBytes <= limits.zeroPieceBytes)
+      return this.#submit({ ...common, offset, lengthBytes, fua })
+    checkRange(this.store, request, 'ENOSPC')
+    // What is before the last piece is durable with it.
+    return this.#longZeroes.run({
       offset,
       lengthBytes,
-      parts: [],
-      mayUnmap,
-      fua,
+      isWanted,
+      write: (piece, isLast) => this.#submit({ ...common, ...piece, fua: fua && isLast }),
     })
   }
 
@@ -355,12 +362,14 @@ export class StoreExport implements Export {
   /** The wire keeps a few values; the log keeps the truth. */
   #requestError(error: unknown): unknown {
     if (error instanceof RequestError || error instanceof AssertionError) return error
-    this.#log.warn({ err: error, store: this.name }, 'request failed')
-    if (error instanceof LockstepError)
-      return new RequestError(error.code === 'NO_SPACE' ? 'ENOSPC' : 'EIO', error.message)
     const errno = errnoNameOf(error)
+    // A full disk needs no stack: whoever answers the client logs it.
+    if (error instanceof LockstepError && error.code === 'NO_SPACE')
+      return new RequestError('ENOSPC', error.message)
     if (errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'EFBIG')
-      return new RequestError('ENOSPC', 'no space left for the data file')
+      return new RequestError('ENOSPC', `no space left for the data file (${errno})`)
+    this.#log.warn({ err: error, store: this.name }, 'request failed')
+    if (error instanceof LockstepError) return new RequestError('EIO', error.message)
     if (errno === 'EPERM' || errno === 'EROFS' || errno === 'EACCES')
       return new RequestError('EPERM', 'the data file may not be written')
     return new RequestError('EIO', `the data file failed (${errno})`)

@@ -1,5 +1,6 @@
 // Clients in the log: each comes and goes by a line, and a client with many failures cannot fill it.
 import t from 'tap'
+import { type ErrnoName, RequestError } from '../../nbd/errors.js'
 import { nbdHooks } from '../../src/app/nbd-hooks.js'
 import { type Log, silentLog } from '../../src/core/log.js'
 
@@ -49,3 +50,42 @@ t.test('an end that is a bug is an error, others are information', (t) => {
   t.same(lines, ['client connected', 'client left', 'client lost'])
   t.end()
 })
+
+t.test(
+  'a declared refusal has no stack, and is a warning only when it tells of the server',
+  (t) => {
+    const lines: { level: string; bindings: object }[] = []
+    const at = (level: string) => (bindings: object) => {
+      lines.push({ level, bindings })
+    }
+    const log = { ...silentLog, debug: at('debug'), warn: at('warn') }
+    let nowMs = 0
+    const clock = {
+      nowMs: () => nowMs,
+      wallTime: () => new Date(0),
+      setTimer: () => ({ cancel: () => {} }),
+      defer: () => {},
+    }
+    const hooks = nbdHooks({ log, clock, die: () => {} })
+    const refuse = (errno: ErrnoName) =>
+      hooks.onRequestFailed?.(
+        { id: 1, peer: 'unix', exportName: 'vol0' },
+        { command: 'WRITE', offset: 0, lengthBytes: 1, error: new RequestError(errno, 'why') },
+      )
+    for (const errno of ['ENOTSUP', 'EINVAL', 'EPERM', 'EIO'] as const) refuse(errno)
+    t.same(
+      lines.map(({ level }) => level),
+      ['debug', 'debug', 'debug', 'warn'],
+    )
+    t.notOk(lines.some(({ bindings }) => 'err' in bindings))
+    t.match(lines[3]?.bindings, { errno: 'EIO', cause: 'why' })
+    lines.length = 0
+    for (let count = 0; count < 50; count++) refuse('ENOSPC')
+    t.equal(lines.length, 1)
+    nowMs += 2000
+    refuse('ENOSPC')
+    t.same(lines[1]?.bindings, { untoldCount: 49 })
+    t.equal(lines.length, 3)
+    t.end()
+  },
+)
