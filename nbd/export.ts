@@ -36,13 +36,14 @@ export interface Export {
     readonly fua: boolean
     readonly keeper?: PartKeeper
   }): Promise<void> | undefined
-  /** The range reads as zeroes afterwards. `mayUnmap` false (NBD_CMD_FLAG_NO_HOLE): space stays allocated. `fastOnly`: throw ENOTSUP when it is not faster than writing. */
+  /** The range reads as zeroes afterwards. `mayUnmap` false (NBD_CMD_FLAG_NO_HOLE): space stays allocated. `fastOnly`: throw ENOTSUP when it is not faster than writing. `isWanted` says false once nobody waits for it any more: it may end then. */
   zero(request: {
     readonly offset: number
     readonly lengthBytes: number
     readonly fua: boolean
     readonly mayUnmap: boolean
     readonly fastOnly: boolean
+    readonly isWanted?: () => boolean
   }): Promise<void> | undefined
   /** Settles when every write whose reply was sent before the call is on stable storage. */
   flush(): Promise<void> | undefined

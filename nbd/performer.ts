@@ -282,7 +282,8 @@ export class Performer {
       case Command.WRITE_ZEROES: {
         const mayUnmap = (flags & CommandFlag.NO_HOLE) === 0
         const fastOnly = (flags & CommandFlag.FAST_ZERO) !== 0
-        return this.#target.zero({ offset, lengthBytes, fua, mayUnmap, fastOnly })
+        const isWanted = (): boolean => !this.#isClosed
+        return this.#target.zero({ offset, lengthBytes, fua, mayUnmap, fastOnly, isWanted })
       }
       default:
         assert.equal(request.type, Command.CACHE)

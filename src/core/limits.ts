@@ -69,6 +69,8 @@ export const limits = {
   opLogBytesMax: 64 * MiB,
   /** Map entries looked at for one answer (a few milliseconds) when the caller sets no bound of its own. Enough for a hole of 16 TiB. */
   extentStepsMax: 1024 * KiB,
+  /** Zeroes that stay allocated are written: so much of a request at a time, some tens of milliseconds, and then of another. */
+  zeroPieceBytes: 32 * MiB,
   /** Ranges that are read into memory for clients at a time: what is in memory already is only copied, and others wait for that. */
   readAheadCountMax: 2,
   /** Ranges that wait for it, of at most 32 MiB each: a second or two of reading. Above, the hint is not followed. */

@@ -32,6 +32,7 @@ import type {
 import { Catalog } from './catalog.js'
 import { EventLog } from './event-log.js'
 import { checkDeletable, isHidden, localSource } from './local-stores.js'
+import { LongZeroes } from './long-zeroes.js'
 import {
   findStore,
   localStoreNamed,
@@ -103,6 +104,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       sequencer,
       port: replication,
       readAhead: new ReadAhead(options.clock),
+      longZeroes: new LongZeroes(),
       log: options.log.child({ component: 'export' }),
       connectionsPerExportMax: options.connectionsPerExportMax ?? connectionsPerExportDefault,
     })
