@@ -113,7 +113,10 @@ t.test(
         node.fault = ({ kind }) => (kind === 'write' || kind === 'writeNow' ? { errno } : undefined)
         const work = () => node.export('v').write(writeOf(filled(1)))
         t.equal(await errnoOf(node, work), wire, `${errno}, ${now}`)
-        t.match(logged.at(-1), { err: { code: errno }, store: 'v' })
+        // The session logs a full disk, and it may be full for every write.
+        if (wire === 'ENOSPC') t.same(logged, [])
+        else t.match(logged.at(-1), { err: { code: errno }, store: 'v' })
+        logged.length = 0
       }
       node.fault = ({ kind }) =>
         kind === 'read' || kind === 'readNow' ? { errno: 'EIO' } : undefined
