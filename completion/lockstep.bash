@@ -22,16 +22,16 @@ _lockstep() {
     esac
     case "$command" in
       "") command="$word" ;;
-      volume|peer|job|snapshot) command="$command $word" ;;
+      volume|snapshot|peer|job) command="$command $word" ;;
       *) count=$((count + 1)) ;;
     esac
   done
   case "$command" in
-    "") COMPREPLY=($(compgen -W "volume peer job snapshot sync batch mark status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
+    "") COMPREPLY=($(compgen -W "volume snapshot peer job sync batch mark status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
     volume) COMPREPLY=($(compgen -W "create list delete rename resize --help" -- "$cur")); return ;;
-    peer) COMPREPLY=($(compgen -W "list connect disconnect set forget --help" -- "$cur")); return ;;
-    job) COMPREPLY=($(compgen -W "list wait --help" -- "$cur")); return ;;
     snapshot) COMPREPLY=($(compgen -W "create list delete rename restore refresh --help" -- "$cur")); return ;;
+    peer) COMPREPLY=($(compgen -W "list connect disconnect set forget --help" -- "$cur")); return ;;
+    job) COMPREPLY=($(compgen -W "list wait cancel --help" -- "$cur")); return ;;
     "volume create") options="--dir --json --help -h" ;;
     "volume list") options="--dir --json --help -h" ;;
     "volume delete") options="--dir --json --help -h --yes -y" ;;
@@ -58,6 +58,7 @@ _lockstep() {
     "verify") options="--dir --json --help -h --repair --from --no-wait --yes -y" ;;
     "job list") options="--dir --json --help -h" ;;
     "job wait") options="--dir --json --help -h --timeout" ;;
+    "job cancel") options="--dir --json --help -h" ;;
     "init") options="--dir --json --help -h --secondary --node --chunk-size --data --journal-size --yes -y" ;;
     "serve") options="--dir --json --help -h --config --listen --log-level --insecure --threads --poll-us --peer --mode --congestion --outbox-bytes --peer-deadline --max-rate --before-resync --hook-timeout --peer-secret-file --connections --connections-per-export --handshakes --handshake-timeout --options --option-bytes --payload-bytes --requests-in-flight --bytes-in-flight --unread-timeout --unread-bytes --memory-bytes --control-connections --control-line-bytes" ;;
     "config") options="--dir --json --help -h --config" ;;

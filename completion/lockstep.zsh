@@ -54,79 +54,6 @@ _lockstep_volume() {
         '2:the new size: ' ;;
   esac
 }
-_lockstep_peer() {
-  local -a subcommands=(
-    'list:shows the other node, the link to it, and what it lacks'
-    'connect:connects now, and says what the two nodes decided'
-    'disconnect:ends the link until peer connect, or the next start of the daemon'
-    'set:gives the peer another address, mode or resync rate, kept at further starts'
-    'forget:lets go of a node that does not come back, and of what is known that it lacks'
-  )
-  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
-  shift words; (( CURRENT-- ))
-  case "$words[1]" in
-    list)
-      _arguments -s \
-        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
-        '--json[prints one JSON document, failures included]' \
-        '--help[shows this help]' \
-        '-h[shows this help]' ;;
-    connect)
-      _arguments -s \
-        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
-        '--json[prints one JSON document, failures included]' \
-        '--help[shows this help]' \
-        '-h[shows this help]' \
-        '--explain[only says what would be done\: rule, direction, operations and bytes]' ;;
-    disconnect)
-      _arguments -s \
-        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
-        '--json[prints one JSON document, failures included]' \
-        '--help[shows this help]' \
-        '-h[shows this help]' ;;
-    set)
-      _arguments -s \
-        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
-        '--json[prints one JSON document, failures included]' \
-        '--help[shows this help]' \
-        '-h[shows this help]' \
-        '--mode[sync, semi-sync or async\: from the next write on]:mode:(sync semi-sync async)' \
-        '--max-rate[bytes a second that a resync may use, such as 50M; 0\: as many as there are]:rate: ' \
-        '1::where the other node listens: ' ;;
-    forget)
-      _arguments -s \
-        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
-        '--json[prints one JSON document, failures included]' \
-        '--help[shows this help]' \
-        '-h[shows this help]' \
-        '--yes[does not ask; what is lost is lost]' \
-        '-y[does not ask; what is lost is lost]' ;;
-  esac
-}
-_lockstep_job() {
-  local -a subcommands=(
-    'list:lists long work\: what is under way, and how the last of it ended'
-    'wait:waits for the end of long work, and tells its result'
-  )
-  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
-  shift words; (( CURRENT-- ))
-  case "$words[1]" in
-    list)
-      _arguments -s \
-        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
-        '--json[prints one JSON document, failures included]' \
-        '--help[shows this help]' \
-        '-h[shows this help]' ;;
-    wait)
-      _arguments -s \
-        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
-        '--json[prints one JSON document, failures included]' \
-        '--help[shows this help]' \
-        '-h[shows this help]' \
-        '--timeout[seconds; else as long as it takes]:s: ' \
-        '1:its number, from job list: ' ;;
-  esac
-}
 _lockstep_snapshot() {
   local -a subcommands=(
     'create:keeps what one store or several hold now, all at one position'
@@ -192,12 +119,93 @@ _lockstep_snapshot() {
         '1:VOLUME@SNAPSHOT: ' ;;
   esac
 }
+_lockstep_peer() {
+  local -a subcommands=(
+    'list:shows the other node, the link to it, and what it lacks'
+    'connect:connects now, and says what the two nodes decided'
+    'disconnect:ends the link until peer connect, or the next start of the daemon'
+    'set:gives the peer another address, mode or resync rate, kept at further starts'
+    'forget:lets go of a node that does not come back, and of what is known that it lacks'
+  )
+  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  shift words; (( CURRENT-- ))
+  case "$words[1]" in
+    list)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    connect)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--explain[only says what would be done\: rule, direction, operations and bytes]' ;;
+    disconnect)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    set)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--mode[sync, semi-sync or async\: from the next write on]:mode:(sync semi-sync async)' \
+        '--max-rate[bytes a second that a resync may use, such as 50M; 0\: as many as there are]:rate: ' \
+        '1::where the other node listens: ' ;;
+    forget)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--yes[does not ask; what is lost is lost]' \
+        '-y[does not ask; what is lost is lost]' ;;
+  esac
+}
+_lockstep_job() {
+  local -a subcommands=(
+    'list:lists long work\: what is under way, and how the last of it ended'
+    'wait:waits for the end of long work, and tells its result'
+    'cancel:stops long work at its next step; what it has done so far stays done'
+  )
+  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  shift words; (( CURRENT-- ))
+  case "$words[1]" in
+    list)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' ;;
+    wait)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '--timeout[seconds; else as long as it takes]:s: ' \
+        '1:its number, from job list: ' ;;
+    cancel)
+      _arguments -s \
+        '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \
+        '--json[prints one JSON document, failures included]' \
+        '--help[shows this help]' \
+        '-h[shows this help]' \
+        '1:its number, from job list: ' ;;
+  esac
+}
 _lockstep() {
   local -a subcommands=(
     'volume:creates, lists, deletes, renames and resizes volumes'
-    'peer:shows, connects, disconnects, sets and forgets the other node'
-    'job:lists long work that goes on by itself, and waits for it'
     'snapshot:creates, lists, deletes, renames, restores and refreshes snapshots'
+    'peer:shows, connects, disconnects, sets and forgets the other node'
+    'job:lists long work that goes on by itself, waits for it and stops it'
     'sync:makes a store, or a range of it, what another one is'
     'batch:performs a set of operations at one position\: all or none'
     'mark:marks this position; the replica may keep snapshots there and run a hook'
@@ -226,9 +234,9 @@ _lockstep() {
   shift words; (( CURRENT-- ))
   case "$words[1]" in
     volume) _lockstep_volume ;;
+    snapshot) _lockstep_snapshot ;;
     peer) _lockstep_peer ;;
     job) _lockstep_job ;;
-    snapshot) _lockstep_snapshot ;;
     sync)
       _arguments -s \
         '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' \

@@ -18,7 +18,7 @@ import type { OptionHandler } from './options.js'
 import type { Poller } from './poller.js'
 import { Session } from './session.js'
 import type { Timers } from './timers.js'
-import type { StatusTurns } from './turns.js'
+import type { LongTurns } from './turns.js'
 
 export type ConnectionOptions = {
   readonly id: number
@@ -32,7 +32,7 @@ export type ConnectionOptions = {
   readonly limits: Limits
   readonly timers: Timers
   readonly poller: Poller
-  readonly turns: StatusTurns
+  readonly turns: LongTurns
   readonly sendNow?: SendNow | undefined
   readonly memory: SharedMemory
   readonly counters: Counters

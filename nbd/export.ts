@@ -69,6 +69,8 @@ export interface ExportList {
   list(): readonly { readonly name: string; readonly description: string }[]
   /** The export of that name ('' is the default one), opened for a session, or undefined. Called by INFO as well as GO: must be cheap. */
   find(name: string): Export | undefined
+  /** Why `find` has none of that name, where more can be said than that. A client reads it, cut to `messageBytesMax`. */
+  explainMissing?(name: string): string | undefined
   /** A session began to use the export (after GO or EXPORT_NAME succeeded), or throws RequestError when it may not (too many). The answer is called once when the session ends. */
   attach(found: Export): () => void
 }

@@ -9,7 +9,7 @@ import type { Limits } from './limits.js'
 import type { ReplyEncoder } from './replies.js'
 import type { Request } from './request.js'
 
-type ReadParts = {
+export type ReadParts = {
   readonly target: Export
   readonly encoder: ReplyEncoder
   readonly limits: Limits
@@ -44,7 +44,10 @@ export function layOutRead(
 }
 
 /** Where a structured read has large holes, they are told instead of sent. */
-function piecesOf({ target, encoder, limits }: ReadParts, request: Request): readonly Piece[] {
+export function piecesOf(
+  { target, encoder, limits }: ReadParts,
+  request: Request,
+): readonly Piece[] {
   const { offset, lengthBytes } = request
   const whole = [{ offset, lengthBytes, isHole: false }]
   if (encoder.style === 'simple') return whole

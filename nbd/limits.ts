@@ -44,8 +44,8 @@ export const defaultLimits = {
   /** Buffers of all connections together: payload being gathered or written, replies being read or sent. When it is used up, requests wait.
    *  What is on top of it is bounded by `besideBudgetBytesMax`: clients cost at most 256 MiB beside the program itself. */
   processBytesMax: 160 * MiB,
-  /** Payload that the export looks at behind its request, to send it on: half of a replication's outbox. Beyond it the export copies. */
-  keptBytesMax: 128 * MiB,
+  /** Payload that the export looks at behind its request, to send it on: as much as a replication's outbox takes unless it is configured otherwise. Beyond it the export copies. */
+  keptBytesMax: 256 * MiB,
   /** Payload below this is not kept but copied: that costs less than the slab that would be kept for it. */
   keptPayloadBytesMin: 32 * KiB,
   /** Small replies of one turn are laid out in one buffer of this size. */
@@ -64,6 +64,12 @@ export const defaultLimits = {
   /** What the export may look at for one block status, all contexts together, and what all connections together may in one turn of the event
    *  loop (the last request of a turn may go beyond it): a few milliseconds, for which others wait. Clients ask again for the rest. */
   statusStepsMax: 512 * KiB,
+  /** A read above this is done a slice of this size at a time, and others are served in between: a slice takes half a millisecond when the page
+   *  cache has it, and a few when it lies in pieces. The kernel's client and the usual copying tools ask for less. */
+  readSliceBytes: 2 * MiB,
+  /** What a slice counts as of `statusStepsMax`: two of them in a turn of the event loop, of all connections together. Measured, 4 KiB reads beside four
+   *  clients that read 32 MiB sixteen at a time, in pieces of 4 KiB: at worst 24 ms, in one go 700. */
+  readSliceSteps: 256 * KiB,
   /** Structured reads at least this long look for holes: below, sending zeroes is cheaper than asking. */
   holeReadBytesMin: 64 * KiB,
   /** A hole at least this long is worth a chunk of its own. */

@@ -95,7 +95,9 @@ function requireEmpty(body: Buffer): void {
 function findExport(context: OptionContext, name: string): Export {
   const found = context.exports.find(name)
   if (found) return found
-  const message = `there is no export ${quoted(name)}; LIST names those there are`
+  const message =
+    context.exports.explainMissing?.(name) ??
+    `there is no export ${quoted(name)}; LIST names those there are`
   throw new OptionRefusal(OptionReply.ERR_UNKNOWN, message)
 }
 

@@ -13,9 +13,10 @@ import type { SharedMemory } from './memory.js'
 import type { ReplyEncoder } from './replies.js'
 import type { ReplyWriter, Slot } from './reply-writer.js'
 import type { Request } from './request.js'
+import { SlicedRead } from './sliced-read.js'
 import type { MetaContext } from './status.js'
 import { perContextExtentCount, sendStatus, statusOf } from './status.js'
-import type { StatusTurns } from './turns.js'
+import type { LongTurns } from './turns.js'
 
 type Pending = {
   readonly request: Request
@@ -37,7 +38,7 @@ export type PerformerOptions = {
   readonly writer: ReplyWriter
   readonly memory: SharedMemory
   readonly limits: Limits
-  readonly turns: StatusTurns
+  readonly turns: LongTurns
   readonly counters: Counters
   readonly onFailed: (failure: FailedRequest) => void
   /** A request that was in flight has its reply laid out. */
@@ -227,6 +228,10 @@ export class Performer {
     const bytes = pool.take(request.lengthBytes + this.#encoder.dataHeaderBytes)
     assert.equal(bytes.length, grantedBytes)
     const slot = this.#writer.slotOf(bytes, bytes.length)
+    if (request.lengthBytes > this.#limits.readSliceBytes) {
+      this.#readSliced(request.copy(), bytes, slot)
+      return
+    }
     const waits: Promise<void>[] = []
     let end = 0
     try {
@@ -250,6 +255,24 @@ export class Performer {
       slot,
       replyBytes: end,
     })
+  }
+
+  #readSliced(request: Request, bytes: Buffer, slot: Slot): void {
+    const { lengthBytes } = request
+    const read = new SlicedRead(this.#o, request, bytes)
+    const pending = {
+      request,
+      lengthBytes,
+      heldBytes: 0,
+      slot,
+      get replyBytes() {
+        return read.end
+      },
+    }
+    this.#track(
+      read.run(this, () => !this.#isClosed),
+      pending,
+    )
   }
 
   #simple(request: Request): void {

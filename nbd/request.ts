@@ -167,9 +167,14 @@ function statusRefusal(
   if (rules.contextCount === 0) {
     return new RequestError('EINVAL', 'no metadata context was selected with SET_META_CONTEXT')
   }
-  // With a payload the range is in it: session-status.ts checks that one.
-  if (request.flags & CommandFlag.PAYLOAD_LEN) return undefined
+  // With a payload the range is in it: what takes the payload in (nbd/intake.ts) checks that one.
+  if (request.flags & CommandFlag.PAYLOAD_LEN)
+    return request.lengthBytes > 0 ? undefined : statusPayloadRefusal()
   return statusRangeRefusal(request.offset, request.lengthBytes, target, rules)
+}
+
+export function statusPayloadRefusal(): RequestError {
+  return new RequestError('EINVAL', 'a block status payload is a length and a list of context ids')
 }
 
 /** A block status of nothing has no answer: each reply has at least one extent. */

@@ -14,7 +14,7 @@ import { SharedMemory } from './memory.js'
 import { standardOptions } from './options.js'
 import { Poller } from './poller.js'
 import { nodeTimers, type Timers } from './timers.js'
-import { StatusTurns } from './turns.js'
+import { LongTurns } from './turns.js'
 
 export type NbdServerOptions = {
   readonly exports: ExportList
@@ -34,7 +34,7 @@ export class NbdServer {
   readonly #hooks: Hooks
   readonly #memory: SharedMemory
   readonly #poller: Poller
-  readonly #turns: StatusTurns
+  readonly #turns: LongTurns
   readonly #options: ReturnType<typeof standardOptions>
   readonly #privateOptions: ReadonlyMap<number, PrivateOption>
   readonly #counters: Counters = newCounters()
@@ -52,7 +52,7 @@ export class NbdServer {
     this.#hooks = options.hooks ?? {}
     this.#memory = new SharedMemory({ ...this.#limits, timers: this.#timers })
     this.#poller = new Poller(this.#limits)
-    this.#turns = new StatusTurns(this.#limits)
+    this.#turns = new LongTurns(this.#limits)
     this.#options = standardOptions(this.#limits)
     const privateOptions = options.privateOptions ?? []
     for (const { option, bodyBytesMax } of privateOptions) {

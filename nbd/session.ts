@@ -25,7 +25,7 @@ import { ReplyWriter } from './reply-writer.js'
 import { SlabReader } from './slab-reader.js'
 import type { MetaContext } from './status.js'
 import type { Timers } from './timers.js'
-import type { StatusTurns } from './turns.js'
+import type { LongTurns } from './turns.js'
 import { Watchdog } from './watchdog.js'
 
 /** A request of this much keeps both sides busy for longer than a wake-up takes. */
@@ -44,7 +44,7 @@ export type SessionOptions = {
   readonly limits: Limits
   readonly timers: Timers
   readonly poller: Poller
-  readonly turns: StatusTurns
+  readonly turns: LongTurns
   readonly sendNow?: SendNow | undefined
   readonly counters: Counters
   readonly onFailed: (failure: FailedRequest) => void

@@ -8,7 +8,7 @@ import type { SharedMemory } from './memory.js'
 import { StatusFilter } from './messages.js'
 import type { ReplyEncoder } from './replies.js'
 import type { ReplyWriter } from './reply-writer.js'
-import type { Request } from './request.js'
+import { type Request, statusPayloadRefusal } from './request.js'
 
 /** A context that was selected in the handshake. The id is the session's own. */
 export type MetaContext = { readonly id: number; readonly name: string }
@@ -112,7 +112,7 @@ export function parseStatusFilter(
 ): { readonly lengthBytes: number; readonly contexts: readonly MetaContext[] } {
   const listBytes = payload.length - StatusFilter.lengthBytes
   if (listBytes < 0 || listBytes % idBytes !== 0) {
-    throw new RequestError('EINVAL', 'a block status payload is a length and a list of context ids')
+    throw statusPayloadRefusal()
   }
   const { lengthBytes } = StatusFilter.decode(payload)
   const wanted: MetaContext[] = []

@@ -15,8 +15,8 @@ export function clipUtf8(text: string, bytesMax: number): Buffer {
 
 /** A name for a message: short enough for a line, and without control characters. */
 export function quoted(name: string): string {
-  const short = name.length > 40 ? `${name.slice(0, 40)}…` : name
-  return JSON.stringify(short)
+  if (name.length <= 40) return JSON.stringify(name)
+  return `${JSON.stringify(`${name.slice(0, 40)}…`)} (${name.length} letters)`
 }
 
 /** A string as proto.md's "Conventions" want it: UTF-8 without NUL. Throws ProtocolError otherwise. */

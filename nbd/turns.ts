@@ -1,17 +1,17 @@
-// How much block status a server looks up in one turn of the event loop. Its answers come from memory, at once: without a bound, a client that
-// asks for a thousand of them together would keep every other client waiting until all are given.
+// How much block status a server looks up in one turn of the event loop, and how much it reads of what is too large for one turn. The answers come from
+// memory, at once: without a bound, a client that asks for a thousand of them together would keep every other client waiting until all are given.
 //
 // Invariants: what waits is called in later turns, in each at least one, until the budget of that turn is used up; connections take turns.
 
 type Line = (() => void)[]
 
-export type StatusTurnsOptions = {
+export type LongTurnsOptions = {
   readonly statusStepsMax: number
   /** Calls back in the next turn of the event loop. */
   readonly nextTurn?: (callback: () => void) => void
 }
 
-export class StatusTurns {
+export class LongTurns {
   readonly #stepsMax: number
   readonly #nextTurn: (callback: () => void) => void
   #stepsLeft: number
@@ -19,7 +19,7 @@ export class StatusTurns {
   /** Those of one owner in order; the owner that was served last is the last. */
   readonly #lines = new Map<object, Line>()
 
-  constructor(options: StatusTurnsOptions) {
+  constructor(options: LongTurnsOptions) {
     this.#stepsMax = options.statusStepsMax
     this.#stepsLeft = options.statusStepsMax
     this.#nextTurn = options.nextTurn ?? setImmediate

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { SettingReport } from '../control/api.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { formatBytes, parseSize } from '../core/units.js'
+import { NotAFile } from '../storage/node-disk-kind.js'
 import { type Hooks, readHooks } from './hooks.js'
 import {
   type Configured,
@@ -14,7 +15,9 @@ import {
   readKeptPeer,
   stillKept,
 } from './kept-peer.js'
+import { parseListenUri, parsePeerUri } from './listen.js'
 import { nearest } from './nearest.js'
+import { readPlainFile } from './plain-file.js'
 import {
   type Config,
   otherVariables,
@@ -55,6 +58,12 @@ export const peerSetOrigin = 'lockstep peer set'
 /** The one key of the file that is a table. */
 const hooksKey = 'hooks'
 
+/** What a value means is checked where it is given, not only when it is used. */
+const readers: { readonly [K in SettingKey]?: (text: string) => unknown } = {
+  listen: parseListenUri,
+  peer: (uri) => uri === '' || parsePeerUri(uri),
+}
+
 type Given = { readonly value: SettingValue; readonly origin: string }
 
 /** Throws LockstepError INVALID_CONFIG. */
@@ -63,13 +72,17 @@ export async function resolveConfig(sources: ConfigSources): Promise<ResolvedCon
   const file = sources.file ?? fileVariable
   const path = file ?? join(sources.directory, 'lockstep.toml')
   const inFile = await readConfigFile(path, { mustExist: file !== undefined })
-  const chosen = settingKeys.map((key): readonly [SettingKey, Given] => [
-    key,
-    fromFlag(key, sources.flags[key]) ??
-      fromVariable(key, sources.environment) ??
-      fromFile(key, inFile, path) ?? { value: settings[key].default, origin: 'default' },
-  ])
-  const given = new Map(chosen)
+  const given = new Map(
+    settingKeys.map((key) => {
+      // All of them are read: a mistake is told also where another place overrules it today.
+      const [first] = [
+        fromFlag(key, sources.flags[key]),
+        fromVariable(key, sources.environment),
+        fromFile(key, inFile, path),
+      ].filter((one) => one !== undefined)
+      return [key, first ?? { value: settings[key].default, origin: 'default' }]
+    }),
+  )
   const configured = Object.fromEntries(
     keptKeys.map((key) => {
       const { value = '', origin = 'default' } = given.get(key) ?? {}
@@ -104,13 +117,13 @@ export async function resolveConfig(sources: ConfigSources): Promise<ResolvedCon
 function keptValue(key: SettingKey, value: string, directory: string): Given {
   const path = join(directory, keptPeerName)
   const from = { origin: path, place: `${path}: ${key}` }
-  return { value: readValue(settings[key], value, from), origin: peerSetOrigin }
+  return { value: readValue(key, value, from), origin: peerSetOrigin }
 }
 
 function fromFlag(key: SettingKey, given: unknown): Given | undefined {
   if (given === undefined || (Array.isArray(given) && given.length === 0)) return undefined
   const origin = `--${key}`
-  return { value: readValue(settings[key], given, { origin, place: origin }), origin }
+  return { value: readValue(key, given, { origin, place: origin }), origin }
 }
 
 function fromVariable(
@@ -122,7 +135,7 @@ function fromVariable(
   if (text === undefined || text === '') return undefined
   const setting: Setting = settings[key]
   const given = setting.type === 'list' ? text.split(/[\s,]+/).filter((part) => part !== '') : text
-  return { value: readValue(setting, given, { origin, place: `the variable ${origin}` }), origin }
+  return { value: readValue(key, given, { origin, place: `the variable ${origin}` }), origin }
 }
 
 function fromFile(
@@ -132,7 +145,7 @@ function fromFile(
 ): Given | undefined {
   if (!Object.hasOwn(inFile, key)) return undefined
   const place = `${path}: ${key}`
-  return { value: readValue(settings[key], inFile[key], { origin: path, place }), origin: path }
+  return { value: readValue(key, inFile[key], { origin: path, place }), origin: path }
 }
 
 async function readConfigFile(
@@ -141,8 +154,11 @@ async function readConfigFile(
 ): Promise<Readonly<Record<string, unknown>>> {
   let text: string
   try {
-    text = await readFile(path, 'utf8')
+    // What was asked for by name may be a pipe: the shell's <(…).
+    text = await (options.mustExist ? readFile(path, 'utf8') : readPlainFile(path))
   } catch (error) {
+    if (error instanceof NotAFile)
+      throw invalid(error.message, `put a file there, or move ${path} away`)
     const errno = errnoNameOf(error)
     if ((errno === 'ENOENT' || errno === 'ENOTDIR') && !options.mustExist) return {}
     throw invalid(`${path} cannot be read: ${errno}`, `check the file: ls -l ${path}`)
@@ -170,11 +186,20 @@ function checkKey(key: string, path: string): void {
   throw invalid(`${path} has the unknown key "${key}"`, action)
 }
 
-function readValue(
-  setting: Setting,
-  given: unknown,
-  from: { readonly origin: string; readonly place: string },
-): SettingValue {
+type Place = { readonly origin: string; readonly place: string }
+
+function readValue(key: SettingKey, given: unknown, from: Place): SettingValue {
+  const value = readForm(settings[key], given, from)
+  try {
+    for (const text of [value].flat()) readers[key]?.(String(text))
+    return value
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    throw invalid(`${from.place}: ${error.message}`, error.action)
+  }
+}
+
+function readForm(setting: Setting, given: unknown, from: Place): SettingValue {
   const wrong = (expected: string) =>
     invalid(
       `${from.place} must be ${expected}, not ${JSON.stringify(given)}`,

@@ -1,6 +1,5 @@
 // The daemon: opens the data directory, the engine, the listeners and the control socket, in this order, and closes them in the reverse.
 // It is ready when all of them are; when one cannot be opened, those before it are closed and the reason is one sentence.
-import { AssertionError } from 'node:assert'
 import { chmod, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Limits, NbdServer } from '../../nbd/index.js'
@@ -28,7 +27,9 @@ import {
 } from './listen.js'
 import { createLogger } from './logger.js'
 import { nbdHooks } from './nbd-hooks.js'
+import { contentOf } from './node-directory.js'
 import { notifySystemd } from './notify.js'
+import { checkTemporaryNames, explainedDiskError } from './own-files.js'
 import { preparePeering } from './peering.js'
 import { sendingNow } from './send-now.js'
 import type { Config } from './settings.js'
@@ -36,11 +37,10 @@ import { handleProcessEnd, type ProcessEnd } from './shutdown.js'
 import { calmLoopback, enlargeSendBuffer } from './socket-options.js'
 import { systemClock, systemRandom } from './system.js'
 import { ensureThreads } from './thread-pool.js'
+import { takeLongTimeSlice } from './time-slice.js'
 import { readVersion } from './version.js'
 
 const controlSocketName = 'control.sock'
-/** A directory with one of them is a node's, whole or damaged. */
-const nodeFiles = ['checkpoint', 'journal-0']
 
 /** Runs until a signal stops it. Answers the exit code of a clean stop; a failed start throws the reason. */
 export async function serve(
@@ -53,11 +53,16 @@ export async function serve(
   const isExplicit = config.reports.some(
     ({ key, origin }) => key === 'threads' && origin !== 'default',
   )
+  const addresses = listenAddresses(config, environment)
+  if (config.values.peer !== '') parsePeerUri(config.values.peer)
   await checkHoldsNode(directory)
   ensureThreads(config.values.threads, { isExplicit, log })
+  if (config.values['poll-us'] > 0) {
+    const sliceNs = takeLongTimeSlice()
+    log.debug({ sliceNs }, 'the loop gives way to those whom it wakes')
+  }
   for (const warning of config.warnings) log.warn({}, warning)
   const end = handleProcessEnd({ log, flush, isInTerminal: isPretty })
-  const addresses = listenAddresses(config, environment)
   const daemon = await RunningDaemon.start({ directory, config, addresses, log, end }).catch(
     (error: unknown) => {
       // What a person can mend is said once, as text; anything else needs its stack.
@@ -72,7 +77,9 @@ export async function serve(
     const signal = await end.asked
     log.info({ signal }, 'stopping')
     void notifySystemd(['STOPPING=1'], { environment, log })
-    await daemon.stop()
+    await daemon.stop().catch((error: unknown) => {
+      throw explainedDiskError(error, directory)
+    })
     log.info({}, 'stopped')
     return ExitCode.DONE
   } finally {
@@ -134,6 +141,7 @@ class RunningDaemon implements Daemon {
   }): Promise<RunningDaemon> {
     const { directory, config, log, end } = options
     await makePrivate(directory, log)
+    await checkTemporaryNames(directory)
     await checkHooks(config.hooks)
     const hooks = new HookRunner({
       hooks: config.hooks,
@@ -141,7 +149,9 @@ class RunningDaemon implements Daemon {
       directory,
     })
     const peering = await preparePeering(config.values, hooks.run)
-    const disk = await NodeDisk.open(directory)
+    const disk = await NodeDisk.open(directory).catch((error: unknown) => {
+      throw explainedDiskError(error, directory)
+    })
     if (config.isPeerOverruled) await writeKeptPeer(directory, config.keptPeer)
     const engine = await Engine.open({
       disk,
@@ -152,7 +162,7 @@ class RunningDaemon implements Daemon {
       replication: peering.replication,
     }).catch(async (error: unknown) => {
       await disk.close()
-      throw explained(error, directory)
+      throw explainedDiskError(error, directory)
     })
     const nbdLog = log.child({ component: 'nbd' })
     const nbd = new NbdServer({
@@ -269,15 +279,15 @@ class RunningDaemon implements Daemon {
 
 /** Whose directory it is comes first: a slip such as `serve /` must not shut others out of theirs. */
 async function checkHoldsNode(directory: string): Promise<void> {
-  const found = await stat(directory).catch(() => undefined)
-  if (found?.isDirectory() !== true) {
+  const content = await contentOf(directory)
+  if (content === 'no-directory') {
     throw new LockstepError(
       'NOT_INITIALISED',
       `${directory} is not a directory`,
       `make a node there: lockstep init ${directory}`,
     )
   }
-  if (await holdsNoNode(directory)) {
+  if (content === 'no-node') {
     throw new LockstepError(
       'NOT_INITIALISED',
       `there is no node in ${directory}`,
@@ -300,30 +310,6 @@ async function makePrivate(directory: string, log: Log): Promise<void> {
       `run as its owner, or: chmod 700 ${directory}`,
     )
   }
-}
-
-/** True only when that is certain: what cannot be looked at is for the pool to explain. */
-async function holdsNoNode(directory: string): Promise<boolean> {
-  for (const name of nodeFiles) {
-    const error: unknown = await stat(join(directory, name)).then(
-      () => undefined,
-      (reason: unknown) => reason,
-    )
-    if (error === undefined || errnoNameOf(error) !== 'ENOENT') return false
-  }
-  return true
-}
-
-/** Errors of the disk, which say an errno and no more, as a sentence; and actions with the directory's name. */
-function explained(error: unknown, directory: string): unknown {
-  const { code, path } = (error ?? {}) as { code?: unknown; path?: unknown }
-  if (error instanceof LockstepError) {
-    return new LockstepError(error.code, error.message, error.action.replace('DIR', directory))
-  }
-  if (typeof code !== 'string' || error instanceof AssertionError) return error
-  const where = typeof path === 'string' ? path : directory
-  const message = `${where} cannot be opened: ${errnoNameOf(error)}`
-  return new LockstepError('IO_ERROR', message, `lockstep doctor --dir ${directory}`)
 }
 
 function nbdLimits(values: Config): Partial<Limits> {

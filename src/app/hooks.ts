@@ -7,6 +7,7 @@ import { access, constants, stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
+import { shownName } from '../core/shown-name.js'
 import type { HookOutcome, RunHook } from '../engine/api.js'
 
 export type Hooks = Readonly<Record<string, string>>
@@ -27,7 +28,7 @@ export function readHooks(value: unknown, path: string): Hooks {
   for (const [name, program] of Object.entries(value)) {
     if (!namePattern.test(name))
       throw invalid(
-        `${path}: "${name.slice(0, 64)}" cannot be a hook's name`,
+        `${path}: ${shownName(name, 127)} cannot be a hook's name`,
         'use 1 to 127 letters, digits and . _ : + - and begin with a letter or digit',
       )
     if (typeof program !== 'string' || !isAbsolute(program))

@@ -4,8 +4,10 @@ import { chmod, mkdir, readdir, rmdir, stat, unlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { shownName } from '../core/shown-name.js'
 import { initGroup } from '../engine/engine.js'
 import { NodeDisk } from '../storage/node-disk.js'
+import { NotAFile } from '../storage/node-disk-kind.js'
 import { systemClock, systemRandom } from './system.js'
 
 export type InitRequest = {
@@ -89,7 +91,7 @@ function checkNodeName(name: string): string {
   if (nodeNamePattern.test(name)) return name
   throw new LockstepError(
     'INVALID_NAME',
-    `"${name.slice(0, 64)}" cannot be a node's name`,
+    `${shownName(name, 63)} cannot be a node's name`,
     'use 1 to 63 letters, digits and . _ - such as --node alpha',
   )
 }
@@ -147,9 +149,10 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 function cannotTakeData(data: string, error: unknown): LockstepError {
+  const reason = error instanceof NotAFile ? `it is ${error.kind}` : errnoNameOf(error)
   return new LockstepError(
     'IO_ERROR',
-    `${data} cannot be the data file: ${errnoNameOf(error)}`,
+    `${data} cannot be the data file: ${reason}`,
     'give --data a device, or a file in a directory that is there, that you may write to',
   )
 }

@@ -3,14 +3,21 @@
 // The last word counts. What `peer set` said holds until a flag, variable or file gives the setting another value than it had then: whoever edits the
 // configuration afterwards means it.
 import { constants } from 'node:fs'
-import { open, readFile, rename, rm } from 'node:fs/promises'
+import { open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { NotAFile } from '../storage/node-disk-kind.js'
+import { readPlainFile } from './plain-file.js'
 
 export const keptPeerName = 'peer.json'
-const temporaryName = `${keptPeerName}.tmp`
-/** As 'w', and never through a link that somebody left there. */
-const writeFlags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
+export const keptPeerTemporaryName = `${keptPeerName}.tmp`
+/** As 'w', and never through a link that somebody left there, nor waiting for who reads a pipe. */
+const writeFlags =
+  constants.O_WRONLY |
+  constants.O_CREAT |
+  constants.O_TRUNC |
+  constants.O_NOFOLLOW |
+  constants.O_NONBLOCK
 
 export const keptKeys = ['peer', 'mode', 'max-rate'] as const
 export type KeptKey = (typeof keptKeys)[number]
@@ -29,8 +36,10 @@ export async function readKeptPeer(directory: string): Promise<KeptPeer> {
   const path = join(directory, keptPeerName)
   let text: string
   try {
-    text = await readFile(path, 'utf8')
+    text = await readPlainFile(path)
   } catch (error) {
+    if (error instanceof NotAFile)
+      throw unreadable(path, `it is ${error.kind}, not a file`, `move ${path} away`)
     const errno = errnoNameOf(error)
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return {}
     throw unreadable(path, errno)
@@ -57,7 +66,7 @@ export async function writeKeptPeer(directory: string, kept: KeptPeer): Promise<
   try {
     if (Object.keys(kept).length === 0) await rm(path, { force: true })
     else {
-      const temporary = join(directory, temporaryName)
+      const temporary = join(directory, keptPeerTemporaryName)
       const file = await open(temporary, writeFlags, 0o600)
       try {
         await file.writeFile(`${JSON.stringify(kept)}\n`)
@@ -104,10 +113,10 @@ export function withChanges(
   return Object.fromEntries(found) as KeptPeer
 }
 
-function unreadable(path: string, reason: string): LockstepError {
+function unreadable(path: string, reason: string, remedy = `rm ${path}`): LockstepError {
   return new LockstepError(
     'INVALID_CONFIG',
     `${path} cannot be read: ${reason}`,
-    `rm ${path}, and say again: lockstep peer set`,
+    `${remedy}, and say again: lockstep peer set`,
   )
 }

@@ -33,6 +33,8 @@ import { calmConnection } from './socket-options.js'
 
 /** From the call to the last proof: two round trips, and a node that is busy. */
 const connectTimeoutMs = 8_000
+const otherAddress = 'give the address of the other node: lockstep peer set URI'
+
 /** An answer is a few dozen bytes, a refusal at most a sentence. */
 const answerBytesMax = 4096
 
@@ -166,7 +168,7 @@ function refusalOf(type: number, data: Buffer, uri: string): LockstepError {
     case OptionReply.ERR_UNSUP:
       return unreachable(
         `the NBD server at ${uri} is no Lockstep node, or one without replication`,
-        'give the address of the other node: lockstep peer set URI',
+        otherAddress,
       )
     case OptionReply.ERR_TLS_REQD:
       return unreachable(
@@ -196,7 +198,7 @@ function explained(error: unknown, uri: string, timeoutMs: number): unknown {
     return unreachable(`the server at ${uri} closed the connection`, look)
   }
   if (error instanceof ProtocolError) {
-    return unreachable(`what answers at ${uri} is no node: ${error.message}`, look)
+    return unreachable(`what answers at ${uri} is no node: ${error.message}`, otherAddress)
   }
   const code = (error as { code?: unknown } | null)?.code
   if (typeof code !== 'string') return error

@@ -1,4 +1,6 @@
 // The methods of long work: what begins it, and what asks for it by its number.
+import { LockstepError } from '../core/errors.js'
+import type { Daemon } from './api.js'
 import { controlLimits } from './limits.js'
 import { type Call, type Method, method } from './method.js'
 import { flag, integer, oneOf, optional, text } from './schema.js'
@@ -19,12 +21,14 @@ type VerifyParams = {
 /** Answers when it has ended, with notifications on the way; with "wait": false at once. It goes on when the connection ends. */
 async function verify(params: VerifyParams, { daemon, notify }: Call): Promise<object> {
   const { store, repair, from, wait } = params
-  const { job, ended } = daemon.jobs.start('verify', async (tell) => ({
+  checkNotVerifying(daemon)
+  const { job, ended } = daemon.jobs.start('verify', async (tell, signal) => ({
     ...(repair === true ? { repair: from ?? 'self' } : {}),
     stores: await daemon.engine.verify({
       ...(store === undefined ? {} : { store }),
       repair: repair === true,
       ...(from === undefined ? {} : { from }),
+      signal,
       onProgress: (progress) => {
         tell(progress)
         if (wait !== false) notify('progress', { job, method: 'verify', ...progress })
@@ -32,6 +36,17 @@ async function verify(params: VerifyParams, { daemon, notify }: Call): Promise<o
     }),
   }))
   return wait === false ? { job } : { job, ...(await ended) }
+}
+
+/** One at a time; who comes second hears which one that is. Throws BUSY. */
+export function checkNotVerifying({ jobs }: Pick<Daemon, 'jobs'>): void {
+  const job = jobs.running('verify')
+  if (job === undefined) return
+  throw new LockstepError(
+    'BUSY',
+    `a verify is under way, as job ${job}`,
+    `lockstep job wait ${job}, or lockstep job cancel ${job}`,
+  )
 }
 
 export const jobMethods: readonly Method[] = [
@@ -61,5 +76,13 @@ export const jobMethods: readonly Method[] = [
     fields: { job: jobName, timeoutMs: optionalTimeout },
     run: ({ job, timeoutMs }, { daemon }) =>
       daemon.jobs.wait(job, timeoutMs ?? controlLimits.waitTimeoutMsDefault),
+  }),
+  method({
+    name: 'job.cancel',
+    summary: 'Stops a job at its next step, and answers when it has ended.',
+    example: { job: '1' },
+    fields: { job: jobName, timeoutMs: optionalTimeout },
+    run: ({ job, timeoutMs }, { daemon }) =>
+      daemon.jobs.cancel(job, timeoutMs ?? controlLimits.waitTimeoutMsDefault),
   }),
 ]

@@ -13,7 +13,7 @@ export type JobReport = {
   readonly job: string
   /** What was asked for, as on the control socket. */
   readonly method: string
-  readonly state: 'running' | 'done' | 'failed'
+  readonly state: 'running' | 'done' | 'failed' | 'cancelled'
   /** Wall time for people, ISO 8601. */
   readonly startedAt: string
   /** The last that it told of itself. */
@@ -24,6 +24,7 @@ export type JobReport = {
 
 type Job = {
   report: JobReport
+  readonly abort: AbortController
   readonly ended: Promise<object>
 }
 
@@ -31,10 +32,10 @@ export class Jobs {
   readonly #jobs = new Map<string, Job>()
   #last = 0
 
-  /** Begins work: `run` is called soon. Throws LIMIT_REACHED. */
+  /** Begins work: `run` is called soon, and ends soon with CANCELLED when the signal is aborted. Throws LIMIT_REACHED. */
   start(
     method: string,
-    run: (progress: (progress: object) => void) => Promise<object>,
+    run: (progress: (progress: object) => void, signal: AbortSignal) => Promise<object>,
   ): { readonly job: string; readonly ended: Promise<object> } {
     const runningCount = [...this.#jobs.values()].filter(isRunning).length
     if (runningCount >= runningMax)
@@ -50,8 +51,9 @@ export class Jobs {
       job.report = { ...job.report, progress }
     }
     // In a turn of its own: it may tell of itself at once, and then the job has to be there.
+    const abort = new AbortController()
     const ended = Promise.resolve()
-      .then(() => run(tell))
+      .then(() => run(tell, abort.signal))
       .then(
         (result) => {
           job.report = { ...job.report, state: 'done', result }
@@ -59,7 +61,9 @@ export class Jobs {
         },
         (error: unknown) => {
           if (error instanceof AssertionError) throw error
-          job.report = { ...job.report, state: 'failed', error: described(error) }
+          const reason = described(error)
+          const state = reason.code === 'CANCELLED' ? 'cancelled' : 'failed'
+          job.report = { ...job.report, state, error: reason }
           throw error
         },
       )
@@ -67,7 +71,7 @@ export class Jobs {
     ended.catch((error: unknown) => {
       if (error instanceof AssertionError) throw error
     })
-    const job: Job = { report, ended }
+    const job: Job = { report, abort, ended }
     this.#jobs.set(name, job)
     this.#forgetOldest()
     return { job: name, ended }
@@ -75,6 +79,20 @@ export class Jobs {
 
   list(): readonly JobReport[] {
     return [...this.#jobs.values()].map(({ report }) => report)
+  }
+
+  /** The one of `method` that is under way, if there is one: its number. */
+  running(method: string): string | undefined {
+    const found = [...this.#jobs.values()].find(
+      (job) => isRunning(job) && job.report.method === method,
+    )
+    return found?.report.job
+  }
+
+  /** Asks a job to stop; resolves when it has ended, which may be by itself. Rejects as `wait` does. */
+  cancel(name: string, timeoutMs: number): Promise<JobReport> {
+    this.#jobs.get(name)?.abort.abort()
+    return this.wait(name, timeoutMs)
   }
 
   /** Resolves when it has ended, however. Rejects with INVALID_ARGUMENT when there is none, or TIMED_OUT. */

@@ -26,6 +26,8 @@ export const controlLimits = {
   nameBytesMax: 512,
   /** A host's name has 253 bytes, a socket's path 107. */
   uriBytesMax: 512,
+  /** Bytes a second of a resync: above, no limit is meant, which is 0. */
+  rateBytesMax: 2 ** 40,
   /** Long enough for a resync over night; whoever waits longer asks again. */
   waitTimeoutMsMax: 24 * 60 * 60 * 1000,
   waitTimeoutMsDefault: 60_000,

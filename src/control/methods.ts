@@ -2,6 +2,7 @@
 // be reached with unchecked parameters. Operations go to the engine in the order of their lines; the engine decides the rest.
 import { limits } from '../core/limits.js'
 import type { OperationRequest } from '../core/operation.js'
+import type { SingleRequest as Single } from '../core/operation-words.js'
 import { type ByteRange, byteOffset } from '../core/units.js'
 import type { EngineEvent } from '../engine/api.js'
 import type { Daemon, DaemonStatus } from './api.js'
@@ -25,8 +26,10 @@ import {
 } from './schema.js'
 
 const name = text({ bytesMax: controlLimits.nameBytesMax })
-const sizeBytes = integer({ min: 0, max: limits.storeSizeBytesMax })
-const rangeFields = object({ offset: sizeBytes, lengthBytes: sizeBytes })
+const bytes = integer({ min: 0, max: limits.storeSizeBytesMax })
+const rangeFields = object({ offset: bytes, lengthBytes: bytes })
+/** Which of them a volume can have is told in one place, with a code of its own (core/volume-size.ts). */
+const sizeBytes = integer({ min: Number.NEGATIVE_INFINITY, max: Number.POSITIVE_INFINITY })
 const range = optional<ByteRange>((value, field) => {
   const { offset, lengthBytes } = rangeFields(value, field)
   return { offset: byteOffset(offset), lengthBytes }
@@ -39,8 +42,6 @@ const requestId = optional(text({ bytesMax: controlLimits.requestIdBytesMax }))
 const stores = optional<readonly string[] | 'all'>((value, field) =>
   value === 'all' ? 'all' : listOf(name, { countMax: controlLimits.storeCountMax })(value, field),
 )
-
-type Single = Exclude<OperationRequest, { kind: 'batch' }>
 
 /** One operation: how it is called, what it takes, and the request it becomes. The same table serves methods and the elements of a batch. */
 type OperationMethod = {
@@ -144,6 +145,7 @@ function snapshotCreate(
     throw new FieldError(
       `${field}${field === '' ? '' : '.'}stores`,
       'missing when "all" is true',
+      params.stores,
       'present',
     )
   }
@@ -170,6 +172,10 @@ const batchElement: Check<Single> = (value, field) => {
   const entry = operationsByKind.get(kindOf(kind, `${field}.kind`))
   if (entry === undefined) throw new FieldError(`${field}.kind`, 'an operation', kind)
   return entry.request(params, field)
+}
+
+export function isOperationKind(kind: unknown): kind is Single['kind'] {
+  return typeof kind === 'string' && operationsByKind.has(kind)
 }
 
 /** The operations of a batch document, as `lockstep batch` reads it from a file too. Throws FieldError. */
@@ -207,6 +213,12 @@ async function daemonStatus(daemon: Daemon): Promise<DaemonStatus> {
     pid: process.pid,
     ...(fileSystem === undefined ? {} : { fileSystem }),
   }
+}
+
+/** Four places are enough for any picture. What is not empty does not become so, nor full what is not. */
+function fraction(part: number): number {
+  if (part <= 0 || part >= 1) return part
+  return Math.min(0.9999, Math.max(0.0001, Math.round(part * 10_000) / 10_000))
 }
 
 function events(params: { follow?: boolean }, call: Call): { events: readonly EngineEvent[] } {
@@ -261,7 +273,11 @@ const all: readonly Method[] = [
     summary: 'How much of a store changed since its newest snapshot, and where.',
     example: { store: 'vol0' },
     fields: { store: optionalName, cells: optionalCells },
-    run: ({ store, cells }, { daemon }) => ({ stores: daemon.engine.dirty(store, cells) }),
+    run: ({ store, cells }, { daemon }) => ({
+      stores: daemon.engine
+        .dirty(store, cells)
+        .map((report) => ({ ...report, picture: report.picture.map(fraction) })),
+    }),
   }),
   method({
     name: 'events',

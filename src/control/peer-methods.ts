@@ -2,6 +2,7 @@
 import { limits } from '../core/limits.js'
 import type { MarkRequest } from '../core/operation.js'
 import type { Mode } from '../engine/api.js'
+import { checkNotVerifying } from './job-methods.js'
 import { controlLimits } from './limits.js'
 import { type Call, type Method, method } from './method.js'
 import { flag, integer, oneOf, optional, text } from './schema.js'
@@ -9,7 +10,7 @@ import { flag, integer, oneOf, optional, text } from './schema.js'
 const optionalFlag = optional(flag)
 const optionalUri = optional(text({ bytesMax: controlLimits.uriBytesMax }))
 /** Bytes a second; 0: no limit. */
-const optionalRate = optional(integer({ min: 0, max: 2 ** 40 }))
+const optionalRate = optional(integer({ min: 0, max: controlLimits.rateBytesMax }))
 const optionalMode = optional<Mode>(oneOf(['sync', 'semi-sync', 'async']))
 const condition = oneOf(['in-sync', 'promotable'])
 const optionalTimeout = optional(integer({ min: 0, max: controlLimits.waitTimeoutMsMax }))
@@ -74,7 +75,10 @@ export const peerMethods: readonly Method[] = [
     name: 'peer.forget',
     summary: 'Lets go of the node that is tracked, and of what is known that it lacks.',
     fields: {},
-    run: (_, { daemon }) => daemon.engine.forgetPeer(),
+    run: (_, { daemon }) => {
+      checkNotVerifying(daemon)
+      return daemon.engine.forgetPeer()
+    },
   }),
   method({
     name: 'mark',

@@ -8,8 +8,9 @@ export class FieldError extends Error {
   /** As a path: `operations[2].range.offset`. */
   readonly field: string
 
-  constructor(field: string, expected: string, found: unknown) {
-    super(`${field === '' ? 'params' : field} must be ${expected}, not ${describeValue(found)}`)
+  /** `inWords`: what was found, where its value does not tell. */
+  constructor(field: string, expected: string, found: unknown, inWords = describeValue(found)) {
+    super(`${field === '' ? 'params' : field} must be ${expected}, not ${inWords}`)
     this.field = field
   }
 }
@@ -76,7 +77,8 @@ export function listOf<T>(
 ): Check<readonly T[]> {
   return (value, field) => {
     if (!Array.isArray(value)) throw new FieldError(field, 'an array', value)
-    if (value.length === 0) throw new FieldError(field, 'an array that is not empty', 'empty')
+    if (value.length === 0)
+      throw new FieldError(field, 'an array that is not empty', value, 'empty')
     if (value.length > options.countMax) {
       throw new FieldError(field, `at most ${options.countMax} long`, value.length)
     }
@@ -119,10 +121,9 @@ export function object<F extends Fields>(fields: F): Check<ObjectOf<F>> {
 }
 
 function unknownField(field: string, key: string, names: readonly string[]): FieldError {
-  const expected =
-    names.length === 0 ? 'an object without fields' : `an object of ${names.join(', ')}`
-  const error = new FieldError(field, expected, undefined)
-  error.message = `${field === '' ? 'params' : field} has the unknown field ${quote(key)}; it must be ${expected}`
+  const known = names.length === 0 ? 'there are none' : `its fields are ${names.join(', ')}`
+  const error = new FieldError(field, 'without unknown fields', undefined)
+  error.message = `${field === '' ? 'params' : field} has the unknown field ${quote(key)}; ${known}`
   return error
 }
 
@@ -130,7 +131,8 @@ function unknownField(field: string, key: string, names: readonly string[]): Fie
 export function checkNesting(value: unknown, nestingMax: number): void {
   let level: unknown[] = [value]
   for (let depth = 0; level.length > 0; depth++) {
-    if (depth > nestingMax) throw new FieldError('', `at most ${nestingMax} levels deep`, 'deeper')
+    if (depth > nestingMax)
+      throw new FieldError('', `at most ${nestingMax} levels deep`, value, 'deeper')
     const below: unknown[] = []
     for (const item of level) {
       if (typeof item === 'object' && item !== null)

@@ -29,6 +29,7 @@ export const errorCodes = [
   'NEEDS_CONFIRMATION',
   'TIMED_OUT',
   'INTERRUPTED',
+  'CANCELLED',
 ] as const
 export type ErrorCode = (typeof errorCodes)[number]
 
@@ -59,6 +60,15 @@ export class LockstepError extends Error {
     this.code = code
     this.action = action
   }
+}
+
+/** A secondary is asked for what only its primary does. */
+export function notPrimary(): LockstepError {
+  return new LockstepError(
+    'NOT_PRIMARY',
+    'this node is a secondary: its stores change by the stream of its primary only',
+    'run the command on the primary: lockstep status names it',
+  )
 }
 
 /** The errno that a failed disk call had (`ENOSPC`, `EIO`, …); `EIO` when the cause has none. */

@@ -12,7 +12,7 @@ export function checkVolumeSize(sizeBytes: number): number {
   const example = isInside && above <= storeSizeBytesMax ? String(above) : '10G'
   throw new LockstepError(
     'INVALID_SIZE',
-    `a volume cannot have ${sizeBytes} bytes`,
+    `a volume cannot have ${Number.isInteger(sizeBytes) ? BigInt(sizeBytes) : sizeBytes} bytes`,
     `give a multiple of ${alignment} bytes below 8P, such as ${example}`,
   )
 }

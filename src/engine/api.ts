@@ -60,17 +60,26 @@ export type PeerStatus = {
   readonly reason: string
   /** What to type, when something should be done. */
   readonly action?: string
-  readonly mode: Mode
+  /** Null on a secondary, like what follows where that is said: its primary knows. */
+  readonly mode: Mode | null
   readonly appliedSequence: Sequence
   readonly durableSequence: Sequence
-  /** Bytes that the peer has not durably acknowledged, in the outbox. */
-  readonly lagBytes: number
-  /** Age of the oldest change that the peer has not durably acknowledged, in the outbox or known by map only (then since the start of the program at the earliest). */
-  readonly lagSeconds: number
-  readonly dirtyBytes: number
-  readonly opLogEntries: number
+  /** Bytes that the peer has not durably acknowledged, in the outbox. Null on a secondary. */
+  readonly lagBytes: number | null
+  /** Age of the oldest change that the peer has not durably acknowledged, in the outbox or known by map only (then since the start of the program at the earliest). Null on a secondary. */
+  readonly lagSeconds: number | null
+  /** Data that the peer would lack if this node were lost now, at most: what is dirty and what is in the outbox and not applied there; a chunk that several stores share once. Null on a secondary. */
+  readonly lacksBytes: number | null
+  /** Known by map only: blocks of every store that may differ, what has left the outbox for good. Null on a secondary. */
+  readonly dirtyBytes: number | null
+  /** Null on a secondary. */
+  readonly opLogEntries: number | null
   readonly sentBytes: number
   readonly receivedBytes: number
+  /** What verify found since the start of this node, and nobody has repaired. */
+  readonly differences?: readonly { readonly store: string; readonly differingBytes: number }[]
+  /** Writers wait for the peer to make room in the outbox. */
+  readonly isStalled?: boolean
   readonly resync?: {
     readonly doneBytes: number
     readonly totalBytes: number
@@ -177,6 +186,8 @@ export type VerifyReport = {
   readonly store: string
   readonly comparedBytes: number
   readonly differingBytes: number
+  /** Other stores that share chunks with this one where it differs: they differ there too. The first 64. */
+  readonly sharedWith?: readonly string[]
   readonly ranges: readonly { readonly offset: number; readonly lengthBytes: number }[]
   /** Of a repair from the peer: what clients have written to meanwhile, and was left as it is. */
   readonly skippedBytes?: number
@@ -195,7 +206,7 @@ export type PoolStatus = {
 /** The position of the operation, and that it is durable on this node. `stores` are the full names it created or changed. */
 export type OperationResult = { readonly position: Position; readonly stores: readonly string[] }
 
-/** Bytes that differ from `since` (the newest snapshot when no peer is configured), at chunk granularity. `picture` has one number from 0 to 1 a cell: the changed part of that slice of the store. */
+/** With a peer: bytes that it may lack, what it has not applied of the outbox among them, at block granularity. Without one: bytes that differ from `since`, the newest snapshot, at chunk granularity. `picture` has one number from 0 to 1 a cell: the changed part of that slice of the store. */
 export type DirtyReport = {
   readonly store: string
   readonly sizeBytes: number
@@ -281,5 +292,7 @@ export interface VerifyApi {
     /** Whose bytes are right where they differ: this node's, by default, or the peer's. */
     readonly from?: 'self' | 'peer'
     readonly onProgress?: (progress: VerifyProgress) => void
+    /** Aborted, it stops at the next piece and rejects with CANCELLED. */
+    readonly signal?: AbortSignal
   }): Promise<readonly VerifyReport[]>
 }

@@ -1,6 +1,8 @@
-// A batch is an unordered set: no operation in it may touch what another one writes, so that every order gives the same result.
+// A batch is an unordered set: no operation in it may touch what another one writes, so that every order gives the same result. Whatever is wrong with one
+// of them is told with its place.
 import { LockstepError, unreachable } from '../core/errors.js'
 import type { DataOperation } from '../core/operation.js'
+import { placeInBatch, type SingleRequest } from '../core/operation-words.js'
 import { fullName, type GroupState, storeOf } from '../storage/group-state.js'
 
 /** `key` is a store's id or a name; without a range all of it. */
@@ -10,6 +12,17 @@ type Touch = {
   readonly isWrite: boolean
   readonly offset: number
   readonly end: number
+}
+
+/** What `work` answers. What it refuses is said of the operation in a batch of which it is the one at `index`. */
+export function ofBatch<T>(kind: SingleRequest['kind'], index: number, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    const message = `${placeInBatch(kind, index)}: ${error.message}`
+    throw new LockstepError(error.code, message, error.action)
+  }
 }
 
 /** Throws CONFLICT when the order of two operations would matter. */

@@ -3,10 +3,11 @@
 // Invariant: unless the administrator said otherwise, nothing is overwritten without it, and it goes only when the resync is done.
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { SnapshotSpec } from '../core/operation.js'
+import { beforeResyncName } from '../core/store-name.js'
 import type { StoreId } from '../core/units.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import { beforeResyncName, isBeforeResync } from './local-stores.js'
+import { isBeforeResync } from './local-stores.js'
 
 const allowGivingUp = 'or let it go: before-resync = "if-room" in lockstep.toml of the replica'
 

@@ -1,13 +1,19 @@
 // The group's stores as the list of exports: every volume and every snapshot, found by name, '' when there is only one volume.
 import { RequestError } from '../../nbd/errors.js'
 import type { Export, ExportList } from '../../nbd/export.js'
+import type { Log } from '../core/log.js'
 import { fullName, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
+import { FailureLog } from './failure-log.js'
 import { isHidden } from './local-stores.js'
 import { findStore, volumesOf } from './names.js'
 import { type ExportOptions, StoreExport } from './store-export.js'
 
-export type CatalogOptions = Omit<ExportOptions, 'store'> & {
+/** Of the names in one answer: with the words around them it stays below what a client is sent. */
+const namesLettersMax = 160
+
+export type CatalogOptions = Omit<ExportOptions, 'store' | 'failures'> & {
+  readonly log: Log
   readonly pool: Pool
   /** Connections that one export may have at once. */
   readonly connectionsPerExportMax: number
@@ -15,10 +21,12 @@ export type CatalogOptions = Omit<ExportOptions, 'store'> & {
 
 export class Catalog implements ExportList {
   readonly #options: CatalogOptions
+  readonly #failures: FailureLog
   readonly #exports = new Map<Store, StoreExport>()
 
   constructor(options: CatalogOptions) {
     this.#options = options
+    this.#failures = new FailureLog(options.log)
   }
 
   get connectionCount(): number {
@@ -51,6 +59,15 @@ export class Catalog implements ExportList {
     return volume === undefined || others.length > 0 ? undefined : this.#exportOf(volume)
   }
 
+  explainMissing(name: string): string | undefined {
+    if (name !== '') return undefined
+    const { state } = this.#options.pool
+    const names = volumesOf(state).map((volume) => fullName(state, volume))
+    return names.length === 0
+      ? 'there is no volume yet, so none is the default'
+      : `there are ${names.length} volumes, so none is the default: name ${oneOf(names)}`
+  }
+
   attach(found: Export): () => void {
     const one = found as StoreExport
     if (one.store.isDeleted) throw new RequestError('EIO', 'the store was deleted')
@@ -69,9 +86,17 @@ export class Catalog implements ExportList {
     let found = this.#exports.get(store)
     if (found === undefined) {
       for (const known of this.#exports.keys()) if (known.isDeleted) this.#exports.delete(known)
-      found = new StoreExport({ ...this.#options, store })
+      found = new StoreExport({ ...this.#options, failures: this.#failures, store })
       this.#exports.set(store, found)
     }
     return found
   }
+}
+
+/** As many of the names as an answer has room for. */
+function oneOf(names: readonly string[]): string {
+  const all = names.join(', ')
+  if (all.length <= namesLettersMax) return `one of ${all}`
+  const shown = all.slice(0, all.lastIndexOf(', ', namesLettersMax))
+  return `${shown} or another (LIST tells)`
 }

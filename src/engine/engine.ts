@@ -2,12 +2,11 @@
 import type { Duplex } from 'node:stream'
 import type { Clock, Random } from '../core/clock.js'
 import type { Disk } from '../core/disk.js'
-import { LockstepError } from '../core/errors.js'
+import { LockstepError, notPrimary } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { MarkRequest, OperationRequest } from '../core/operation.js'
 import { formatBytes, type Sequence } from '../core/units.js'
 import type { LocalOperation } from '../storage/apply-operation.js'
-import { changedPicture } from '../storage/extents.js'
 import { fullName, isLocalId, presentGeneration, type Store } from '../storage/group-state.js'
 import { type InitOptions, initPool } from '../storage/init-pool.js'
 import { Pool } from '../storage/pool.js'
@@ -30,17 +29,11 @@ import type {
   VerifyReport,
 } from './api.js'
 import { Catalog } from './catalog.js'
+import { dirtyReports } from './dirty-reports.js'
 import { EventLog } from './event-log.js'
 import { checkDeletable, isHidden, localSource } from './local-stores.js'
 import { LongZeroes } from './long-zeroes.js'
-import {
-  findStore,
-  localStoreNamed,
-  snapshotsOf,
-  storeNamed,
-  streamStores,
-  volumesOf,
-} from './names.js'
+import { findStore, localStoreNamed, storeNamed, streamStores } from './names.js'
 import { ReadAhead } from './read-ahead.js'
 import { checkRange } from './refusals.js'
 import { RememberedRequests } from './remembered-requests.js'
@@ -230,6 +223,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       readonly repair?: boolean
       readonly from?: 'self' | 'peer'
       readonly onProgress?: (progress: VerifyProgress) => void
+      readonly signal?: AbortSignal
     } = {},
   ): Promise<readonly VerifyReport[]> {
     const { state } = this.#pool
@@ -237,11 +231,15 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     const stores =
       options.store === undefined ? streamStores(state) : [storeNamed(state, options.store)]
     const reports: VerifyReport[] = []
+    const { signal } = options
+    const onProgress = (progress: VerifyProgress): void => {
+      options.onProgress?.(progress)
+      if (signal?.aborted === true) throw cancelled(progress)
+    }
     for (const store of stores) {
       if (store.isDeleted) continue
       const named = { id: store.id, name: fullName(state, store) }
       const repairs = options.repair === true ? (options.from ?? 'self') : undefined
-      const { onProgress = () => {} } = options
       const report = await this.#replication.verify(named, { repairs, onProgress })
       if (report.differingBytes > 0) this.#tellDifference(report, repairs)
       reports.push(report)
@@ -264,32 +262,8 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   }
 
   dirty(name?: string, cellCount: number = dirtyCellCountDefault): readonly DirtyReport[] {
-    const { state } = this.#pool
-    const stores = name === undefined ? volumesOf(state) : [storeNamed(state, name)]
-    const { tracking } = this.#pool
-    return stores.map((store) => {
-      if (tracking !== undefined) {
-        return {
-          store: fullName(state, store),
-          sizeBytes: store.sizeBytes,
-          dirtyBytes: tracking.dirtyBytes(store.id),
-          picture: tracking.picture(store.id, cellCount),
-        }
-      }
-      const since = this.#newestSnapshotBefore(store)
-      const { dirtyBytes, picture } = changedPicture(store, since, {
-        chunkBytes: state.chunkBytes,
-        cellCount,
-      })
-      const sinceName = since === undefined ? {} : { since: fullName(state, since) }
-      return {
-        store: fullName(state, store),
-        sizeBytes: store.sizeBytes,
-        ...sinceName,
-        dirtyBytes,
-        picture,
-      }
-    })
+    const { stream, hasPeer } = this.#replication
+    return dirtyReports({ pool: this.#pool, stream, hasPeer }, name, cellCount)
   }
 
   recentEvents(): readonly EngineEvent[] {
@@ -353,10 +327,14 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
         const resolved = resolveNow()
         return { resolved, prepared: await this.#pool.prepare(resolved.operation) }
       },
-      ({ resolved, prepared }) => ({ operation: resolved.operation, prepared }),
+      ({ resolved, prepared }, at) => {
+        const { operation, stores, description } = resolved
+        // In its step: what comes of it is told behind it.
+        this.#events.add({ kind: 'operation', message: description, sequence: at, stores })
+        return { operation, prepared }
+      },
     )
-    const { operation, stores, description } = plan.resolved
-    this.#events.add({ kind: 'operation', message: description, sequence, stores })
+    const { operation, stores } = plan.resolved
     this.#options.log.info({ sequence, kind: operation.kind, stores }, 'operation performed')
     return { position: { generation: presentGeneration(this.#pool.state), sequence }, stores }
   }
@@ -394,28 +372,20 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       createdAt: store.createdAt,
     }
   }
+}
 
-  /** For a volume its newest snapshot; for a snapshot the one before it. */
-  #newestSnapshotBefore(store: Store): Store | undefined {
-    const { state } = this.#pool
-    const volume = store.volumeId === undefined ? store : state.stores.get(store.volumeId)
-    if (volume === undefined) return undefined
-    const at = (one: Store): number => one.position?.sequence ?? Number.POSITIVE_INFINITY
-    const earlier = snapshotsOf(state, volume).filter((one) => one !== store && at(one) < at(store))
-    return earlier.sort((a, b) => at(b) - at(a) || b.id - a.id)[0]
-  }
+/** The comparison ends where it is: what it kept is let go of, what it has repaired stays so. */
+function cancelled({ store, doneBytes, totalBytes }: VerifyProgress): LockstepError {
+  const done = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} of ${store}`
+  return new LockstepError(
+    'CANCELLED',
+    `cancelled when ${done} had been compared`,
+    'lockstep verify begins anew',
+  )
 }
 
 function stopping(): LockstepError {
   return new LockstepError('BUSY', 'the daemon is stopping', 'try again when it has started')
-}
-
-function notPrimary(): LockstepError {
-  return new LockstepError(
-    'NOT_PRIMARY',
-    'this node is a secondary: its stores change by the stream of its primary only',
-    'run the command on the primary: lockstep status names it',
-  )
 }
 
 /** Changes a store at the entry's place in the order: an operation that the entry waited for may have deleted the store or made it smaller. */

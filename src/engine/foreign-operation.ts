@@ -10,11 +10,12 @@ import type {
   Operation,
   SnapshotSpec,
 } from '../core/operation.js'
+import { checkNamePart } from '../core/store-name.js'
 import type { ByteRange, Sequence, StoreId } from '../core/units.js'
 import { isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { checkBatch } from './batch.js'
-import { checkNamePart, snapshotsOf } from './names.js'
+import { snapshotsOf } from './names.js'
 
 /** A primary cannot have gone further while this node was away: more than a hundred thousand unclean starts, each of which jumps. */
 const sequenceStepMax = 2 ** 50

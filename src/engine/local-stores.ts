@@ -1,14 +1,9 @@
-// Stores that a node keeps for itself, outside the stream: what a mark kept, what was there before a resync, what a verify reads. Their names, and what may be
-// done with them.
-//
-// Invariant: no store of the stream can have one of these names, whatever clients of the primary call theirs.
+// Stores that a node keeps for itself, outside the stream: what a mark kept, what was there before a resync, what a verify reads. Which they are, and what
+// may be done with them; their names, which no store of the stream can have, are in core/store-name.ts.
 import { LockstepError } from '../core/errors.js'
+import { beforeResyncName, markPrefix } from '../core/store-name.js'
 import { type GroupState, isLocalId, type Store, storeOf } from '../storage/group-state.js'
 
-/** What a mark leaves on the secondary: `vol0@local.nightly`. */
-export const markPrefix = 'local.'
-/** What a secondary had before a resync: `vol0@before-resync`, and of a snapshot `vol0@before-resync.monday`. */
-export const beforeResyncName = 'before-resync'
 /** What verify reads. Nobody else sees them; no name of a user begins with a dot. */
 export const frozenPrefix = '.frozen.'
 
@@ -43,20 +38,6 @@ export function isHidden(store: Store): boolean {
 /** The volume that a store of this node alone was taken of, by its name then. */
 export function localSource(store: Store): string {
   return store.name.slice(0, store.name.indexOf('@'))
-}
-
-/** Throws INVALID_NAME for names that snapshots of the stream may not have. */
-export function checkUnreserved(part: string): void {
-  const isReserved =
-    part.startsWith(markPrefix) ||
-    part === beforeResyncName ||
-    part.startsWith(`${beforeResyncName}.`)
-  if (!isReserved) return
-  throw new LockstepError(
-    'INVALID_NAME',
-    `snapshots named "${markPrefix}…" and "${beforeResyncName}" are those that a replica keeps for itself`,
-    `choose another name, such as ${part.startsWith(markPrefix) ? part.slice(markPrefix.length) || 'monday' : 'before-upgrade'}`,
-  )
 }
 
 /** Throws why this node's own snapshot may not be deleted. */

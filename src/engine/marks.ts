@@ -8,11 +8,12 @@ import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
 import type { Operation, SnapshotSpec } from '../core/operation.js'
+import { shownText } from '../core/shown-text.js'
+import { markPrefix } from '../core/store-name.js'
 import type { Position, Sequence, StoreId } from '../core/units.js'
 import { isLocalId } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import type { HookOutcome, MarkProblem, MarkResult, RunHook } from './api.js'
-import { markPrefix } from './local-stores.js'
 import { findStore, volumesOf } from './names.js'
 
 type Mark = Extract<Operation, { kind: 'mark' }>
@@ -109,18 +110,18 @@ export class MarkHandler {
       snapshotCount: snapshots.length,
       problems: plan.problem === undefined ? [] : [plan.problem],
     }
-    if (mark.hook === undefined) this.#tell(position.sequence, result)
+    if (mark.hook === undefined) this.#tell(mark, position.sequence, result)
     else this.#runLater(mark, position, result)
   }
 
   /** This node was away at the mark's position: it is told of it afterwards. */
   missed(mark: Mark, sequence: Sequence): void {
     if (mark.hook === undefined && mark.snapshot === undefined) {
-      this.#tell(sequence, resultOf(mark, []))
+      this.#tell(mark, sequence, resultOf(mark, []))
       return
     }
     const message = 'the replica was away at this position: no snapshot was taken, and no hook run'
-    this.#tell(sequence, resultOf(mark, [{ message, action: 'lockstep mark, once more' }]))
+    this.#tell(mark, sequence, resultOf(mark, [{ message, action: 'lockstep mark, once more' }]))
   }
 
   #runLater(mark: Mark, position: Position, result: MarkResult): void {
@@ -128,13 +129,13 @@ export class MarkHandler {
     if (obstacle !== undefined) {
       const message = `hook ${mark.hook} did not run: ${obstacle.message}`
       const problems = [...result.problems, { ...obstacle, message }]
-      this.#tell(position.sequence, { ...result, problems })
+      this.#tell(mark, position.sequence, { ...result, problems })
       return
     }
     this.#waitingCount++
     this.#running = this.#running.then(async () => {
       this.#waitingCount--
-      this.#tell(position.sequence, await this.#run(mark, position, result))
+      this.#tell(mark, position.sequence, await this.#run(mark, position, result))
     })
   }
 
@@ -177,8 +178,8 @@ export class MarkHandler {
     }
   }
 
-  #tell(sequence: Sequence, result: MarkResult): void {
-    this.#options.onDone(sequence, describeMark(result))
+  #tell({ message }: Mark, sequence: Sequence, result: MarkResult): void {
+    this.#options.onDone(sequence, describeMark(result, message))
     if (this.#send !== undefined) {
       this.#send(sequence, result)
       return
@@ -191,12 +192,15 @@ export class MarkHandler {
   }
 }
 
-/** One sentence, for the log of events. */
-export function describeMark({ name, snapshotCount, hook, problems }: MarkResult): string {
-  const parts = [`mark ${name}`]
+/** One sentence, for the log of events. `message` as it came with the mark. */
+export function describeMark(
+  { name, snapshotCount, hook, problems }: MarkResult,
+  message?: string,
+): string {
+  const parts = [`mark ${name}${message === undefined ? '' : `: ${shownText(message)}`}`]
   if (snapshotCount > 0) parts.push(`${snapshotCount} snapshot${snapshotCount === 1 ? '' : 's'}`)
   if (hook !== undefined) parts.push(`hook ${hook.name} ${describeHook(hook)}`)
-  return [...parts, ...problems.map(({ message }) => message)].join('; ')
+  return [...parts, ...problems.map((problem) => problem.message)].join('; ')
 }
 
 /** How a hook ended, behind its name. */

@@ -1,19 +1,9 @@
-// Names of stores: `volume` and `volume@snapshot`. What a name may contain, and finding a store by it.
+// Finding a store by its name, `volume` or `volume@snapshot`. What a name may be made of is in core/store-name.ts.
 import { LockstepError } from '../core/errors.js'
+import { limits } from '../core/limits.js'
+import { shownName } from '../core/shown-name.js'
 import { fullName, type GroupState, isLocalId, type Store } from '../storage/group-state.js'
 import { isHidden } from './local-stores.js'
-
-const partPattern = /^[A-Za-z0-9][A-Za-z0-9._:+-]{0,126}$/
-
-/** One part of a name: a volume's, or a snapshot's behind the `@`. Throws INVALID_NAME. */
-export function checkNamePart(part: string): string {
-  if (partPattern.test(part)) return part
-  throw new LockstepError(
-    'INVALID_NAME',
-    `"${part.slice(0, 64)}" is not a name`,
-    'use 1 to 127 letters, digits and . _ : + - and begin with a letter or digit, such as vol0 or monday',
-  )
-}
 
 /** Also one that this node keeps for itself, unless it is for nobody's eyes. */
 export function findStore(state: GroupState, name: string): Store | undefined {
@@ -32,7 +22,11 @@ export function storeNamed(state: GroupState, name: string): Store {
     names.length === 0
       ? 'there are none yet: lockstep volume create vol0 1G'
       : `there are: ${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`
-  throw new LockstepError('NO_SUCH_STORE', `there is no store "${name.slice(0, 300)}"`, known)
+  throw new LockstepError(
+    'NO_SUCH_STORE',
+    `there is no store ${shownName(name, limits.nameBytesMax)}`,
+    known,
+  )
 }
 
 /** The stores of the stream: those that the other node has as well. */
@@ -50,7 +44,7 @@ export function localStoreNamed(state: GroupState, name: string): Store {
   if (store !== undefined && isLocalId(store.id)) return store
   throw new LockstepError(
     'NO_SUCH_STORE',
-    `there is no store "${name.slice(0, 300)}" any more`,
+    `there is no store ${shownName(name, limits.nameBytesMax)} any more`,
     'lockstep snapshot list',
   )
 }

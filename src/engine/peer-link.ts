@@ -23,9 +23,9 @@ const connectTimeoutMs = 10_000
 const refusedRetryMs = 10_000
 export class PeerLink {
   readonly #host: LinkHost
-  readonly #state = newLinkState((transition) =>
-    this.#host.onChange(transition.to, transition.reason),
-  )
+  readonly #state = newLinkState(({ to, reason }) => {
+    if (this.#before === undefined) this.#host.onChange(to, reason)
+  })
   readonly #backoff: Backoff
   #uri: string
   #isWanted = true
@@ -42,6 +42,8 @@ export class PeerLink {
   #trouble: string | undefined
   #action: string | undefined
   #waiters: Waiter[] = []
+  /** What is shown while somebody only asks, and until the link tries something by itself again: asking changes nothing. */
+  #before: Shown | undefined
   /** Ends the attempt to connect that is under way. */
   #giveUp: ((reason: string) => void) | undefined
   #peer: Hello | undefined
@@ -53,18 +55,23 @@ export class PeerLink {
   }
 
   get state(): LinkState {
-    return this.#state.state
+    return this.#shown.state
   }
 
   get reason(): string {
+    const { state, reason } = this.#shown
     const isTracked = this.#host.stream() !== undefined
-    const sentence =
-      this.state === 'offline' && !isTracked ? untrackedSentence : linkSentences[this.state]
-    return `${sentence} ${capital(this.#state.reason)}.`
+    const sentence = state === 'offline' && !isTracked ? untrackedSentence : linkSentences[state]
+    return `${sentence} ${capital(reason)}.`
   }
 
   get action(): string | undefined {
-    return this.#action
+    return this.#shown.action
+  }
+
+  get #shown(): Shown {
+    const { state, reason } = this.#state
+    return this.#before ?? { state, reason, action: this.#action }
   }
 
   /** The node that was met last. */
@@ -93,10 +100,11 @@ export class PeerLink {
     const { isOnlyAsking } = options
     if (this.#isClosed) return Promise.reject(stopping())
     if (!isOnlyAsking) this.#isWanted = true
-    if (this.#session !== undefined && this.#lastDecision !== undefined)
-      return Promise.resolve(
-        isOnlyAsking ? (this.#session.decideAnew() ?? this.#lastDecision) : this.#lastDecision,
-      )
+    if (this.#session !== undefined && this.#lastDecision !== undefined) {
+      const anew = this.#session.decideAnew()
+      if (anew === undefined) return Promise.resolve(this.#lastDecision)
+      return Promise.resolve(isOnlyAsking ? anew : this.#goesOn(anew))
+    }
     const decided = new Promise<Decision>((resolve, reject) => {
       const settle = (result: Decision | LockstepError): void =>
         result instanceof LockstepError ? reject(result) : resolve(result)
@@ -107,8 +115,17 @@ export class PeerLink {
     return decided
   }
 
+  /** They are connected already: how far the peer is. */
+  #goesOn({ rule }: Decision): Decision {
+    const { sequence } = this.#host.hello()
+    const applied = this.#host.stream()?.progress.applied ?? 0
+    const reason = `the nodes are connected already, and the link is ${this.state}: this node is at ${sequence}, and the peer has applied everything up to ${applied}`
+    return { rule, kind: 'nothing', operations: 0, bytes: 0, reason }
+  }
+
   disconnect(reason: string): void {
     this.#isWanted = false
+    this.#before = undefined
     this.#unwantedReason = reason
     this.#lastDecision = undefined
     this.#action = undefined
@@ -116,13 +133,14 @@ export class PeerLink {
     if (this.#giveUp !== undefined) this.#giveUp(reason)
     else if (this.#state.may('offline') && this.#session === undefined)
       this.#state.go('offline', reason)
-    else if (this.state === 'offline') this.#state.explain(reason)
+    else if (this.#state.state === 'offline') this.#state.explain(reason)
     this.#wake()
   }
 
   setUri(uri: string): void {
     if (uri === this.#uri) return
     this.#uri = uri
+    this.#before = undefined
     this.#trouble = undefined
     this.#session?.connection.bye('the peer has another address now')
     this.#giveUp?.('the peer has another address now')
@@ -168,7 +186,9 @@ export class PeerLink {
       }
       await this.#attempt()
       if (this.#isClosed || !this.#isWanted || this.#waiters.length > 0) continue
-      await this.#sleep(this.state === 'refused' ? refusedRetryMs : this.#backoff.nextDelayMs())
+      await this.#sleep(
+        this.#state.state === 'refused' ? refusedRetryMs : this.#backoff.nextDelayMs(),
+      )
     }
     this.#tell(stopping())
   }
@@ -176,6 +196,7 @@ export class PeerLink {
   async #attempt(): Promise<void> {
     this.#lastDecision = undefined
     const uri = this.#uri
+    this.#before = this.#isOnlyAsked ? this.#shown : undefined
     this.#state.go('connecting', this.#whatIsTried)
     let duplex: Duplex
     try {
@@ -183,7 +204,10 @@ export class PeerLink {
     } catch (error) {
       if (error instanceof AssertionError) throw error
       const message = error instanceof Error ? error.message : String(error)
-      const action = 'check that the other node runs and listens there: lockstep status'
+      const action =
+        error instanceof LockstepError
+          ? error.action
+          : 'check that the other node runs and listens there: lockstep status'
       this.#action = this.#isWanted ? action : undefined
       this.#state.go('offline', this.#whyOffline(message))
       this.#failed(uri, new LockstepError('PEER_UNREACHABLE', `${uri}: ${message}`, action))
@@ -207,7 +231,7 @@ export class PeerLink {
     this.#sentBytes += session.connection.sentBytes
     this.#receivedBytes += session.connection.receivedBytes
     this.#session = undefined
-    if (this.state !== 'refused' || !this.#isWanted) {
+    if (this.#state.state !== 'refused' || !this.#isWanted) {
       this.#action = this.#isWanted ? closeAction(reason) : undefined
       this.#state.go('offline', this.#whyOffline(reason.message))
     }
@@ -223,7 +247,7 @@ export class PeerLink {
 
   #go(state: LinkState, reason: string): void {
     if (state === 'refused') this.#trouble = reason
-    if (state === this.state) this.#state.explain(reason)
+    if (state === this.#state.state) this.#state.explain(reason)
     else this.#state.go(state, reason)
   }
 
@@ -240,14 +264,19 @@ export class PeerLink {
 
   /** False when somebody only asked: then nothing comes of it. */
   #decided(decision: Decision): boolean {
-    const isOnlyAsked =
-      this.#waiters.length > 0 && this.#waiters.every((waiter) => waiter.isOnlyAsking)
+    const isOnlyAsked = this.#isOnlyAsked
     if (!isOnlyAsked) {
+      this.#before = undefined
       this.#lastDecision = decision
       this.#action = decision.action
     }
     this.#tell(decision)
     return !isOnlyAsked && this.#isWanted
+  }
+
+  /** Everybody who waits only asks. */
+  get #isOnlyAsked(): boolean {
+    return this.#waiters.length > 0 && this.#waiters.every((waiter) => waiter.isOnlyAsking)
   }
 
   #tell(result: Decision | LockstepError): void {
@@ -304,6 +333,12 @@ export class PeerLink {
       if (delayMs !== undefined) timer = this.#host.clock.setTimer(delayMs, end)
     })
   }
+}
+
+type Shown = {
+  readonly state: LinkState
+  readonly reason: string
+  readonly action: string | undefined
 }
 
 type Waiter = {

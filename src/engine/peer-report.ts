@@ -5,6 +5,7 @@ import type { Decision } from '../replication/hello.js'
 import type { ResyncProgress } from '../replication/resync.js'
 import type { Pool } from '../storage/pool.js'
 import type { Explanation, Mode, PeerStatus } from './api.js'
+import type { LacksMeter } from './lacks.js'
 import type { PeerLink } from './peer-link.js'
 import type { PrimaryStream } from './primary-stream.js'
 import type { Replica } from './replica.js'
@@ -18,6 +19,7 @@ export function linkStatus(
     readonly clock: Clock
     readonly mode: Mode
     readonly progress: ResyncProgress | undefined
+    readonly lacks: LacksMeter
   },
 ): PeerStatus {
   const { pool, stream, clock, mode, progress } = parts
@@ -37,10 +39,12 @@ export function linkStatus(
     durableSequence: stream?.progress.durable ?? (0 as Sequence),
     lagBytes: isKept && (stream?.outbox.entryCount ?? 0) > 0 ? (stream?.outbox.usedBytes ?? 0) : 0,
     lagSeconds: oldest === undefined ? 0 : Math.max(0, clock.nowMs() - oldest) / 1000,
+    lacksBytes: parts.lacks.bytes(pool, stream),
     dirtyBytes: totals?.dirtyBytes ?? 0,
     opLogEntries: totals?.opLogEntries ?? 0,
     sentBytes: link?.sentBytes ?? 0,
     receivedBytes: link?.receivedBytes ?? 0,
+    ...(stream?.isStalled === true ? { isStalled: true } : {}),
     ...(progress === undefined ? {} : { resync: progress }),
   }
 }
@@ -48,7 +52,7 @@ export function linkStatus(
 /** A secondary's view: what it lacks it cannot know. */
 export function replicaStatus(
   replica: Replica,
-  parts: { readonly pool: Pool; readonly applied: Sequence; readonly mode: Mode },
+  parts: { readonly pool: Pool; readonly applied: Sequence },
 ): PeerStatus {
   const node = replica.peer?.node
   const { action } = replica
@@ -58,13 +62,14 @@ export function replicaStatus(
     link: replica.state,
     reason: replica.reason,
     ...(action === undefined || action === '' ? {} : { action }),
-    mode: parts.mode,
+    mode: null,
     appliedSequence: parts.applied,
     durableSequence: parts.pool.durableSequence as Sequence,
-    lagBytes: 0,
-    lagSeconds: 0,
-    dirtyBytes: 0,
-    opLogEntries: 0,
+    lagBytes: null,
+    lagSeconds: null,
+    lacksBytes: null,
+    dirtyBytes: null,
+    opLogEntries: null,
     sentBytes: replica.sentBytes,
     receivedBytes: replica.receivedBytes,
   }

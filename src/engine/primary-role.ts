@@ -2,16 +2,14 @@
 //
 // Invariant: from the step in which a peer is tracked, every entry is ordered through the stream; before it there is none, and nothing costs anything.
 import assert from 'node:assert/strict'
-import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import type { Operation } from '../core/operation.js'
+import { cannotCompare, noPeer, noTrackedPeer, verifying } from '../core/peer-errors.js'
 import { blockBytes, type Generation, type Sequence, type StoreId } from '../core/units.js'
 import type { Hello } from '../replication/hello.js'
 import { linkLimits } from '../replication/limits.js'
 import type { LinkState } from '../replication/link-state.js'
 import { presentGeneration } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import type { Prepared } from '../storage/prepare-operation.js'
 import type {
   Explanation,
   ForgottenPeer,
@@ -20,10 +18,11 @@ import type {
   VerifyProgress,
   VerifyReport,
 } from './api.js'
+import { FoundDifferences } from './found-differences.js'
 import type { FrozenStores } from './frozen.js'
+import { LacksMeter } from './lacks.js'
 import type { FollowingPeer } from './mark-results.js'
 import { overwrite } from './overwrite.js'
-import { noPeer, noTrackedPeer, verifying } from './peer-errors.js'
 import { PeerLink } from './peer-link.js'
 import { explanationOf, linkStatus } from './peer-report.js'
 import { PrimaryStream } from './primary-stream.js'
@@ -31,7 +30,7 @@ import type { ReplicationParts } from './replication-parts.js'
 import { ResyncRun } from './resync-run.js'
 import { helloOf, knowledgeOf, positionOf, tableOf } from './self-portrait.js'
 import type { Sequencer } from './sequencer.js'
-import { StreamOperations } from './stream-operations.js'
+import { type Describe, StreamOperations } from './stream-operations.js'
 import { type Overwrite, type Repair, verifyStore } from './verify.js'
 
 export type PrimaryRoleParts = ReplicationParts & {
@@ -56,6 +55,8 @@ export class PrimaryRole {
   readonly #mutants: ReadonlySet<string>
   readonly #operations: StreamOperations
   readonly #resync: ResyncRun
+  readonly #lacks: LacksMeter
+  readonly #differences = new FoundDifferences()
   #stream: PrimaryStream | undefined
   #link: PeerLink | undefined
   #mode: Mode
@@ -68,6 +69,7 @@ export class PrimaryRole {
     this.#log = parts.log
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
+    this.#lacks = new LacksMeter(parts.clock)
     this.#operations = new StreamOperations({
       pool: parts.pool,
       sequencer: parts.sequencer,
@@ -128,13 +130,15 @@ export class PrimaryRole {
   }
 
   status(): PeerStatus {
-    return linkStatus(this.#link, {
+    const status = linkStatus(this.#link, {
       pool: this.#pool,
       stream: this.#stream,
       clock: this.#parts.clock,
       mode: this.#mode,
       progress: this.#resync.progress,
+      lacks: this.#lacks,
     })
+    return { ...status, ...this.#differences.describe(this.#pool.state) }
   }
 
   /** Goes on where the last run ended. */
@@ -152,7 +156,7 @@ export class PrimaryRole {
   /** Performs one operation at its place in the order; resolves when it is durable here and, by mode, there. */
   async operate<Plan>(
     prepare: () => Promise<Plan>,
-    describe: (plan: Plan) => { readonly operation: Operation; readonly prepared: Prepared },
+    describe: Describe<Plan>,
   ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     for (let wait = this.#stream?.admit(); wait !== undefined; wait = this.#stream?.admit())
       await wait
@@ -193,6 +197,13 @@ export class PrimaryRole {
         this.#parts.onEvent('link', 'the outbox is full: what the peer lacks is kept as a map')
         this.#link?.overflowed()
       },
+      onStall: (isStalled) =>
+        this.#parts.onEvent(
+          'link',
+          isStalled
+            ? 'the outbox is full: writers wait for the peer'
+            : 'the outbox has room again: writers go on',
+        ),
       needsGeneration,
       mutants: this.#mutants,
     })
@@ -247,6 +258,7 @@ export class PrimaryRole {
         return { operation: { kind: 'reset', table } }
       },
     )
+    this.#differences.clear()
     this.#parts.onEvent('resync', `node ${peer.node} joins the group ${state.group}`)
   }
 
@@ -291,6 +303,7 @@ export class PrimaryRole {
     this.#link = undefined
     await link?.close('the peer is forgotten')
     const { dirtyBytes, opLogEntries } = await this.#endTracking()
+    this.#differences.clear()
     if (link !== undefined) this.#connectTo(link.uri, { isWanted: false })
     this.#parts.onEvent('link', `node ${node ?? 'unknown'} is forgotten: it needs everything again`)
     return { ...(node === undefined ? {} : { node }), dirtyBytes, opLogEntries }
@@ -326,15 +339,10 @@ export class PrimaryRole {
     const link = this.#link
     if (link === undefined) throw noPeer()
     if (this.#isVerifying) throw verifying()
-    if (link.state === 'offline' || link.state === 'refused')
-      throw new LockstepError(
-        'PEER_UNREACHABLE',
-        `the nodes cannot be compared now: ${link.reason}`,
-        link.action ?? 'lockstep peer connect',
-      )
+    if (link.state === 'offline' || link.state === 'refused') throw cannotCompare(link)
     this.#isVerifying = true
     try {
-      return await verifyStore(
+      const report = await verifyStore(
         {
           pool: this.#pool,
           frozen: this.#parts.frozen,
@@ -352,6 +360,8 @@ export class PrimaryRole {
         store,
         options,
       )
+      this.#differences.verified(store.id, report, options.repairs)
+      return report
     } finally {
       this.#isVerifying = false
       link.lookForDirt()

@@ -31,6 +31,8 @@ export type PrimaryStreamOptions = {
   /** Performs `new-generation` at its place in the order; resolves when it is durable. */
   readonly beginGeneration: () => Promise<void>
   readonly onOverflow: () => void
+  /** Writers begin to wait for room in the outbox, or there is a good deal of room again. */
+  readonly onStall: (isStalled: boolean) => void
   readonly mutants: ReadonlySet<string>
 }
 
@@ -55,6 +57,8 @@ export class PrimaryStream implements Ordered {
   #isActiveFull = false
   /** Since when the peer lacks something that is in no outbox any more, as far as is known since the start. */
   #lackingSinceMs: number | undefined
+  /** Since the outbox was full, until a quarter of it is free: not each time that one writer waits. */
+  #isStalled = false
   /** The peer may take the changes so far for the newest of this generation: the next one without it needs another. */
   needsGeneration: boolean
   mode: Mode
@@ -334,6 +338,7 @@ export class PrimaryStream implements Ordered {
       if (!this.#resent.left(entry.sequence))
         this.#pool.drop(entry.storeId, entry.offset, entry.lengthBytes)
     }
+    if (this.#isStalled && !this.outbox.isFilling) this.#stall(false)
     if (outcome.isFailed) this.#failedCount--
     if (outcome.isFailed || !had) this.#lackingSinceMs ??= this.#options.clock.nowMs()
     // Not in this step: it belongs to the outbox.
@@ -373,6 +378,18 @@ export class PrimaryStream implements Ordered {
     return !this.progress.isWaiting || this.#detachingFrom === this.#attachCount
   }
 
+  /** Writers wait for the peer, or did a moment ago. */
+  get isStalled(): boolean {
+    return this.#isStalled
+  }
+
+  #stall(isStalled: boolean): void {
+    if (this.#isStalled === isStalled) return
+    this.#isStalled = isStalled
+    // Not in this step: it may belong to the outbox.
+    queueMicrotask(() => this.#options.onStall(isStalled))
+  }
+
   /** Nobody will make room in the outbox. */
   #foldAway(): void {
     if (!this.#isAlone) return
@@ -381,7 +398,10 @@ export class PrimaryStream implements Ordered {
   }
 
   #overflow(): void {
-    if (this.#isStalling) return
+    if (this.#isStalling) {
+      this.#stall(true)
+      return
+    }
     this.fold()
     this.#options.onOverflow()
   }

@@ -22,6 +22,7 @@ import { differingPieces, digestsOf } from './digests.js'
 import { checkOperation, checkSequence, type Expected } from './foreign-operation.js'
 import type { LinkMemory } from './link-memory.js'
 import type { MarkPlan } from './marks.js'
+import { OperationStores } from './operation-stores.js'
 import type { ReplicaHost } from './replica-host.js'
 import type { ReplicaLoad } from './replica-load.js'
 import type { ReplicaPosition } from './replica-position.js'
@@ -98,10 +99,10 @@ export class ReplicaEntries {
     const { sequence, operation } = entry
     const { performed, mutants } = this.#host
     this.#check(sequence, operation, arrival)
-    const plan = await this.#atItsPlace(entry, arrival)
+    const { plan, stores } = await this.#atItsPlace(entry, arrival)
     if (mutants.has('operation-without-barrier')) this.#position.commit()
     if (operation.kind === 'resync-end') await this.#parts.onWhole()
-    performed(operation, sequence)
+    performed(operation, sequence, stores)
     if (operation.kind === 'mark') this.#marked(operation, sequence, plan)
     if (sequence > this.#position.received) this.#position.received = sequence
     this.#position.answer()
@@ -221,18 +222,21 @@ export class ReplicaEntries {
   async #atItsPlace(
     { sequence, at, operation }: Omit<OperationEntry, 'kind'>,
     { isReplay }: Arrival,
-  ): Promise<MarkPlan | undefined> {
+  ): Promise<{ readonly plan: MarkPlan | undefined; readonly stores: readonly string[] }> {
     const { sequencer, pool, marks, frozen, mutants } = this.#host
     // A mark that is replayed after the fact has no position of its own any more.
     const mark = operation.kind === 'mark' && !isReplay ? operation : undefined
     let plan: MarkPlan | undefined
+    let stores: readonly string[] = []
     await sequencer.operate<Prepared>({
       prepare: async () => {
         if (mark !== undefined) plan = await marks.plan(mark)
         return pool.prepare(operation)
       },
       perform: (_, prepared) => {
+        const naming = new OperationStores(pool.state, operation)
         pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
+        stores = naming.names()
         // Who asked for a freeze that is replayed has given up since.
         if (operation.kind !== 'freeze' || !isReplay) frozen.performed(operation)
         if (plan !== undefined) marks.take(plan)
@@ -242,7 +246,7 @@ export class ReplicaEntries {
         : { settle: () => this.#position.makeDurable() }),
       sequence,
     })
-    return plan
+    return { plan, stores }
   }
 
   /** The hook runs beside the stream: its result goes back when it is there. */

@@ -27,8 +27,8 @@ export type ReplicaHost = {
   readonly isBeforeResyncRequired: boolean
   /** There was no room, and it was not required. */
   readonly onGivenUp: (reason: string) => void
-  /** An operation took effect: catalog and events follow. */
-  readonly performed: (operation: Operation, sequence: Sequence) => void
+  /** An operation took effect: catalog and events follow. `stores` are the full names of those that it was about. */
+  readonly performed: (operation: Operation, sequence: Sequence, stores: readonly string[]) => void
   /** Somebody connected whom the greeting does not let in, while a primary is served. */
   readonly onStranger: (reason: string) => void
   readonly onChange: (link: LinkState, reason: string) => void

@@ -3,12 +3,11 @@ import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import type { Operation } from '../core/operation.js'
+import { isPrimary, noPeer, notTracking, primaryConnects } from '../core/peer-errors.js'
 import type { Sequence, StoreId } from '../core/units.js'
 import type { Hello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
 import type { Pool } from '../storage/pool.js'
-import type { Prepared } from '../storage/prepare-operation.js'
 import type {
   Explanation,
   ForgottenPeer,
@@ -23,7 +22,7 @@ import { FrozenStores } from './frozen.js'
 import { LinkNewsFilter } from './link-news.js'
 import { MarkResults } from './mark-results.js'
 import { describeMark, MarkHandler } from './marks.js'
-import { isPrimary, noPeer, notTracking, primaryConnects } from './peer-errors.js'
+import { describeForeign, isOfResync, storesToldMax } from './operation-stores.js'
 import { replicaStatus } from './peer-report.js'
 import { PrimaryRole } from './primary-role.js'
 import type { PrimaryStream } from './primary-stream.js'
@@ -31,6 +30,7 @@ import { Replica } from './replica.js'
 import type { ReplicationParts } from './replication-parts.js'
 import { helloOf, knowledgeOf } from './self-portrait.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
+import type { Describe } from './stream-operations.js'
 import type { Repair } from './verify.js'
 import { Watchers } from './watchers.js'
 
@@ -101,6 +101,11 @@ export class Replication {
     return this.#primary.stream
   }
 
+  /** On a primary: there is another node, or one is expected. */
+  get hasPeer(): boolean {
+    return !this.isReadOnly && this.#primary.hasPeer
+  }
+
   /** Goes on where the last run ended. */
   start(): void {
     this.#frozen.clear()
@@ -111,7 +116,7 @@ export class Replication {
   /** Performs one operation at its place in the order; resolves when it is durable here and, by mode, there. */
   operate<Plan>(
     prepare: () => Promise<Plan>,
-    describe: (plan: Plan) => { readonly operation: Operation; readonly prepared: Prepared },
+    describe: Describe<Plan>,
   ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     return this.#primary.operate(prepare, describe)
   }
@@ -140,11 +145,12 @@ export class Replication {
         runHook: replication?.runHook,
         onDone: (sequence, message) => this.#parts.events.add({ kind: 'mark', message, sequence }),
       }),
-      performed: ({ kind }, sequence) => {
-        // What became of a mark is an event of its own.
-        if (kind === 'mark') return
-        const message = `${kind} from the primary`
-        this.#parts.events.add({ kind: 'operation', message, sequence })
+      performed: (operation, sequence, stores) => {
+        // What became of a mark is an event of its own, and so is a resync.
+        if (operation.kind === 'mark' || isOfResync(operation)) return
+        const message = describeForeign(operation.kind, stores)
+        const named = stores.length === 0 ? {} : { stores: stores.slice(0, storesToldMax) }
+        this.#parts.events.add({ kind: 'operation', message, sequence, ...named })
       },
       onStranger: (reason) => this.#event('link', reason),
       onChange: (link, reason) => this.#changed(link, reason),
@@ -174,7 +180,7 @@ export class Replication {
     const primary = this.#primary
     if (replica !== undefined) {
       const applied = this.#sequencer.appliedSequence
-      return [replicaStatus(replica, { pool: this.#pool, applied, mode: primary.mode })]
+      return [replicaStatus(replica, { pool: this.#pool, applied })]
     }
     const { refused } = this.#doorkeeper
     // While this node's own link does something it is the news.

@@ -2,14 +2,16 @@
 // Pure: looks at the state at the operation's place in the order, so a name that an earlier operation took is taken.
 import { LockstepError, unreachable } from '../core/errors.js'
 import { limits } from '../core/limits.js'
+import { checkMarkRequest } from '../core/mark-request.js'
 import type { DataOperation, MarkRequest, Operation, OperationRequest } from '../core/operation.js'
+import type { SingleRequest } from '../core/operation-words.js'
+import { shownText } from '../core/shown-text.js'
+import { checkNamePart, checkUnreserved } from '../core/store-name.js'
 import { type ByteRange, formatBytes, type StoreId } from '../core/units.js'
 import { checkVolumeSize } from '../core/volume-size.js'
 import { fullName, type GroupState, type Store, storeOf } from '../storage/group-state.js'
-import { checkBatch } from './batch.js'
-import { checkUnreserved } from './local-stores.js'
+import { checkBatch, ofBatch } from './batch.js'
 import {
-  checkNamePart,
   findStore,
   snapshotNamed,
   snapshotsOf,
@@ -17,8 +19,6 @@ import {
   volumeNamed,
   volumesOf,
 } from './names.js'
-
-type SimpleRequest = Exclude<OperationRequest, { kind: 'batch' }>
 
 export type Resolved = {
   readonly operation: Operation
@@ -58,7 +58,9 @@ export function resolve(
       'split it',
     )
   }
-  const all = request.operations.map((one) => resolveOne(state, one, context, takeId))
+  const all = request.operations.map((one, index) =>
+    ofBatch(one.kind, index, () => resolveOne(state, one, context, takeId)),
+  )
   const operations = all.map((one) => one.operation as DataOperation)
   checkBatch(state, operations)
   return {
@@ -70,7 +72,7 @@ export function resolve(
 
 function resolveOne(
   state: GroupState,
-  request: SimpleRequest,
+  request: SingleRequest,
   context: ResolveContext,
   takeId: () => StoreId,
 ): Resolved {
@@ -105,6 +107,8 @@ function resolveOne(
       return resolveDelete(state, snapshotNamed(state, request.store), context)
     case 'volume.rename': {
       const volume = volumeNamed(state, request.name)
+      if (request.newName === request.name)
+        throw nameTaken(request.name, 'it has that name already: choose another name')
       const name = checkNewVolumeName(state, request.newName)
       return {
         operation: { kind: 'rename', storeId: volume.id, name },
@@ -145,27 +149,9 @@ function resolveOne(
 
 /** Throws INVALID_NAME or INVALID_ARGUMENT. */
 export function resolveMark(request: MarkRequest): Resolved {
-  const { name, message, hook, snapshot } = request
-  if (message !== undefined && Buffer.byteLength(message) > limits.markMessageBytesMax)
-    throw new LockstepError(
-      'INVALID_ARGUMENT',
-      `a message has at most ${limits.markMessageBytesMax} bytes`,
-      'write it to a store, and mark its position',
-    )
-  if (message?.includes('\0'))
-    throw new LockstepError(
-      'INVALID_ARGUMENT',
-      'a message cannot contain the character NUL',
-      'a hook gets it as an environment variable: leave it out',
-    )
-  const operation = {
-    kind: 'mark',
-    name: checkNamePart(name),
-    ...(message === undefined ? {} : { message }),
-    ...(hook === undefined ? {} : { hook: checkNamePart(hook) }),
-    ...(snapshot === undefined ? {} : { snapshot: checkNamePart(snapshot) }),
-  } as const
-  return { operation, stores: [], description: `mark ${name}` }
+  const operation = { kind: 'mark', ...checkMarkRequest(request) } as const
+  const said = request.message === undefined ? '' : `: ${shownText(request.message)}`
+  return { operation, stores: [], description: `mark ${request.name}${said}` }
 }
 
 function resolveDelete(state: GroupState, store: Store, context: ResolveContext): Resolved {
@@ -190,7 +176,7 @@ export function checkUnused(name: string, connectionCount: number): void {
 
 function resolveSnapshots(
   state: GroupState,
-  request: Extract<SimpleRequest, { kind: 'snapshot.create' }>,
+  request: Extract<SingleRequest, { kind: 'snapshot.create' }>,
   takeId: () => StoreId,
 ): Resolved {
   const isAll = request.stores === 'all'
@@ -221,7 +207,7 @@ function resolveSnapshots(
 
 function resolveCopy(
   state: GroupState,
-  request: Extract<SimpleRequest, { kind: 'snapshot.restore' | 'snapshot.refresh' | 'sync' }>,
+  request: Extract<SingleRequest, { kind: 'snapshot.restore' | 'snapshot.refresh' | 'sync' }>,
 ): Resolved {
   const range = request.kind === 'snapshot.refresh' ? undefined : request.range
   const [source, target] = copyEnds(state, request)
@@ -255,7 +241,7 @@ function resolveCopy(
 
 function copyEnds(
   state: GroupState,
-  request: Extract<SimpleRequest, { kind: 'snapshot.restore' | 'snapshot.refresh' | 'sync' }>,
+  request: Extract<SingleRequest, { kind: 'snapshot.restore' | 'snapshot.refresh' | 'sync' }>,
 ): readonly [Store, Store] {
   if (request.kind === 'sync')
     return [storeNamed(state, request.source), storeNamed(state, request.target)]

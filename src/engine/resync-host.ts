@@ -7,6 +7,7 @@ import type { ResyncHost } from '../replication/resync.js'
 import type { ResyncItem, ResyncStore, ResyncView, ShareCopy } from '../replication/resync-plan.js'
 import { isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
+import { lacksBytes } from './lacks.js'
 import type { PrimaryStream } from './primary-stream.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 
@@ -35,6 +36,7 @@ export function resyncHost(options: ResyncHostOptions): ResyncHost {
     hurry: () => sequencer.takeFlush(),
     clientsWaiting: () => stream.clientsUnderWay > 0,
     dirtyBytes: () => pool.tracking?.totals.dirtyBytes ?? 0,
+    bytesToMove: () => lacksBytes(pool, stream, { countsApplied: true }),
     isDrained: () => stream.isCalm,
     drained: () => stream.drained(sequencer.lastSequence),
     end: options.end,
@@ -72,6 +74,7 @@ function resyncView(pool: Pool, pieceBytesMax: number): ResyncView {
     isDirty: (id, offset, lengthBytes) => pool.tracking?.isDirty(id, offset, lengthBytes) ?? false,
     isSuspect: (id, offset) => pool.tracking?.isSuspect(id, offset) ?? false,
     place: (id, chunk) => find(id)?.map.get(chunk) ?? 0,
+    holeEnd: (id, chunk, end, look) => find(id)?.map.runEnd(chunk, end, true, look) ?? end,
   }
 }
 

@@ -5,6 +5,7 @@ import type { LocalKnowledge } from '../replication/greeting.js'
 import { type Hello, helloGenerations, linkVersions } from '../replication/hello.js'
 import { describeStore, type GroupState, isLocalId } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
+import { lacksBytes } from './lacks.js'
 import type { PrimaryStream } from './primary-stream.js'
 
 export function helloOf(pool: Pool, lastSequence: Sequence): Hello {
@@ -39,6 +40,13 @@ export function knowledgeOf(pool: Pool, stream: PrimaryStream | undefined): Loca
       : { acknowledged: tracking.acknowledgedPosition }),
     ...(outbox?.firstSequence === undefined ? {} : { outboxFirst: outbox.firstSequence }),
     outboxBytes: outbox?.usedBytes ?? 0,
+    resyncBytes: () => lacksBytes(pool, stream, { countsApplied: true }),
+    resumeBytes: () => {
+      const sentBytes = outbox?.usedBytes ?? 0
+      // The entries themselves, and what is dirty besides.
+      if (totals === undefined || totals.dirtyBytes === 0) return sentBytes
+      return sentBytes + lacksBytes(pool, stream, { countsApplied: true })
+    },
     isTrackingLost: tracking?.isLost ?? true,
     dirtyBytes: totals?.dirtyBytes ?? 0,
     opLogEntries: totals?.opLogEntries ?? 0,

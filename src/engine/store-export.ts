@@ -5,11 +5,13 @@ import { RequestError } from '../../nbd/errors.js'
 import type { BlockSizes, Export, Extent, Look } from '../../nbd/export.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
-import type { Log } from '../core/log.js'
 import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'
 import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
+import { nextDirtyIn } from '../storage/tracked-stores.js'
+import type { FailureLog } from './failure-log.js'
+import { lackedNow } from './lacks.js'
 import { isMarkSnapshot, snapshotPart, sourceName } from './local-stores.js'
 import type { LongZeroes } from './long-zeroes.js'
 import type { PrimaryStream } from './primary-stream.js'
@@ -28,6 +30,8 @@ const holeAndZero = 3
 /** A store that is passed over in the search for another. */
 const storeSteps = 4
 const dirtyRunSteps = 32
+/** An entry of the outbox that is looked at. */
+const lackedEntrySteps = 8
 /** Bits of the map that are looked at together. */
 const blocksPerStep = 32
 
@@ -47,7 +51,7 @@ export type ExportOptions = {
   /** One for all exports. */
   readonly readAhead: ReadAhead
   readonly longZeroes: LongZeroes
-  readonly log: Log
+  readonly failures: FailureLog
 }
 
 export class StoreExport implements Export {
@@ -56,7 +60,7 @@ export class StoreExport implements Export {
   readonly #sequencer: Sequencer
   readonly #readAhead: ReadAhead
   readonly #longZeroes: LongZeroes
-  readonly #log: Log
+  readonly #failures: FailureLog
   readonly #port: ExportPort
   readonly blockSizes = blockSizes
   /** Sessions that use it. */
@@ -69,7 +73,7 @@ export class StoreExport implements Export {
     this.#sequencer = options.sequencer
     this.#readAhead = options.readAhead
     this.#longZeroes = options.longZeroes
-    this.#log = options.log
+    this.#failures = options.failures
   }
 
   get isReadOnly(): boolean {
@@ -227,8 +231,24 @@ export class StoreExport implements Export {
   }
 
   #dirtyExtents(query: RunQuery, look: Look): readonly Extent[] {
-    const { tracking } = this.#pool
-    if (tracking === undefined) throw new RequestError('EINVAL', 'no peer is tracked any more')
+    if (this.#pool.tracking === undefined)
+      throw new RequestError(
+        'EINVAL',
+        'x-lockstep:dirty is known on a primary only, as long as it keeps in mind what a peer lacks',
+      )
+    using lacked = lackedNow(this.#pool, this.#port.stream, {
+      storeId: this.store.id,
+      range: query,
+    })
+    // Nothing is known: the peer lacks everything.
+    if (lacked === undefined)
+      return allocatedRuns(this.store, query).map(({ lengthBytes, isSet }) => ({
+        lengthBytes,
+        flags: isSet ? 1 : 0,
+      }))
+    const known = lacked.stores.get(this.store.id)
+    // Half of what may be looked at is for the answer: a short one would be asked for again, with the same walk before it.
+    look.stepsLeft -= Math.min(look.stepsLeft >>> 1, lacked.entryCount * lackedEntrySteps)
     const end = query.offset + query.lengthBytes
     const extents: Extent[] = []
     const add = (until: number, at: number, flags: number): number => {
@@ -238,7 +258,7 @@ export class StoreExport implements Export {
     let at = query.offset
     while (at < end && extents.length < query.runCountMax && look.stepsLeft > 0) {
       const lengthBytesMax = Math.min(end - at, look.stepsLeft * blocksPerStep * blockBytes)
-      const run = tracking.nextDirty(this.store.id, at, lengthBytesMax)
+      const run = known && nextDirtyIn(known, at, lengthBytesMax)
       look.stepsLeft -=
         dirtyRunSteps + Math.ceil((run?.lengthBytes ?? 0) / blockBytes / blocksPerStep)
       at = add(Math.min(end, run?.offset ?? end), at, 0)
@@ -368,7 +388,7 @@ export class StoreExport implements Export {
       return new RequestError('ENOSPC', error.message)
     if (errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'EFBIG')
       return new RequestError('ENOSPC', `no space left for the data file (${errno})`)
-    this.#log.warn({ err: error, store: this.name }, 'request failed')
+    this.#failures.failed(error, this.name)
     if (error instanceof LockstepError) return new RequestError('EIO', error.message)
     if (errno === 'EPERM' || errno === 'EROFS' || errno === 'EACCES')
       return new RequestError('EPERM', 'the data file may not be written')

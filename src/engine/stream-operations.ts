@@ -26,6 +26,9 @@ export type StreamOperationsOptions = {
 
 export type Described = { readonly operation: Operation; readonly prepared?: Prepared }
 
+/** In the step that performs it. */
+export type Describe<Plan> = (plan: Plan, sequence: Sequence) => Described
+
 /** By the time of its place in the order there was nothing to do any more. */
 class NothingToDo extends Error {}
 
@@ -42,7 +45,7 @@ export class StreamOperations {
    */
   async perform<Plan>(
     prepare: () => Promise<Plan>,
-    describe: (plan: Plan, sequence: Sequence) => Described,
+    describe: Describe<Plan>,
   ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     const { pool, sequencer, clock, frozen, stream, sendsBeforeDurable } = this.#options
     const at = clock.wallTime().toISOString()

@@ -6,7 +6,7 @@ import { comparePieceBytes, digestBytes } from '../core/entry.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Operation } from '../core/operation.js'
 import { byteOffset, MiB, type StoreId } from '../core/units.js'
-import { isLocalId, type Store } from '../storage/group-state.js'
+import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import type { VerifyProgress, VerifyReport } from './api.js'
 import { differingPieces, digestsOf } from './digests.js'
@@ -16,6 +16,7 @@ import type { FrozenRange, QuestionKind } from './peer-questions.js'
 const requestBytes = 4 * MiB
 /** Differences that are listed; all are counted and repaired. */
 const listedRangesMax = 1000
+const sharersToldMax = 64
 
 export type VerifyHost = {
   readonly pool: Pool
@@ -76,6 +77,8 @@ class Comparison {
   readonly #repairs: Repair | undefined
   readonly #ranges: { offset: number; lengthBytes: number }[] = []
   #differingBytes = 0
+  /** Other stores that share chunks where this one differs. */
+  readonly #sharers = new Set<StoreId>()
   #skippedBytes = 0
   /** The chunk that was repaired last: a chunk may have several pieces. */
   #repairedChunk = -1
@@ -101,6 +104,7 @@ class Comparison {
       comparedBytes: sizeBytes,
       differingBytes: this.#differingBytes,
       ranges: this.#ranges,
+      ...this.#sharedWith(),
       ...(this.#repairs === 'peer' ? { skippedBytes: this.#skippedBytes } : {}),
     }
   }
@@ -142,9 +146,32 @@ class Comparison {
     if (last !== undefined && last.offset + last.lengthBytes === offset)
       last.lengthBytes += lengthBytes
     else if (this.#ranges.length < listedRangesMax) this.#ranges.push({ offset, lengthBytes })
+    this.#noteSharers(offset, lengthBytes)
     if (this.#repairs === 'self')
       markSharers(this.#host.pool, { storeId, kept }, offset, lengthBytes)
     if (this.#repairs === 'peer') await this.#fetch(offset, lengthBytes)
+  }
+
+  #noteSharers(offset: number, lengthBytes: number): void {
+    const { id, kept } = this.#store
+    const { chunkBytes, stores } = this.#host.pool.state
+    const end = Math.ceil((offset + lengthBytes) / chunkBytes)
+    for (let chunk = Math.floor(offset / chunkBytes); chunk < end; chunk++) {
+      const place = kept.map.get(chunk)
+      if (place === 0) continue
+      for (const store of stores.values())
+        if (store.id !== id && !isLocalId(store.id) && store.map.get(chunk) === place)
+          this.#sharers.add(store.id)
+    }
+  }
+
+  #sharedWith(): Pick<VerifyReport, 'sharedWith'> {
+    const { state } = this.#host.pool
+    const sharedWith = [...this.#sharers].slice(0, sharersToldMax).flatMap((id) => {
+      const store = state.stores.get(id)
+      return store === undefined ? [] : [fullName(state, store)]
+    })
+    return sharedWith.length === 0 ? {} : { sharedWith }
   }
 
   /** Chunk by chunk: whether one was written to since it was kept is known for whole chunks only. */

@@ -21,6 +21,9 @@ export type LocalKnowledge = {
   /** The difference is unknown: it was never tracked, or the op log overflowed. */
   readonly isTrackingLost: boolean
   readonly dirtyBytes: number
+  /** What a resync would move, and what would go over if the stream went on: chunks that several stores share once. Both at most; more than is dirty and in the outbox otherwise. */
+  readonly resyncBytes?: () => number
+  readonly resumeBytes?: () => number
   readonly opLogEntries: number
   /** What a blank node would get: chunks in use, each once. */
   readonly allocatedBytes: number
@@ -257,9 +260,13 @@ function amounts(
   fromSequence: number,
 ): Pick<Decision, 'operations' | 'bytes'> {
   if (local === undefined) return { operations: 0, bytes: 0 }
-  const bytes = local.dirtyBytes + (local.outboxBytes ?? 0)
-  if (kind === 'resume') return { operations: primary.sequence - fromSequence, bytes }
-  if (kind === 'resync') return { operations: local.opLogEntries, bytes }
+  const known = local.dirtyBytes + (local.outboxBytes ?? 0)
+  if (kind === 'resume') {
+    const bytes = local.resumeBytes?.() ?? known
+    return { operations: primary.sequence - fromSequence, bytes }
+  }
+  if (kind === 'resync')
+    return { operations: local.opLogEntries, bytes: local.resyncBytes?.() ?? known }
   return kind === 'full'
     ? { operations: 1, bytes: local.allocatedBytes }
     : { operations: 0, bytes: 0 }

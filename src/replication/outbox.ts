@@ -81,6 +81,11 @@ export class Outbox {
     return this.#isCollecting
   }
 
+  /** Shows what has not left, oldest first, to look at only. `isKept`: it was sent, or will be, and did not fail here. */
+  look(visit: (entry: Entry, isKept: boolean) => void): void {
+    for (const { entry, isKept, isFailed } of this.#slots) visit(entry, isKept && !isFailed)
+  }
+
   /** Entries that have not left. */
   get entryCount(): number {
     return this.#slots.length

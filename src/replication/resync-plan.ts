@@ -35,6 +35,8 @@ export interface ResyncView {
   isSuspect(storeId: StoreId, offset: number): boolean
   /** The place of one chunk; 0 is a hole. */
   place(storeId: StoreId, chunk: number): number
+  /** The end of the holes from `chunk` on, `end` at most: `chunk` itself when that is none. Takes from `look` what it costs, and ends early when nothing is left. */
+  holeEnd(storeId: StoreId, chunk: number, end: number, look: { stepsLeft: number }): number
 }
 
 export type ShareCopy = {
@@ -142,6 +144,11 @@ export class ResyncPass {
       const offset = this.#nextDirtyChunk(target)
       if (offset === undefined || this.#stepsLeft <= 0) break
       const source = this.#sourceOf(target, offset / chunkBytes)
+      const holeEnd = this.#holeEnd(target, offset / chunkBytes, target.sizeBytes)
+      if (holeEnd > offset) {
+        this.#offset = holeEnd
+        continue
+      }
       const end = Math.min(offset + chunkBytes, target.sizeBytes)
       const last = runs.at(-1)
       if (source !== undefined && source !== 'later') {
@@ -193,6 +200,7 @@ export class ResyncPass {
   /** Up to where chunks share one fate, from a place in the first of them: `limit` at most, except that a hole ends where its chunk does. */
   #extend(target: ResyncStore, fate: Fate, offset: number, limit: number): number {
     const { chunkBytes } = this.#view
+    if (fate === 'zero') return this.#holeEnd(target, offset / chunkBytes, limit)
     let chunk = Math.floor(offset / chunkBytes)
     do chunk++
     while (
@@ -201,7 +209,16 @@ export class ResyncPass {
       this.#fateOf(target, chunk * chunkBytes) === fate
     )
     const chunkEnd = Math.min(chunk * chunkBytes, target.sizeBytes)
-    return fate === 'zero' || fate === 'skip' ? chunkEnd : Math.min(chunkEnd, limit)
+    return fate === 'skip' ? chunkEnd : Math.min(chunkEnd, limit)
+  }
+
+  /** The end of a run of holes that begins with a chunk: as far as the chunk with the last byte before `limit`. Pages of holes are passed over as a whole. */
+  #holeEnd(target: ResyncStore, chunk: number, limit: number): number {
+    const { chunkBytes } = this.#view
+    const look = { stepsLeft: Math.max(1, this.#stepsLeft) }
+    const end = this.#view.holeEnd(target.id, chunk, Math.ceil(limit / chunkBytes), look)
+    this.#stepsLeft = Math.min(this.#stepsLeft - 1, look.stepsLeft)
+    return Math.min(end * chunkBytes, target.sizeBytes)
   }
 
   /** Of the chunk in which `offset` is the first dirty byte. */

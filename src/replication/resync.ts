@@ -26,6 +26,8 @@ export interface ResyncHost {
   clientsWaiting(): boolean
   /** Of all stores of the stream, as of now. */
   dirtyBytes(): number
+  /** Data that has yet to go over, at most: chunks that several stores share once. For people. */
+  bytesToMove(): number
   /** True when nothing is in the outbox that could make blocks dirty when it leaves. */
   isDrained(): boolean
   /** Resolves when what is in the outbox now has left. */
@@ -55,8 +57,7 @@ export class Resync {
   #urgentInFlight = 0
   /** What was submitted behind the last urgent item: nobody has told the peer to hurry with it. */
   #unhurriedBytes = 0
-  /** Dirty bytes when they were last looked at, and how many have gone since the beginning. */
-  #dirtyBytes: number
+  /** Data that has gone over since the beginning, or was found to be the same. */
   #doneBytes = 0
   /** Items of this pass that could not be read here. */
   #failedCount = 0
@@ -82,19 +83,19 @@ export class Resync {
     )
     this.#endsEarly = options.endsEarly ?? false
     this.#pace = new Pace(options.bytesPerSecondMax)
-    this.#dirtyBytes = host.dirtyBytes()
     this.#meter = new RateMeter(host.clock.nowMs(), resyncLimits.rateWindowMs)
   }
 
   get progress(): ResyncProgress {
-    this.#look()
+    this.#meter.count(this.#host.clock.nowMs(), this.#doneBytes)
+    const leftBytes = this.#host.bytesToMove()
     // What has all but stopped has no time left that anybody could tell.
     const bytesPerSecond = this.#meter.perSecond < 1 ? 0 : this.#meter.perSecond
     return {
       doneBytes: this.#doneBytes,
-      totalBytes: this.#doneBytes + this.#dirtyBytes,
+      totalBytes: this.#doneBytes + leftBytes,
       bytesPerSecond,
-      secondsLeft: bytesPerSecond === 0 ? 0 : this.#dirtyBytes / bytesPerSecond,
+      secondsLeft: bytesPerSecond === 0 ? 0 : leftBytes / bytesPerSecond,
     }
   }
 
@@ -115,7 +116,6 @@ export class Resync {
       const dirtyBefore = this.#host.dirtyBytes()
       const isOver = this.#endsEarly && passCount > 0
       if (isOver || (dirtyBefore === 0 && this.#host.isDrained())) {
-        this.#look()
         this.#host.end()
         return 'done'
       }
@@ -207,22 +207,33 @@ export class Resync {
       if (isUrgent) this.#urgentInFlight--
       this.#itemsInFlight--
       this.#bytesInFlight -= costBytes
-      this.#look()
+      this.#meter.count(this.#host.clock.nowMs(), this.#doneBytes)
       this.#poke()
     }
-    this.#host.submit(item, { isUrgent }).then(settled, (error: unknown) => {
+    const done = (): void => {
+      this.#doneBytes += this.#cleanBytesOf(item)
+      settled()
+    }
+    this.#host.submit(item, { isUrgent }).then(done, (error: unknown) => {
       if (error instanceof assert.AssertionError) this.#bug = error
       this.#failedCount++
       settled()
     })
   }
 
-  /** What has become clean since the last look is done. Clients' writes make blocks clean too. */
-  #look(): void {
-    const dirtyBytes = this.#host.dirtyBytes()
-    this.#doneBytes += Math.max(0, this.#dirtyBytes - dirtyBytes)
-    this.#dirtyBytes = dirtyBytes
-    this.#meter.count(this.#host.clock.nowMs(), this.#doneBytes)
+  /** Of an item that has left: what is dirty there yet will come again. */
+  #cleanBytesOf(item: ResyncItem): number {
+    if (item.kind !== 'send' && item.kind !== 'compare') return 0
+    const { storeId, offset, lengthBytes } = item
+    const end = offset + lengthBytes
+    let cleanBytes = lengthBytes
+    for (let at = offset; at < end; ) {
+      const run = this.#host.view.nextDirty(storeId, at, end - at)
+      if (run === undefined || run.offset >= end) break
+      at = Math.min(end, run.offset + run.lengthBytes)
+      cleanBytes -= at - run.offset
+    }
+    return cleanBytes
   }
 
   async #drained(): Promise<void> {

@@ -14,6 +14,7 @@ import type { RunRecord, Sighting } from '../core/node-runs.js'
 import type { GenerationRecord, StoreDescription } from '../core/operation.js'
 import { MiB, type StoreId } from '../core/units.js'
 import { ChunkMap, ChunkPage, type PageKeeper, pageEntryCount } from './chunk-map.js'
+import { damaged } from './corrupt.js'
 import { ReadWindow, writeFully } from './disk-io.js'
 import {
   describeStore,
@@ -299,11 +300,7 @@ function decodeMap(
 }
 
 function corrupt(what: string): LockstepError {
-  return new LockstepError(
-    'CORRUPT',
-    `the file "${checkpointName}" is damaged: ${what}`,
-    'nothing was changed; restore the data directory from a backup, or make this node a new secondary of its peer',
-  )
+  return damaged(`the file "${checkpointName}" is damaged: ${what}`)
 }
 
 /** Writes a checkpoint under its temporary name and puts it in the place of the old one. */

@@ -4,10 +4,15 @@
 import assert, { AssertionError } from 'node:assert/strict'
 import type { Clock } from '../core/clock.js'
 import type { Disk } from '../core/disk.js'
-import { errnoNameOf } from '../core/errors.js'
+import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
-import { describeState, saveCheckpoint, type writeCheckpoint } from './checkpoint.js'
+import {
+  checkpointTemporaryName,
+  describeState,
+  saveCheckpoint,
+  type writeCheckpoint,
+} from './checkpoint.js'
 import type { GroupState } from './group-state.js'
 import type { Journal } from './journal.js'
 import type { PoolKeeper } from './page-keeper.js'
@@ -86,6 +91,13 @@ export class Checkpointer {
     await this.#save(this.#freeze(batchNumber, options.isClean), batchNumber)
   }
 
+  /** The clean one, when the node stops. Rejects with a LockstepError; what is in the journal stays. */
+  async writeLast(batchNumber: number): Promise<void> {
+    await this.writeNow(batchNumber, { isClean: true }).catch((error: unknown) => {
+      throw error instanceof AssertionError ? error : lastFailed(error)
+    })
+  }
+
   /** As `writeNow`, while the pool is opened: when it fails the journal goes on. */
   async tryNow(batchNumber: number): Promise<void> {
     await this.writeNow(batchNumber, { isClean: false })
@@ -139,4 +151,16 @@ export class Checkpointer {
       message: `a checkpoint could not be written (${errnoNameOf(error)}); it is tried again`,
     })
   }
+}
+
+function lastFailed(error: unknown): LockstepError {
+  const errno = errnoNameOf(error)
+  const isFull = errno === 'ENOSPC' || errno === 'EDQUOT'
+  return new LockstepError(
+    isFull ? 'NO_SPACE' : 'IO_ERROR',
+    `the last checkpoint could not be written (${checkpointTemporaryName}: ${errno}); nothing is lost: the journal has everything, and the next start recovers from it`,
+    isFull
+      ? 'make room in the file system of DIR, then start again'
+      : 'check the medium of DIR, then start again',
+  )
 }

@@ -9,6 +9,7 @@ import { crc32 } from 'node:zlib'
 import type { DiskFile } from '../core/disk.js'
 import { LockstepError } from '../core/errors.js'
 import { blockBytes, MiB } from '../core/units.js'
+import { damaged } from './corrupt.js'
 import { ReadWindow, writeFully } from './disk-io.js'
 
 export const journalNames = ['journal-0', 'journal-1'] as const
@@ -26,6 +27,9 @@ type Batch = {
   readonly payloadBytes: number
 }
 type JournalFile = { readonly file: DiskFile; readonly sizeBytes: number; lastNumber: number }
+
+const fileBytesOf = (batch: { readonly payloadBytes: number }): number =>
+  Math.ceil((headBytes + batch.payloadBytes) / blockBytes) * blockBytes
 
 export class Journal {
   readonly #files: readonly JournalFile[]
@@ -111,7 +115,7 @@ export class Journal {
   /** Resolves when the batch is on stable storage. After a rejection what is on the medium is unknown: nothing may be appended any more. */
   async append(payload: Buffer, sequence: number): Promise<void> {
     assert(payload.length <= this.payloadBytesMax)
-    const lengthBytes = Math.ceil((headBytes + payload.length) / blockBytes) * blockBytes
+    const lengthBytes = fileBytesOf({ payloadBytes: payload.length })
     if (this.#offset + lengthBytes > this.#activeFile.sizeBytes) {
       assert(this.#other.lastNumber <= this.#coveredNumber)
       this.#active = 1 - this.#active
@@ -199,22 +203,18 @@ export class Journal {
         // Most blocks are empty: those are passed without a turn of the event loop.
         const isEmpty = window.peek(offset, headBytes)?.readUInt32LE(0) === 0
         const batch = isEmpty ? undefined : await this.#decodeBatch(window, offset)
-        offset +=
-          batch === undefined
-            ? blockBytes
-            : Math.ceil((headBytes + batch.payloadBytes) / blockBytes) * blockBytes
+        offset += batch === undefined ? blockBytes : fileBytesOf(batch)
         if (batch === undefined || batch.number <= this.#coveredNumber) continue
         found.set(batch.number, { ...batch, fileIndex })
         newest = Math.max(newest, batch.number)
       }
     }
-    if (newest - this.#coveredNumber !== found.size)
-      throw gapError(this.#coveredNumber, newest, found)
+    if (newest - this.#coveredNumber !== found.size) throw gapError(this.#coveredNumber, found)
     const windows = this.#files.map((one) => new ReadWindow(one.file, one.sizeBytes))
     for (let number = this.#coveredNumber + 1; number <= newest; number++) {
       const batch = found.get(number)
       assert(batch)
-      const lengthBytes = Math.ceil((headBytes + batch.payloadBytes) / blockBytes) * blockBytes
+      const lengthBytes = fileBytesOf(batch)
       const bytes = await (windows[batch.fileIndex] as ReadWindow).get(batch.offset, lengthBytes)
       replay(bytes.subarray(headBytes, headBytes + batch.payloadBytes), batch.sequence)
       const journalFile = this.#files[batch.fileIndex] as JournalFile
@@ -248,16 +248,20 @@ function wrongVersion(version: number): LockstepError {
   )
 }
 
+/** A batch lies behind the one before it, or at the start of the other file. */
 function gapError(
   covered: number,
-  newest: number,
-  found: ReadonlyMap<number, unknown>,
+  found: ReadonlyMap<number, Batch & { readonly fileIndex: number }>,
 ): LockstepError {
   let missing = covered + 1
   while (found.has(missing)) missing++
-  return new LockstepError(
-    'CORRUPT',
-    `the journal is damaged: batch ${missing} is unreadable, but a later one (${newest}) is there`,
-    'nothing was changed; the medium lost data that was flushed: restore the data directory from a backup, or make this node a new secondary of its peer',
+  let later = missing + 1
+  while (!found.has(later)) later++
+  const [before, next] = [found.get(missing - 1), found.get(later)]
+  assert(next)
+  const nameOf = (batch: { readonly fileIndex: number }) => `"${journalNames[batch.fileIndex]}"`
+  const place = before && ` (from byte ${before.offset + fileBytesOf(before)} of ${nameOf(before)})`
+  return damaged(
+    `the journal is damaged: batch ${missing}${place ?? ''} is unreadable, but a later one (${later}, at byte ${next.offset} of ${nameOf(next)}) is there: the medium lost data that was flushed`,
   )
 }

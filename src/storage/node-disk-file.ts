@@ -11,6 +11,7 @@ import { type DiskFile, wouldBlock } from '../core/disk.js'
 import { sliceBytes, totalBytes } from './disk-io.js'
 import type { Native } from './native.js'
 import { ColdRuns } from './node-disk-cold-runs.js'
+import { NotAFile, openFailure, otherKindOf } from './node-disk-kind.js'
 import type { ReadRing } from './node-disk-read-ring.js'
 import type { RunDelayMs } from './node-disk-run-delay.js'
 import { WriteGate } from './write-gate.js'
@@ -75,8 +76,18 @@ export class NodeDiskFile implements DiskFile {
 
   static async open(path: string, options: OpenOptions): Promise<NodeDiskFile> {
     const flags = fs.constants.O_RDWR | options.createFlags
-    const fd = await call<number>((done) => fs.open(path, flags, 0o600, done))
+    const fd = await call<number>((done) => fs.open(path, flags, 0o600, done)).catch(
+      async (error: unknown) => {
+        throw await openFailure(path, error)
+      },
+    )
     const stat = await call<fs.Stats>((done) => fs.fstat(fd, done))
+    const kind = otherKindOf(stat)
+    // A pipe opened for reading and writing opens at once, and then no read of it ends. A device is told by what it holds.
+    if (kind !== undefined && !stat.isBlockDevice() && !stat.isCharacterDevice()) {
+      await call<void>((done) => fs.close(fd, done))
+      throw new NotAFile(path, kind)
+    }
     // What is read in order here is a client's volume, or a file of our own from front to end.
     options.native?.adviseSequential(fd)
     return new NodeDiskFile(path, fd, stat.isBlockDevice(), options)

@@ -10,10 +10,11 @@ import type { Disk } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { loadNative, type Native } from './native.js'
 import { NodeDiskFile } from './node-disk-file.js'
+import { NotAFile, openFailure, otherKindOf } from './node-disk-kind.js'
 import { processReadRing, type ReadRing } from './node-disk-read-ring.js'
 import { openRunDelay, type RunDelayMs } from './node-disk-run-delay.js'
 
-const lockName = 'lock'
+export const lockName = 'lock'
 /** What is made in the directory is made there: whoever could write to it once may have left a link that leads elsewhere. */
 const createFlags = constants.O_CREAT | constants.O_NOFOLLOW
 
@@ -50,6 +51,8 @@ export class NodeDisk implements Disk {
   static async open(directory: string, options: NodeDiskOptions = {}): Promise<NodeDisk> {
     const lock = await openLock(directory)
     try {
+      const kind = otherKindOf(await lock.stat())
+      if (kind !== undefined) throw new NotAFile(join(directory, lockName), kind)
       const native = options.native === false ? undefined : loadNative()
       const isMine = native ? native.lock(lock.fd) === 0 : await lockByTool(lock.fd)
       if (!isMine) throw await inUse(directory, lock)
@@ -111,11 +114,12 @@ export class NodeDisk implements Disk {
 }
 
 async function openLock(directory: string): Promise<FileHandle> {
+  const path = join(directory, lockName)
   try {
-    return await open(join(directory, lockName), constants.O_RDWR | createFlags, 0o600)
+    return await open(path, constants.O_RDWR | createFlags, 0o600)
   } catch (error) {
     const errno = errnoNameOf(error)
-    if (errno !== 'ENOENT' && errno !== 'ENOTDIR') throw error
+    if (errno !== 'ENOENT' && errno !== 'ENOTDIR') throw await openFailure(path, error)
     const action = `create it with: lockstep init ${directory}`
     throw new LockstepError('NOT_INITIALISED', `${directory} is not a directory`, action)
   }

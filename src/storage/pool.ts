@@ -23,7 +23,7 @@ import { Committer } from './committer.js'
 import { DataPath } from './data-path.js'
 import { type GroupState, presentGeneration, type Store, withGeneration } from './group-state.js'
 import { checkPoolInvariants } from './invariants.js'
-import { batchExtraBytesMax, type Journal } from './journal.js'
+import type { Journal } from './journal.js'
 import { PoolKeeper } from './page-keeper.js'
 import { PoolTracking } from './pool-tracking.js'
 import { type Prepared, prepareOperation } from './prepare-operation.js'
@@ -36,6 +36,7 @@ import {
   recover,
   type StateEvent,
 } from './recovery.js'
+import { Sightings } from './sightings.js'
 import { Tracking } from './tracking.js'
 import type { TrackingState } from './tracking-sections.js'
 import type { WritePath } from './write-path.js'
@@ -62,8 +63,6 @@ export type PoolOptions = {
 
 /** The record of a start, with a generation in it. */
 const openEventBytesMax = 1024
-/** The record of what a primary has shown. */
-const sightingBytesMax = 256
 
 export class Pool {
   readonly #data: DiskFile
@@ -79,12 +78,11 @@ export class Pool {
   readonly #zeroes: ZeroPath
   readonly #capacity: number
   readonly #checkpointer: Checkpointer
+  readonly #sightings: Sightings
   readonly #onActiveFull: () => void
   readonly #activeLimits: PoolOptions['activeLimits']
   readonly #mutants: ReadonlySet<string>
   #peer: PoolTracking | undefined
-  /** Told by the primary, and not in the journal yet. */
-  #sighting: Sighting | undefined
   readonly state: GroupState
 
   private constructor(
@@ -142,7 +140,7 @@ export class Pool {
       positionStep: () => (state.role === 'secondary' ? 1 : limits.positionStep),
       beforeTaken: () => {
         this.#peer?.beforeTaken()
-        this.#noteSighting()
+        this.#sightings.beforeTaken()
       },
       reservedBytes: () => this.#peer?.reservedBytes ?? 0,
       onTaken: (batchNumber) => this.#checkpointer.at(batchNumber),
@@ -151,6 +149,11 @@ export class Pool {
         this.#peer?.extents.failed(error)
       },
       durableSequence: state.sequence,
+    })
+    this.#sightings = new Sightings({
+      state,
+      committer: this.#committer,
+      makeRoom: () => this.forceCheckpoint().then(() => this.commit()),
     })
     this.#io = new DataPath({
       file: data,
@@ -352,7 +355,7 @@ export class Pool {
       await this.#reclaimer.close()
       this.state.sequence = options.sequence
       await this.#committer.commit()
-      await this.#checkpointer.writeNow(this.#journal.lastNumber, { isClean: true })
+      await this.#checkpointer.writeLast(this.#journal.lastNumber)
     } finally {
       this.#committer.close()
       await this.#reclaimer.close()
@@ -436,36 +439,16 @@ export class Pool {
 
   /** On a secondary: what its primary has shown to have; durable no later than the position of an entry behind it. */
   sawPrimary(sighting: Sighting): void {
-    this.#sighting = sighting
+    this.#sightings.saw(sighting)
   }
 
   /** Resolves when what the primary was seen to have is durable. Costs no sync of the data. */
-  async keepSighting(): Promise<void> {
-    const sighting = this.#sighting
-    if (sighting === undefined) return
-    if (!this.#committer.hasRoomInFlight(sightingBytesMax + batchExtraBytesMax, 0)) {
-      await this.forceCheckpoint()
-      await this.commit()
-      if (this.#sighting !== undefined) throw noRoomForSighting()
-      return
-    }
-    this.#sighting = undefined
-    this.state.primarySeen = sighting
-    this.#committer.activations.event({ kind: 'seen', sighting })
-    await this.#committer.activate()
+  keepSighting(): Promise<void> {
+    return this.#sightings.keep()
   }
 
   get primarySeen(): Sighting | undefined {
-    return this.#sighting ?? this.state.primarySeen
-  }
-
-  #noteSighting(): void {
-    const sighting = this.#sighting
-    // In a full journal the older one stays: the position behind it stays as well.
-    if (sighting === undefined || !this.#committer.hasRoomInFlight(sightingBytesMax, 0)) return
-    this.#sighting = undefined
-    this.state.primarySeen = sighting
-    this.#committer.records.event({ kind: 'seen', sighting })
+    return this.#sightings.latest
   }
 
   #note(event: StateEvent): void {
@@ -492,12 +475,4 @@ export class Pool {
       isUnclean: true,
     }
   }
-}
-
-function noRoomForSighting(): LockstepError {
-  return new LockstepError(
-    'NO_SPACE',
-    'the journal of the secondary has no room for what its primary has shown to have',
-    'make room in the file system of its data directory; it connects again by itself',
-  )
 }

@@ -20,6 +20,7 @@ import {
 } from './checkpoint.js'
 import type { ChunkAllocator } from './chunk-allocator.js'
 import type { ChunkMap, ChunkPage } from './chunk-map.js'
+import { damaged, offeringPeer } from './corrupt.js'
 import { readFully, writeFully } from './disk-io.js'
 import { type GroupState, withGeneration } from './group-state.js'
 import { Journal, journalNames } from './journal.js'
@@ -92,7 +93,25 @@ export async function recover(
   keeper: PoolKeeper,
   mutants: ReadonlySet<string> = new Set(),
 ): Promise<Recovered> {
-  const loaded = await loadCheckpoint(disk, keeper)
+  let state: GroupState | undefined
+  try {
+    const loaded = await loadCheckpoint(disk, keeper)
+    state = loaded.state
+    return await recoverFrom(loaded, { disk, keeper, mutants })
+  } catch (error) {
+    throw offeringPeer(error, state)
+  }
+}
+
+async function recoverFrom(
+  loaded: LoadedCheckpoint,
+  options: {
+    readonly disk: Disk
+    readonly keeper: PoolKeeper
+    readonly mutants: ReadonlySet<string>
+  },
+): Promise<Recovered> {
+  const { disk, keeper, mutants } = options
   const { described, state } = loaded
   const data = await openOrExplain(disk, described.dataName)
   const label: DataLabel = {
@@ -101,13 +120,8 @@ export async function recover(
     node: state.nodeId,
     chunkBytes: state.chunkBytes,
   }
-  if (!isDeepStrictEqual(await readLabel(data), label)) {
-    throw new LockstepError(
-      'CORRUPT',
-      `the data file "${described.dataName}" does not belong to this data directory`,
-      'nothing was changed; check the mount or the device name, and put the right file back',
-    )
-  }
+  if (!isDeepStrictEqual(await readLabel(data), label))
+    throw await strangeData(data, described.dataName)
   const files: DiskFile[] = []
   for (const name of journalNames) files.push(await openOrExplain(disk, name))
   const salt = Buffer.from(described.journalSalt, 'hex')
@@ -124,6 +138,17 @@ export async function recover(
   return { state, described, journal, data, tracking: replay.tracking, wasClean }
 }
 
+async function strangeData(data: DiskFile, name: string): Promise<LockstepError> {
+  const sizeBytes = await data.sizeBytes()
+  if (sizeBytes < labelBytes)
+    return damaged(`the data file "${name}" was emptied: it has ${sizeBytes} bytes`)
+  return new LockstepError(
+    'CORRUPT',
+    `the data file "${name}" does not belong to this data directory`,
+    'nothing was changed; check the mount or the device name, and put the right file back',
+  )
+}
+
 /** Counts every page's references once. Throws CORRUPT for a place from `placeEnd` on: a chunk is in the file before a map names it, so the file was cut. */
 export function countReferences(
   state: GroupState,
@@ -137,12 +162,18 @@ export function countReferences(
       seen.add(page)
       for (const place of page.entries) {
         if (place === 0) continue
-        if (place >= placeEnd)
-          throw corrupt(`the data file "${state.dataName}" is shorter than the chunks in it`)
+        if (place >= placeEnd) throw offeringPeer(cutData(state, place), state)
         allocator.countReference(place)
       }
     }
   }
+}
+
+function cutData(state: GroupState, place: number): LockstepError {
+  const offset = place * state.chunkBytes
+  return damaged(
+    `the data file "${state.dataName}" was cut: a chunk in it is at byte ${offset}, behind its end`,
+  )
 }
 
 async function loadCheckpoint(disk: Disk, keeper: PoolKeeper): Promise<LoadedCheckpoint> {
@@ -299,9 +330,5 @@ class Replay implements RecordVisitor {
 }
 
 function corrupt(what: string): LockstepError {
-  return new LockstepError(
-    'CORRUPT',
-    `the data directory is damaged: ${what}`,
-    'nothing was changed; restore the directory from a backup, or make this node a new secondary of its peer',
-  )
+  return damaged(`the data directory is damaged: ${what}`)
 }

@@ -35,6 +35,16 @@ export class TrackedStores {
     return store
   }
 
+  /** As they are now, of all stores or of some, to look further from: pages are shared until one of both changes them. The caller clears it. Without what is suspect. */
+  share(storeIds: Iterable<StoreId> = this.#stores.keys()): TrackedStores {
+    const shared = new TrackedStores()
+    for (const storeId of storeIds) {
+      const store = this.#stores.get(storeId)
+      if (store !== undefined) shared.add(storeId, store.sizeBytes).dirty.become(store.dirty)
+    }
+    return shared
+  }
+
   clear(): void {
     for (const storeId of this.#stores.keys()) this.#remove(storeId)
   }
@@ -131,11 +141,42 @@ export class TrackedStores {
   }
 }
 
+/** False for what leaves every map as it is. */
+export function changesMaps({ kind }: Operation): boolean {
+  return !mapless.has(kind)
+}
+
+const mapless: ReadonlySet<Operation['kind']> = new Set([
+  'rename',
+  'new-generation',
+  'reset',
+  'resync-end',
+  'mark',
+  'freeze',
+  'thaw',
+])
+
 /** Bytes of the store that are dirty: the last block may reach behind its end. */
 export function dirtyBytesOf(store: TrackedStore): number {
   const tailBytes = store.sizeBytes % blockBytes
   const isTailDirty = tailBytes > 0 && store.dirty.isDirty(Math.floor(store.sizeBytes / blockBytes))
   return store.dirty.dirtyBlockCount * blockBytes - (isTailDirty ? blockBytes - tailBytes : 0)
+}
+
+/** The next run of dirty bytes that ends behind `fromOffset`, from `fromOffset` at the earliest, in whole blocks (the last one is cut at the store's end); at most `lengthBytesMax`. */
+export function nextDirtyIn(
+  store: TrackedStore,
+  fromOffset: number,
+  lengthBytesMax: number,
+): { readonly offset: number; readonly lengthBytes: number } | undefined {
+  const from = Math.floor(fromOffset / blockBytes)
+  // The first block may begin before `fromOffset`.
+  const blockCountMax = Math.ceil(lengthBytesMax / blockBytes) + 1
+  const run = store.dirty.nextRun(from, Math.ceil(store.sizeBytes / blockBytes), blockCountMax)
+  if (run === undefined) return undefined
+  const offset = Math.max(fromOffset, run.first * blockBytes)
+  const end = Math.min(run.end * blockBytes, store.sizeBytes)
+  return offset < end ? { offset, lengthBytes: Math.min(end - offset, lengthBytesMax) } : undefined
 }
 
 function become(target: TrackedStore, source: TrackedStore): void {

@@ -5,10 +5,11 @@
 //   7 dirty map   u32 store id, u32 0 dirty or 1 suspects, then repeated: u32 page index, u32 page number (2^32-1: all bits set)
 //   8 active      repeated: u32 store id, u32 first extent, u32 count
 //   9 operations  JSON: [["pending" or "lacked", event], …]
-import { LockstepError } from '../core/errors.js'
+import type { LockstepError } from '../core/errors.js'
 import { MiB, type StoreId } from '../core/units.js'
 import { type ActiveItem, ActiveSet } from './active-set.js'
 import type { OperationEvent } from './apply-operation.js'
+import { damaged } from './corrupt.js'
 import { type DirtyMap, DirtyPage, dirtyPageWordCount, fullDirtyPage } from './dirty-map.js'
 import type { PeerState } from './group-state.js'
 import { Tracking } from './tracking.js'
@@ -223,9 +224,5 @@ function bitCountOf(found: Uint32Array): number {
 }
 
 function corrupt(what: string): LockstepError {
-  return new LockstepError(
-    'CORRUPT',
-    `the checkpoint is damaged: ${what}`,
-    'nothing was changed; restore the data directory from a backup, or make this node a new secondary of its peer',
-  )
+  return damaged(`the checkpoint is damaged: ${what}`)
 }

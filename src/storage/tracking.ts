@@ -18,7 +18,7 @@ import {
 import type { OperationEvent } from './apply-operation.js'
 import type { BlockRun } from './dirty-map.js'
 import type { PeerState, Store } from './group-state.js'
-import { dirtyBytesOf, type TrackedStore, TrackedStores } from './tracked-stores.js'
+import { dirtyBytesOf, nextDirtyIn, type TrackedStore, TrackedStores } from './tracked-stores.js'
 
 export type TrackingTotals = {
   readonly dirtyBytes: number
@@ -117,6 +117,11 @@ export class Tracking {
     return this.#stores.stores
   }
 
+  /** The maps as they are now, for who wants to know what they would be; `TrackedStores.share`. */
+  share(storeIds?: Iterable<StoreId>): TrackedStores {
+    return this.#stores.share(storeIds)
+  }
+
   get totals(): TrackingTotals {
     let dirtyBytes = 0
     let suspectBytes = 0
@@ -207,24 +212,14 @@ export class Tracking {
     return map?.nextRun(Math.floor(offset / blockBytes), end, 1) !== undefined
   }
 
-  /** The next run of dirty bytes that ends behind `fromOffset`, from `fromOffset` at the earliest, in whole blocks (the last one is cut at the store's end); at most `lengthBytesMax`. */
+  /** As `nextDirtyIn`. */
   nextDirty(
     storeId: StoreId,
     fromOffset: number,
     lengthBytesMax = Number.MAX_SAFE_INTEGER,
   ): { readonly offset: number; readonly lengthBytes: number } | undefined {
     const store = this.#stores.get(storeId)
-    if (store === undefined) return undefined
-    const from = Math.floor(fromOffset / blockBytes)
-    // The first block may begin before `fromOffset`.
-    const blockCountMax = Math.ceil(lengthBytesMax / blockBytes) + 1
-    const run = store.dirty.nextRun(from, Math.ceil(store.sizeBytes / blockBytes), blockCountMax)
-    if (run === undefined) return undefined
-    const offset = Math.max(fromOffset, run.first * blockBytes)
-    const end = Math.min(run.end * blockBytes, store.sizeBytes)
-    return offset < end
-      ? { offset, lengthBytes: Math.min(end - offset, lengthBytesMax) }
-      : undefined
+    return store === undefined ? undefined : nextDirtyIn(store, fromOffset, lengthBytesMax)
   }
 
   /** True when the block at `offset` is dirty only because a crash came while it was active: comparing digests may save sending it. */

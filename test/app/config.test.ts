@@ -110,6 +110,27 @@ t.test('a mistake names the place, what is right, and the nearest key', async (t
   for (const key of settingKeys) t.match(help, { kind: 'text', text: new RegExp(`--${key}\\b`) })
 })
 
+t.test('a value is checked also where another place overrules it', async (t) => {
+  const toml = 'listen = ["nbd://127.0.0.1:7000", "127.0.0.1:7001"]\n'
+  const listen = ['nbd://127.0.0.1:7002']
+  await t.rejects(resolveWith(t, { toml, flags: { listen } }), {
+    code: 'INVALID_CONFIG',
+    message: /lockstep\.toml: listen: cannot listen on 127\.0\.0\.1:7001: it is not/,
+    action: /nbd:\/\/127/,
+  })
+  const environment = { LOCKSTEP_PEER: 'nbd://host:0', LOCKSTEP_THREADS: '1' }
+  await t.rejects(resolveWith(t, { environment, flags: { peer: 'nbd://host' } }), {
+    code: 'INVALID_CONFIG',
+    message: /the variable LOCKSTEP_(PEER|THREADS)/,
+  })
+  const peer = { LOCKSTEP_PEER: 'nbd://host:0' }
+  await t.rejects(resolveWith(t, { environment: peer, flags: { peer: 'nbd://host' } }), {
+    message: 'the variable LOCKSTEP_PEER: cannot connect to nbd://host:0: it names no port',
+  })
+  const threads = { toml: 'threads = 1\n', environment: { LOCKSTEP_THREADS: '8' } }
+  await t.rejects(resolveWith(t, threads), { message: /lockstep\.toml: threads must be/ })
+})
+
 t.test('another file takes the place of lockstep.toml', async (t) => {
   const file = join(scratch(t), 'other.toml')
   writeFileSync(file, 'threads = 64\n')

@@ -200,13 +200,23 @@ t.test('every way of not being there is a sentence', async (t) => {
 })
 
 t.test('a server that says nothing, nonsense, or goes away costs a moment', async (t) => {
-  const behaviours: readonly [(socket: Socket) => void, RegExp][] = [
-    [() => {}, /no answer from .* within 0\.2 s/],
-    [(socket) => void socket.write(Buffer.alloc(4096, 'HTTP')), /is no node: NBD server greeting/],
-    [(socket) => void socket.end(), /closed the connection/],
-    [(socket) => void socket.write(greetingAndHugeAnswer()), /is no node: its answer is too long/],
+  const otherAddress = /lockstep peer set URI/
+  const look = /check that the other node runs/
+  const behaviours: readonly [(socket: Socket) => void, RegExp, RegExp][] = [
+    [() => {}, /no answer from .* within 0\.2 s/, look],
+    [
+      (socket) => void socket.write(Buffer.alloc(4096, 'HTTP')),
+      /is no node: NBD server greeting/,
+      otherAddress,
+    ],
+    [(socket) => void socket.end(), /closed the connection/, look],
+    [
+      (socket) => void socket.write(greetingAndHugeAnswer()),
+      /is no node: its answer is too long/,
+      otherAddress,
+    ],
   ]
-  for (const [behave, message] of behaviours) {
+  for (const [behave, message, action] of behaviours) {
     const server = createServer((socket) => {
       socket.on('error', () => {})
       behave(socket)
@@ -214,7 +224,8 @@ t.test('a server that says nothing, nonsense, or goes away costs a moment', asyn
     server.listen(0, '127.0.0.1')
     await until(() => server.address() !== null, 'a port')
     const { port } = server.address() as { port: number }
-    await t.rejects(call(`nbd://127.0.0.1:${port}`, undefined, 200), { message }, String(message))
+    const expected = { message, action }
+    await t.rejects(call(`nbd://127.0.0.1:${port}`, undefined, 200), expected, String(message))
     server.close()
   }
 })

@@ -72,3 +72,31 @@ t.test('so many run at once, and so many are remembered', async (t) => {
   t.equal(known.filter(({ state }) => state === 'running').length, 15, 'what runs is not forgotten')
   t.match(await failureOf(jobs.wait('2', 1)), { code: 'INVALID_ARGUMENT' }, 'the oldest is')
 })
+
+t.test('a job that is cancelled is told so, and says how far it came', async (t) => {
+  const jobs = new Jobs()
+  t.equal(jobs.running('verify'), undefined)
+  const { job } = jobs.start('verify', async (tell, signal) => {
+    tell({ doneBytes: 1 })
+    await new Promise((resolve) => {
+      if (signal.aborted) resolve(undefined)
+      signal.addEventListener('abort', resolve)
+    })
+    throw new LockstepError('CANCELLED', 'cancelled when 1 byte was compared', 'begin anew')
+  })
+  t.equal(jobs.running('verify'), job)
+  t.equal(jobs.running('resync'), undefined)
+  const waiting = jobs.wait(job, 60_000)
+  const report = await jobs.cancel(job, 60_000)
+  t.match(report, { state: 'cancelled', error: { code: 'CANCELLED' }, progress: { doneBytes: 1 } })
+  t.same(await waiting, report, 'who waits hears it as well')
+  t.equal(jobs.running('verify'), undefined)
+})
+
+t.test('a job that ends by itself before it hears of it has its result', async (t) => {
+  const jobs = new Jobs()
+  const { job } = jobs.start('verify', async () => ({ stores: [] }))
+  t.match(await jobs.cancel(job, 60_000), { state: 'done', result: { stores: [] } })
+  t.match(await jobs.cancel(job, 60_000), { state: 'done' }, 'nor later')
+  t.match(await failureOf(jobs.cancel('7', 1)), { code: 'INVALID_ARGUMENT', action: /job list/ })
+})

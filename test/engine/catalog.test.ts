@@ -30,6 +30,22 @@ t.test('the empty name is the only volume, however many snapshots it has', async
   t.equal(node.engine.exports.find(''), undefined)
 })
 
+t.test('why the empty name is no export is told, in a text that does not grow', async (t) => {
+  const node = await SmallNode.start()
+  const { exports } = node.engine
+  const why = (name = '') => exports.explainMissing?.(name)
+  t.match(why(), /no volume yet/)
+  await node.create('v', 512)
+  await node.create('w', 512)
+  await node.snapshot('w@a')
+  t.equal(why(), 'there are 2 volumes, so none is the default: name one of v, w')
+  t.equal(why('x'), undefined, 'of any other name there is nothing more to say')
+  for (const letter of 'abc') await node.create(letter.repeat(127), 512)
+  const many = why() ?? ''
+  t.match(many, /^there are 5 volumes, .*: name v, w, a{127} or another \(LIST tells\)$/)
+  t.ok(many.length <= 256)
+})
+
 t.test('an export stays the same through renames, and goes with its store', async (t) => {
   const node = await SmallNode.start()
   await node.create('v', 512)

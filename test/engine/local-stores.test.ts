@@ -1,8 +1,7 @@
-// Stores that a node keeps for itself: what people may call theirs, and what may be deleted.
+// Stores that a node keeps for itself: which they are, and what may be deleted.
 import t from 'tap'
 import {
   checkDeletable,
-  checkUnreserved,
   isBeforeResync,
   isHidden,
   isMarkSnapshot,
@@ -27,21 +26,6 @@ t.test('each kind is known by its name, and by its number', async (t) => {
   t.ok(isHidden(own('.frozen.1.2')))
   t.notOk(isHidden(own('vol0@local.frozen')))
   t.equal(localSource(own('vol0@local.nightly')), 'vol0')
-})
-
-t.test('names that would be taken for them are refused, with another one', async (t) => {
-  for (const name of ['local.', 'local.a', 'before-resync', 'before-resync.monday'])
-    t.match(
-      thrownBy(() => checkUnreserved(name)),
-      { code: 'INVALID_NAME', action: /choose another name/ },
-      name,
-    )
-  for (const name of ['local', 'locals.a', 'before-resync-2', 'a.local.b', 'frozen.1'])
-    checkUnreserved(name)
-  t.match(
-    thrownBy(() => checkUnreserved('local.monday')),
-    { action: /such as monday$/ },
-  )
 })
 
 t.test('what was there before a resync cannot be deleted', async (t) => {

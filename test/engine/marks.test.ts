@@ -317,3 +317,32 @@ t.test('a replica without hooks, and a hook that fails, are told', async (t) => 
   })
   await pair.close()
 })
+
+t.test(
+  'the events of both nodes have what was said with a mark, safe for a terminal',
+  async (t) => {
+    const pair = await EnginePair.inSync()
+    const message = `before 4.2\u001b[2J\n${'x'.repeat(1000)}`
+    await marked(pair, { name: 'm', message })
+    const [own] = pair.a.engine
+      .recentEvents()
+      .filter(({ kind }) => kind === 'operation')
+      .slice(-1)
+    const [theirs] = pair.b.engine.recentEvents().filter(({ kind }) => kind === 'mark')
+    t.match(own?.message, /^mark m: before 4\.2 \[2J x{100,}…$/)
+    t.match(theirs?.message, /^mark m: before 4\.2 \[2J x{100,}…$/)
+    await pair.close()
+  },
+)
+
+t.test('a mark is among the events before what became of it', async (t) => {
+  const pair = await EnginePair.inSync()
+  const { position } = await pair.run(pair.a.engine.mark({ name: 'm', snapshot: 'x' }))
+  await pair.run(pair.a.engine.markResult(position.sequence, 60_000))
+  const told = pair.a.engine.recentEvents().filter(({ sequence }) => sequence === position.sequence)
+  t.match(
+    told.map(({ kind }) => kind),
+    ['operation', 'mark'],
+  )
+  await pair.close()
+})

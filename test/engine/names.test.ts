@@ -1,8 +1,6 @@
-// Names of stores: what they may contain, and the way from a name to a store or to a helpful refusal.
+// Names of stores: the way from a name to a store or to a helpful refusal.
 import t from 'tap'
-import { limits } from '../../src/core/limits.js'
 import {
-  checkNamePart,
   findStore,
   snapshotNamed,
   snapshotsOf,
@@ -16,24 +14,6 @@ function refusal(call: () => unknown): string {
   const error = thrownBy(call) as { code?: string; message?: string; action?: string }
   return `${error.code}: ${error.message} > ${error.action}`
 }
-
-t.test('names of letters, digits and a few signs are names', async (t) => {
-  for (const name of ['a', 'vol0', 'A-b_c.d:e+f', '0', 'x'.repeat(127)])
-    t.equal(checkNamePart(name), name)
-})
-
-t.test('everything else is refused, in a sentence of bounded length', async (t) => {
-  const names = ['', '.', '-a', '_a', ':a', '+a', 'a b', 'a/b', 'a@b', 'ä', 'a\n', 'a\0', '\n']
-  for (const name of [...names, 'x'.repeat(128), 'x'.repeat(100_000), '../etc', 'a\u202eb']) {
-    const said = refusal(() => checkNamePart(name))
-    t.match(said, /^INVALID_NAME: /, JSON.stringify(name.slice(0, 20)))
-    t.ok(said.length < 400)
-  }
-})
-
-t.test('the longest full name is what the limit says', async (t) => {
-  t.equal('x'.repeat(127).length * 2 + 1, limits.nameBytesMax)
-})
 
 t.test('stores are found by their full names', async (t) => {
   const group = new Group()

@@ -87,6 +87,41 @@ t.test('who only asks does not change why the link is closed', async (t) => {
   await pair.close()
 })
 
+t.test('who only asks does not change what is said of a link that was refused', async (t) => {
+  const pair = await EnginePair.make({ roles: ['primary', 'primary'] })
+  await pair.b.start({ isAlone: true })
+  await pair.a.start()
+  await pair.until(() => pair.a.link === 'refused', 'a refuses')
+  const { link, reason, action } = pair.a.peer
+  const events: string[] = []
+  pair.a.engine.onEvent(({ message }) => events.push(message))
+  let decided = ''
+  void pair.a.engine.connectPeer({ explain: true }).then(({ rule }) => {
+    decided = rule
+  })
+  await pair.until(() => {
+    const now = pair.a.peer
+    t.same([now.link, now.reason, now.action], [link, reason, action])
+    return decided !== ''
+  }, 'it is told')
+  t.equal(decided, 'other-group')
+  await pair.scheduler.settle(1000)
+  t.match(pair.a.peer, { link, reason })
+  t.same(events, [])
+  await pair.close()
+})
+
+t.test('connecting where the stream is open says so, and where both are', async (t) => {
+  const pair = await EnginePair.inSync()
+  for (let at = 0; at < 5; at++) await pair.a.write('vol0', at * 4096, pattern(at))
+  await pair.sync()
+  const { sequence } = pair.a.engine.status()
+  const told = await pair.run(pair.a.engine.connectPeer())
+  t.match(told, { kind: 'nothing', bytes: 0, operations: 0 })
+  t.match(told.reason, new RegExp(`the link is streaming: .*at ${sequence}, .* up to ${sequence}$`))
+  await pair.close()
+})
+
 t.test('once the link is closed, status does not tell what a refusal asked for', async (t) => {
   const pair = await EnginePair.make({ roles: ['primary', 'primary'] })
   await pair.b.start({ isAlone: true })

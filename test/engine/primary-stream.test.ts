@@ -146,9 +146,16 @@ t.test('in stall mode a full outbox makes writers wait, and nothing is folded', 
     'some wait',
   )
   t.equal(pair.a.peer.dirtyBytes, 0)
+  t.equal(pair.a.peer.isStalled, true)
+  const told = (): readonly string[] =>
+    pair.a.engine.recentEvents().flatMap(({ message }) => (/writers/.test(message) ? message : []))
+  t.match(told(), [/writers wait for the peer/])
   peer.isAnswering = true
   peer.answer(peer.received, peer.received, peer.received)
   await pair.until(() => writes.every((write) => write.isDone), 'all go on')
+  await pair.until(() => pair.a.peer.lagBytes === 0, 'the outbox is empty')
+  t.equal(pair.a.peer.isStalled, undefined)
+  t.match(told(), [/writers wait for the peer/, /writers go on/], 'once each')
   t.equal(pair.a.peer.dirtyBytes, 0)
   t.equal(pair.a.link, 'streaming')
   await pair.a.close()
@@ -298,6 +305,7 @@ t.test('an extent that is refused before its write has its turn ends no process'
     apply: () => undefined,
     beginGeneration: async () => {},
     onOverflow: () => {},
+    onStall: () => {},
     needsGeneration: false,
     mutants: new Set(),
   })

@@ -180,3 +180,28 @@ t.test('stores come, go and change their size while they are copied', async () =
     await pair.close()
   }
 })
+
+t.test(
+  'a secondary names the stores of what its primary did, and says nothing that it cannot know',
+  async (t) => {
+    const pair = await EnginePair.inSync()
+    await pair.a.snapshot('vol0@a')
+    await pair.a.perform({ kind: 'snapshot.restore', store: 'vol0@a' })
+    await pair.a.perform({ kind: 'volume.rename', name: 'vol0', newName: 'mail' })
+    await pair.a.perform({ kind: 'snapshot.delete', store: 'mail@a' })
+    await pair.sync()
+    const told = pair.b.engine.recentEvents().filter(({ kind }) => kind === 'operation')
+    t.match(
+      told.slice(-4).map(({ message, stores }) => [message, stores]),
+      [
+        ['create-snapshots from the primary: vol0@a', ['vol0@a']],
+        ['copy from the primary: vol0', ['vol0']],
+        ['rename from the primary: mail', ['mail']],
+        ['delete from the primary: mail@a', ['mail@a']],
+      ],
+    )
+    const unknown = { mode: null, lagBytes: null, lagSeconds: null, dirtyBytes: null }
+    t.match(pair.b.engine.status().peers, [{ ...unknown, lacksBytes: null, opLogEntries: null }])
+    await pair.close()
+  },
+)

@@ -175,7 +175,7 @@ t.test('a taken name is refused, with what may have been meant', async (t) => {
   const refusals: readonly Refusal[] = [
     [{ kind: 'volume.create', name: 'v', sizeBytes: 512 }, 'NAME_TAKEN', /"v"/, /another name/],
     [{ kind: 'volume.rename', name: 'w', newName: 'v' }, 'NAME_TAKEN', /"v"/, /another name/],
-    [{ kind: 'volume.rename', name: 'v', newName: 'v' }, 'NAME_TAKEN', /"v"/, /another name/],
+    [{ kind: 'volume.rename', name: 'v', newName: 'v' }, 'NAME_TAKEN', /"v"/, /has that name/],
     [{ kind: 'snapshot.create', stores: ['v'], name: 'a' }, 'NAME_TAKEN', /"v@a"/, /refresh v@a/],
     [{ kind: 'snapshot.create', stores: 'all', name: 'a' }, 'NAME_TAKEN', /"v@a"/, /./],
     [{ kind: 'snapshot.rename', store: 'v@a', newName: 'b' }, 'NAME_TAKEN', /"v@b"/, /./],
@@ -184,6 +184,21 @@ t.test('a taken name is refused, with what may have been meant', async (t) => {
   ]
   refuses(t, exampleGroup(), refusals)
 })
+
+t.test(
+  'what is no size of a volume has a code of its own, and is shown as it was given',
+  async (t) => {
+    const sizes = [0, -512, 513, 2 ** 53, 2 ** 60]
+    const refusals = sizes.flatMap((sizeBytes): readonly Refusal[] => {
+      const message = new RegExp(`cannot have ${BigInt(sizeBytes)} bytes`)
+      return [
+        [{ kind: 'volume.create', name: 'x', sizeBytes }, 'INVALID_SIZE', message, /such as/],
+        [{ kind: 'volume.resize', name: 'v', sizeBytes }, 'INVALID_SIZE', message, /such as/],
+      ]
+    })
+    refuses(t, exampleGroup(), refusals)
+  },
+)
 
 t.test('what is no name is refused wherever one is given', async (t) => {
   const requests: readonly unknown[] = [
@@ -290,6 +305,12 @@ t.test('a batch has 1 to 256 operations, each checked', async (t) => {
   refuses(t, group, [
     [{ kind: 'batch', operations: [] }, 'INVALID_ARGUMENT', /1 to 256/, /split/],
     [{ kind: 'batch', operations: create(257) }, 'INVALID_ARGUMENT', /1 to 256/, /split/],
+    [
+      { kind: 'batch', operations: [...create(1), { kind: 'volume.delete', name: 'none' }] },
+      'NO_SUCH_STORE',
+      /^operation 2 \(volume\.delete\): there is no store "none"$/,
+      /there are: v/,
+    ],
   ])
   const { operation, stores, description } = resolved(group, {
     kind: 'batch',

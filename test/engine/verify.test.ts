@@ -1,17 +1,33 @@
 // verify between two engines: a byte that was changed behind the pool's back is found, on either node, and repaired in the direction that somebody names; what
 // clients write meanwhile is neither taken for a difference nor lost.
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { SeededRandom } from '../simulation/random.js'
 import { EnginePair, pattern } from '../support/engine-pair.js'
 
 const storeBytes = 65536
 const rotten = pattern(0xaa)
 
+/** Neither node keeps what `offset` of vol0 held, which no snapshot has: written over, it is let go of. What a verify reads is in no list of stores. */
+async function keepsNothing(t: Test, pair: EnginePair, offset: number): Promise<void> {
+  const nodes = [pair.a, pair.b]
+  const usedBytes = (): readonly number[] =>
+    nodes.map((node) => node.engine.status().pool.usedBytes)
+  const before = usedBytes()
+  await pair.a.write('vol0', offset, pattern(0x55))
+  await pair.sync()
+  for (const node of nodes) {
+    await pair.run(node.engine.reclaim())
+    node.engine.checkInvariants()
+  }
+  t.same(usedBytes(), before, 'what it read is gone')
+}
+
 t.test('nodes that hold the same are found the same', async (t) => {
   const pair = await EnginePair.inSync()
   await pair.a.create('vol1', 12_288)
   await pair.a.write('vol0', 4096, pattern(7))
   await pair.a.snapshot('vol0@a')
+  await pair.a.write('vol0', 8192, pattern(8))
   const told: unknown[] = []
   const reports = await pair.run(
     pair.a.engine.verify({ onProgress: (progress) => told.push(progress) }),
@@ -30,11 +46,8 @@ t.test('nodes that hold the same are found the same', async (t) => {
     ],
   )
   t.match(told.at(-1), { store: 'vol0@a', doneBytes: storeBytes, totalBytes: storeBytes })
-  t.same(pair.a.storeNames, ['vol0', 'vol0@a', 'vol1'], 'what it read is gone')
-  for (const node of [pair.a, pair.b]) {
-    await pair.run(node.engine.reclaim())
-    node.engine.checkInvariants()
-  }
+  t.same(pair.a.storeNames, ['vol0', 'vol0@a', 'vol1'])
+  await keepsNothing(t, pair, 8192)
   await pair.close()
 })
 
@@ -48,6 +61,30 @@ t.test(
     await pair.close()
   },
 )
+
+t.test('it stops when somebody wants it to, and keeps nothing', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.create('vol1', 12_288)
+  await pair.a.write('vol0', 8192, pattern(8))
+  const abort = new AbortController()
+  const told: string[] = []
+  const verifying = pair.a.engine.verify({
+    signal: abort.signal,
+    onProgress: ({ store }) => {
+      told.push(store)
+      abort.abort()
+    },
+  })
+  const refused = t.rejects(verifying, {
+    code: 'CANCELLED',
+    message: 'cancelled when 64 KiB of 64 KiB of vol0 had been compared',
+  })
+  await pair.run(refused)
+  t.same(told, ['vol0'], 'the next store is not looked at')
+  await keepsNothing(t, pair, 8192)
+  t.match(await pair.run(pair.a.engine.verify()), [{ store: 'vol0' }, { store: 'vol1' }])
+  await pair.close()
+})
 
 t.test('what differs on the replica is found; repaired, all that share it are', async (t) => {
   const pair = await EnginePair.inSync()
@@ -69,6 +106,25 @@ t.test('what differs on the replica is found; repaired, all that share it are', 
     [/^verify: 64 KiB of vol0 differ .*; not repaired$/, /; repaired from this node$/],
     'the events keep what was found',
   )
+  await pair.close()
+})
+
+t.test('status tells of a difference until it is repaired', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.write('vol0', 8192, pattern(2))
+  await pair.a.snapshot('vol0@a')
+  pair.b.rot(pattern(2), rotten)
+  t.equal(pair.a.peer.differences, undefined)
+  const [found] = await pair.run(pair.a.engine.verify({ store: 'vol0' }))
+  t.same(found?.sharedWith, ['vol0@a'], 'and who shares it')
+  t.same(pair.a.peer.differences, [{ store: 'vol0', differingBytes: storeBytes }])
+  await pair.run(pair.a.engine.verify())
+  t.match(pair.a.peer.differences, [{ store: 'vol0' }, { store: 'vol0@a' }])
+  await pair.a.perform({ kind: 'snapshot.delete', store: 'vol0@a' })
+  t.match(pair.a.peer.differences, [{ store: 'vol0' }])
+  t.equal(pair.a.peer.differences?.length, 1, 'what is gone does not differ')
+  await pair.run(pair.a.engine.verify({ store: 'vol0', repair: true }))
+  t.equal(pair.a.peer.differences, undefined)
   await pair.close()
 })
 

@@ -247,7 +247,11 @@ t.test('on a terminal the name must be typed', { skip }, async (t) => {
   t.equal(wrong.code, 5)
   t.match(wrong.said, /vol0 with all its data/)
   t.match(wrong.said, /not confirmed; nothing was changed/)
-  t.equal((await type('\u0003')).code, 130, 'Ctrl-C at the question')
+  for (const key of ['\u0003', '\u0004']) {
+    const { code, said } = await type(key)
+    t.equal(code, 130, 'Ctrl-C or Ctrl-D at the question')
+    t.match(said, /to go on: .*\r?\n(\r\n)?lockstep: interrupted; nothing was changed/)
+  }
   t.equal((await server.status()).stores.length, 1)
   const right = await type('vol0\n')
   t.equal(right.code, 0, right.said)

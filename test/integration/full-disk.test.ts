@@ -42,6 +42,24 @@ async function startWithoutABlock(server: LockstepServer, directory: string): Pr
   rmSync(join(directory, 'filler'))
 }
 
+async function stopWithoutABlock(
+  t: Test,
+  server: LockstepServer,
+  directory: string,
+): Promise<void> {
+  await nbdsh(server.uri('vol0'), `h.pwrite(b'unflushed' * 512, 3 * 2**20)`)
+  await run('dd', ['if=/dev/zero', `of=${join(directory, 'filler')}`, 'bs=4096'])
+  t.equal(await server.stop(), 1)
+  t.match(
+    server.log,
+    /lockstep: the last checkpoint could not be written .*ENOSPC.*nothing is lost/,
+  )
+  t.match(server.log, `try: make room in the file system of ${server.dataDirectory}, then start`)
+  rmSync(join(directory, 'filler'))
+  await server.serve()
+  await nbdsh(server.uri('vol0'), `assert h.pread(4608, 3 * 2**20) == b'unflushed' * 512`)
+}
+
 t.test('a full file system', { skip }, async (t) => {
   const directory = await makeSmallDirectory(t, 256 * MiB)
   const server = await LockstepServer.start(t, { directory, volumes: { vol0: 1024 * MiB } })
@@ -148,6 +166,10 @@ t.test('a full file system', { skip }, async (t) => {
     )
     t.ok((await server.status()).pool.usedBytes <= usedBefore)
   })
+
+  await t.test('a stop without a block left says what could not be done, and loses nothing', (t) =>
+    stopWithoutABlock(t, server, directory),
+  )
 
   t.equal(await server.stop(), 0, 'it stops cleanly')
   t.ok(existsSync(join(directory, 'data')))

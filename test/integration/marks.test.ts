@@ -80,7 +80,10 @@ t.test('a hook backs up what was there at the mark, while writes go on', { skip 
   t.match(unknown.stdout, /it is not in the list of the replica; it allows backup, false/)
   t.match(unknown.stdout, /try: in lockstep\.toml of the replica: \[hooks\]/)
   t.match(await primary.ok('events'), /mark \[\d+\] on the peer: mark m; hook false ended with 1/)
-  t.match(await replica.ok('events'), /mark \[\d+\] nightly; 2 snapshots; hook backup ended with 0/)
+  t.match(
+    await replica.ok('events'),
+    /mark \[\d+\] nightly: a \$\(b\); 2 snapshots; hook backup ended with 0/,
+  )
   t.equal((await pair.peer()).link, 'streaming')
 })
 

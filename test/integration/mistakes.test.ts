@@ -31,36 +31,33 @@ async function refuseAll(
 }
 
 const usage = [2, 'INVALID_ARGUMENT'] as const
+const noName = [2, 'INVALID_NAME'] as const
+const noSize = [2, 'INVALID_SIZE'] as const
+const noRange = [2, 'OUT_OF_RANGE'] as const
 const unsure = [5, 'NEEDS_CONFIRMATION'] as const
 const absent = [1, 'NO_SUCH_STORE'] as const
 
 const volumeMistakes: readonly Mistake[] = [
-  ['volume create v 10X', ...usage, /"10X" is not a size/, /10G/],
-  ['volume create v 9P', ...usage, /"9P" is too large/, /8P, such as 10G/],
-  ['volume create v 99999999999999999999', ...usage, /is too large/, /8P/],
-  ['volume create v 1.3K', ...usage, /"1\.3K" is not a size/, /whole number of bytes/],
-  ['volume create v -5', ...usage, /"-5" is not a size/, /10G/],
-  ['volume create v 0', 1, 'INVALID_SIZE', /cannot have 0 bytes/, /512/],
-  ['volume create v 1000', 1, 'INVALID_SIZE', /1000 bytes/, /multiple of 512 .*such as 1024/],
+  ['volume create v 10X', ...noSize, /"10X" is not a size/, /10G/],
+  ['volume create v 9P', ...noSize, /"9P" is too large/, /8P, such as 10G/],
+  ['volume create v 99999999999999999999', ...noSize, /is too large/, /8P/],
+  ['volume create v 1.3K', ...noSize, /"1\.3K" is not a size/, /whole number of bytes/],
+  ['volume create v -5', ...noSize, /"-5" is below zero/, /10G/],
+  ['volume create v 0', ...noSize, /cannot have 0 bytes/, /512/],
+  ['volume create v 1000', ...noSize, /1000 bytes/, /multiple of 512 .*such as 1024/],
   ['volume create vol0 1M', 1, 'NAME_TAKEN', /"vol0" already/, /another name/],
-  ['volume create a/b 1M', 1, 'INVALID_NAME', /"a\/b" is not a name/, /letters/],
-  ['volume create a@b 1M', 1, 'INVALID_NAME', /"a@b"/, /letters/],
-  ['volume create ../x 1M', 1, 'INVALID_NAME', /"\.\.\/x"/, /letters/],
-  [`volume create ${'x'.repeat(128)} 1M`, 1, 'INVALID_NAME', /is not a name/, /127/],
-  [
-    `volume create ${'x'.repeat(600)} 1M`,
-    1,
-    'INVALID_ARGUMENT',
-    /at most 512 bytes/,
-    /volume\.create/,
-  ],
-  ['volume create ü 1M', 1, 'INVALID_NAME', /"ü" is not a name/, /letters/],
-  ['volume rename vol0 .', 1, 'INVALID_NAME', /not a name/, /letters/],
+  ['volume create a/b 1M', ...noName, /"a\/b" is not a name/, /letters/],
+  ['volume create a@b 1M', ...noName, /"a@b"/, /letters/],
+  ['volume create ../x 1M', ...noName, /"\.\.\/x"/, /letters/],
+  [`volume create ${'x'.repeat(128)} 1M`, ...noName, /\(128 letters, at most 127\) is not/, /127/],
+  [`volume create ${'x'.repeat(600)} 1M`, ...noName, /is not a name/, /127/],
+  ['volume create ü 1M', ...noName, /"ü" is not a name/, /letters/],
+  ['volume rename vol0 .', ...noName, /not a name/, /letters/],
   ['volume rename none x', ...absent, /no store "none"/, /vol0/],
   ['volume delete none --yes', ...absent, /no store "none"/, /lockstep status/],
-  ['volume delete vol0@a --yes', ...absent, /is a snapshot, not a volume/, /before the @/],
-  ['volume delete vol0@a', ...absent, /is a snapshot, not a volume/, /before the @/],
-  ['volume resize vol0@a 512', ...absent, /is a snapshot, not a volume/, /before the @/],
+  ['volume delete vol0@a --yes', ...noName, /is a snapshot, not a volume/, /before the @/],
+  ['volume delete vol0@a', ...noName, /is a snapshot, not a volume/, /before the @/],
+  ['volume resize vol0@a 512', ...noName, /is a snapshot, not a volume/, /before the @/],
   [
     'volume delete vol0 --yes',
     1,
@@ -70,26 +67,26 @@ const volumeMistakes: readonly Mistake[] = [
   ],
   ['volume delete vol0', ...unsure, /vol0 with all its data/, /--yes/],
   ['volume resize vol0 512', ...unsure, /last 1023\.5 KiB of vol0/, /--yes/],
-  ['volume resize vol0 0', 1, 'INVALID_SIZE', /cannot have 0 bytes/, /512/],
-  ['volume resize vol0 513', 1, 'INVALID_SIZE', /513 bytes/, /such as 1024/],
-  ['volume resize vol0 513 --yes', 1, 'INVALID_SIZE', /513 bytes/, /multiple of 512/],
+  ['volume resize vol0 0', ...noSize, /cannot have 0 bytes/, /512/],
+  ['volume resize vol0 513', ...noSize, /513 bytes/, /such as 1024/],
+  ['volume resize vol0 513 --yes', ...noSize, /513 bytes/, /multiple of 512/],
 ]
 
 const snapshotMistakes: readonly Mistake[] = [
-  ['snapshot create vol0', ...usage, /does not name a snapshot/, /vol0@monday/],
-  ['snapshot create vol0@', ...usage, /does not name a snapshot/, /vol0@monday/],
+  ['snapshot create vol0', ...noName, /does not name a snapshot/, /vol0@monday/],
+  ['snapshot create vol0@', ...noName, /does not name a snapshot/, /vol0@monday/],
   ['snapshot create vol0@a', 1, 'NAME_TAKEN', /vol0@a/, /snapshot refresh vol0@a/],
   ['snapshot create vol0@x vol0@y', ...usage, /one name/, /snapshot create vol0@x vol0@x/],
-  ['snapshot create vol0@x vol0@x', 1, 'NAME_TAKEN', /vol0@x/, /twice/],
+  ['snapshot create vol0@x vol0@x', ...usage, /vol0@x is given twice/, /once/],
   ['snapshot create none@x', ...absent, /"none"/, /vol0/],
   ['snapshot create --all vol0@x', ...usage, /--all takes one name/, /--all monday/],
   ['snapshot list none', ...absent, /none/, /lockstep/],
   ['snapshot delete vol0@a', ...unsure, /vol0@a .* will be lost/, /--yes/],
-  ['snapshot delete vol0 --yes', ...usage, /does not name a snapshot/, /vol0@monday/],
+  ['snapshot delete vol0 --yes', ...noName, /does not name a snapshot/, /vol0@monday/],
   ['snapshot refresh vol0@a', ...unsure, /becomes what vol0 is now/, /--yes/],
   ['snapshot restore vol0@a', ...unsure, /written to all of vol0/, /--yes/],
   ['snapshot restore vol0@a --range 5 --yes', ...usage, /"5" is not a range/, /0:64K/],
-  ['snapshot restore vol0@a --range 0:0 --yes', ...usage, /is empty/, /0:64K/],
+  ['snapshot restore vol0@a --range 0:0 --yes', ...noRange, /is empty/, /0:64K/],
   [
     'snapshot restore vol0@a --range 1M:1 --yes',
     1,
@@ -104,13 +101,7 @@ const snapshotMistakes: readonly Mistake[] = [
 const otherMistakes: readonly Mistake[] = [
   ['sync vol0 none --yes', ...absent, /none/, /lockstep/],
   ['sync none vol0 --yes', ...absent, /none/, /vol0/],
-  [
-    'sync vol0 vol0 --yes',
-    1,
-    'INVALID_ARGUMENT',
-    /same store; nothing was changed$/,
-    /two different/,
-  ],
+  ['sync vol0 vol0 --yes', ...usage, /same store$/, /two different/],
   ['sync vol0 vol0@a', ...unsure, /all of vol0@a .* will be overwritten from vol0/, /--yes/],
   ['sync vol0 wide', ...unsure, /overwritten from vol0; wide is cut to 1 MiB/, /--yes/],
   ['snapshot restore wide@small', ...unsure, /will be lost; wide is cut to 1 MiB/, /--yes/],
@@ -146,15 +137,26 @@ t.test('a batch is checked as a whole before anything is done', async (t) => {
   const environment = { LOCKSTEP_DIR: server.dataDirectory }
   const cases: readonly (readonly [string, number, RegExp])[] = [
     ['{', 2, /is not JSON/],
-    ['{}', 2, /operations must be an array/],
-    ['[]', 2, /must be an array that is not empty/],
-    ['[{"kind":"frob"}]', 2, /operations\[0\]\.kind must be one of volume\.create/],
+    ['{}', 2, /^lockstep: standard input: the batch must be an array/],
+    ['[]', 2, /the batch must be an array that is not empty/],
+    ['[7]', 2, /: operation 1 must be an object/],
+    ['[{"kind":"frob"}]', 2, /: operation 1: kind must be one of volume\.create/],
+    [
+      '[{"kind":"snapshot.refresh","store":"vol0@a"},{"kind":"sync","from":"vol0"}]',
+      2,
+      /: operation 2 \(sync\) has the unknown field "from"; its fields are source, target, range/,
+    ],
+    [
+      '[{"kind":"snapshot.create","stores":["vol0"],"name":"a/b"}]',
+      2,
+      /standard input: operation 1 \(snapshot\.create\): "a\/b" is not a name/,
+    ],
     [
       '[{"kind":"volume.create","name":"x"}]',
       2,
-      /operations\[0\]\.sizeBytes must be a whole number/,
+      /: operation 1 \(volume\.create\): sizeBytes must be a whole number/,
     ],
-    ['[{"kind":"volume.delete","name":"none"}]', 1, /no store "none"/],
+    ['[{"kind":"volume.delete","name":"none"}]', 1, /operation 1 \(volume\.delete\): .*"none"/],
     [
       '[{"kind":"volume.create","name":"x","sizeBytes":512},{"kind":"volume.create","name":"x","sizeBytes":512}]',
       1,
@@ -190,10 +192,20 @@ t.test('a batch is checked as a whole before anything is done', async (t) => {
 t.test('without a daemon, and without saying which', async (t) => {
   const directory = scratch(t)
   const long = join(directory, 'x'.repeat(100))
+  const node = join(directory, 'node')
+  t.equal((await runLine(['init', node, '--journal-size', '256K'])).status, 0)
   await refuseAll(t, [
-    [`status --dir ${directory}`, 4, 'UNREACHABLE', /no daemon answers/, /lockstep serve/],
+    [`status --dir ${directory}`, 4, 'UNREACHABLE', /there is no node in \//, /lockstep init \//],
+    [
+      `dirty --dir ${directory}/x`,
+      4,
+      'UNREACHABLE',
+      /there is no directory \//,
+      /lockstep init \//,
+    ],
+    [`volume list --dir ${node}`, 4, 'UNREACHABLE', /no daemon answers on/, /lockstep serve \//],
     ['status', ...usage, /which node/, /LOCKSTEP_DIR/],
-    [`status --dir ${long}`, 1, 'INVALID_ARGUMENT', /longer than the 107 bytes/, /shorter/],
+    [`status --dir ${long}`, ...usage, /longer than the 107 bytes/, /shorter/],
     [
       `wait --for ready --timeout 0.1 --dir ${directory}`,
       8,
@@ -219,11 +231,11 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
     [`init ${made}`, 1, 'ALREADY_INITIALISED', /holds a pool already/, /lockstep serve/],
     [`init ${full}`, 1, 'INVALID_ARGUMENT', /not empty: it holds letter\.txt/, /empty/],
     [`init ${full}/letter.txt`, 1, 'IO_ERROR', /letter\.txt/, /directory/],
-    [`init ${bad} --chunk-size 5K`, 1, 'INVALID_SIZE', /5120/, /power of two/],
-    [`init ${bad} --chunk-size 2M`, 1, 'INVALID_SIZE', /2097152/, /power of two/],
-    [`init ${bad} --chunk-size x`, ...usage, /--chunk-size "x" is not a size/, /64K/],
-    [`init ${bad} --journal-size 1K`, 1, 'INVALID_SIZE', /journal/, /multiple/],
-    [`init ${bad} --node a@b`, 1, 'INVALID_NAME', /"a@b"/, /--node/],
+    [`init ${bad} --chunk-size 5K`, ...noSize, /5120/, /power of two/],
+    [`init ${bad} --chunk-size 2M`, ...noSize, /2097152/, /power of two/],
+    [`init ${bad} --chunk-size x`, ...noSize, /--chunk-size "x" is not a size/, /64K/],
+    [`init ${bad} --journal-size 1K`, ...noSize, /journal/, /multiple/],
+    [`init ${bad} --node a@b`, ...noName, /"a@b"/, /--node/],
     [`init ${bad} --data ${image}`, ...unsure, /would be lost/, /--yes/],
     [
       `init ${bad}/inner --data ${directory}/none/x`,

@@ -152,7 +152,7 @@ t.test('a volume that cannot be made ends the start, and leaves nothing running'
   for (const options of [[], ['--detach']]) {
     const port = await freePort()
     const failed = await start('--data', data, '--port', String(port), '--size', '513', ...options)
-    t.equal(failed.status, 1)
+    t.equal(failed.status, 2)
     t.match(failed.stderr, /multiple of 512/)
     await waitFor('the end of the daemon', async () => !(await isServed(port)))
   }

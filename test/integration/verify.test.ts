@@ -112,4 +112,49 @@ t.test('without a peer, or with one that is away, it says so', async (t) => {
   await pair.primary.ok('peer', 'disconnect')
   const away = await pair.primary.cli(['verify'])
   t.match(away, { status: 1, stderr: /cannot be compared now: .*Disconnected by an operator/ })
+  const unasked = await pair.primary.cli(['verify', '--repair'])
+  t.match(unasked, { status: 1, stderr: /^lockstep: the nodes cannot be compared now/ })
+  t.match(await pair.replica.cli(['verify', '--repair']), {
+    status: 1,
+    stderr: /^lockstep: this node is a secondary/,
+  })
+})
+
+t.test('a verify is one at a time, has a number, and is cancelled by it', async (t) => {
+  // Sparse, and more than can be compared before somebody has typed a line.
+  const pair = await NodePair.start(t, { volumes: { vol0: 256 * 1024 * MiB } })
+  const { primary } = pair
+  t.match(await primary.ok('verify', '--no-wait'), /^verifying as job 1; .*lockstep job wait 1/)
+  const busy = { status: 1, stderr: /as job 1.*\n {2}try: lockstep job wait 1, or .* cancel 1/ }
+  t.match(await primary.cli(['verify', 'vol0']), busy)
+  t.match(await primary.cli(['peer', 'forget', '--yes']), busy)
+  t.match(await primary.cli(['job', 'wait', '1', '--timeout', '0']), { status: 8 })
+  t.match(await primary.ok('job', 'cancel', '1'), /^job 1: cancelled when .* of vol0 had been/)
+  t.match(await primary.ok('job', 'list'), /1 {2}verify {2}cancelled when/)
+  const { status, stdout } = await primary.cli(['job', 'wait', '1', '--json'])
+  t.equal(status, 1)
+  t.match(JSON.parse(stdout), { error: { code: 'CANCELLED' } })
+  t.match(await primary.cli(['job', 'cancel', '7']), { status: 1, stderr: /no job "7"/ })
+})
+
+t.test('a secondary refuses what destroys before it asks whether that is meant', async (t) => {
+  const pair = await NodePair.start(t, { volumes: { vol0: MiB } })
+  const { primary, replica } = pair
+  await primary.ok('snapshot', 'create', 'vol0@a')
+  await primary.ok('mark', 'm', '--snapshot', 'local.kept', '--wait')
+  await pair.inSync()
+  const refused = { status: 1, stderr: /^lockstep: this node is a secondary/ }
+  for (const line of [
+    'volume delete vol0',
+    'volume resize vol0 512',
+    'snapshot delete vol0@a',
+    'snapshot restore vol0@a',
+    'snapshot refresh vol0@a',
+    'sync vol0 vol0@a',
+  ])
+    t.match(await replica.cli(line.split(' ')), refused, line)
+  const input = '[{"kind":"volume.delete","name":"vol0"}]'
+  t.match(await replica.cli(['batch', '-'], { input }), refused)
+  t.match(await replica.cli(['snapshot', 'delete', 'vol0@local.kept']), { status: 5 }, 'its own')
+  await replica.ok('snapshot', 'delete', 'vol0@local.kept', '--yes')
 })

@@ -174,7 +174,7 @@ t.test('a large request waits for those in flight, not beside them', async (t) =
   const opens: (() => void)[] = []
   const served = await startServer(t, {
     sizeBytes: 4 * MiB,
-    limits: { inFlightBytesMax: 4 * MiB },
+    limits: { inFlightBytesMax: 4 * MiB, readSliceBytes: 4 * MiB },
   })
   served.memory.delay = () => new Promise<void>((resolve) => opens.push(resolve))
   const client = await served.open()

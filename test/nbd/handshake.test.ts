@@ -85,6 +85,21 @@ t.test('EXPORT_NAME of nothing ends the connection, for there is no other answer
   t.ok(served.ends.every(({ reason }) => reason === 'protocol-error'))
 })
 
+t.test('a list of exports may say itself why a name is none of them', async (t) => {
+  const served = await startServer(t, { explainMissing: (name) => `"${name}": name another one` })
+  const client = await served.connect()
+  for (const option of [OptionCode.INFO, OptionCode.GO]) {
+    const [refusal] = await client.option(option, infoBody('other'))
+    t.equal(refusal?.type, OptionReply.ERR_UNKNOWN)
+    t.equal(refusal?.data.toString(), '"other": name another one')
+  }
+  client.destroy()
+  const old = await served.connect()
+  await t.rejects(inTime(old.exportName('old'), 'the end'))
+  await served.ended(2)
+  t.match(served.ends.at(-1), { reason: 'protocol-error', message: '"old": name another one' })
+})
+
 t.test('an unknown export is refused by name, in a text that does not grow with it', async (t) => {
   const served = await startServer(t)
   const client = await served.connect()

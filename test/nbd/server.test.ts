@@ -136,10 +136,8 @@ t.test(
     await until(() => served.server.counters().requests > 2, 'the requests arrived')
     const stuck = await served.open()
     let open = (): void => {}
-    served.memory.delay = () =>
-      new Promise<void>((resolve) => {
-        open = resolve
-      })
+    served.memory.delay = ({ command }) =>
+      command === 'flush' ? new Promise<void>((resolve) => (open = resolve)) : undefined
     stuck.command(Command.FLUSH).catch(() => {})
     await until(() => served.memory.flushCount === 1, 'the flush began')
     let isStopped = false

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import t from 'tap'
 import { Command, OptionCode } from '../../nbd/constants.js'
 import type { Look } from '../../nbd/export.js'
-import { StatusTurns } from '../../nbd/turns.js'
+import { LongTurns } from '../../nbd/turns.js'
 import { MemoryExport } from '../support/memory-export.js'
 import { inTime, startServer, type TestServer } from '../support/nbd-server.js'
 
@@ -116,7 +116,7 @@ t.test('what a client that left had waiting is not looked up', async (t) => {
 
 t.test('owners take turns, each in its own order, and each turn serves one at least', async (t) => {
   const due: (() => void)[] = []
-  const turns = new StatusTurns({ statusStepsMax: 10, nextTurn: (callback) => due.push(callback) })
+  const turns = new LongTurns({ statusStepsMax: 10, nextTurn: (callback) => due.push(callback) })
   const turn = () => due.splice(0).forEach((callback) => void callback())
   const served: string[] = []
   const [a, b] = [{}, {}]

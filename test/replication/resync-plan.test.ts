@@ -164,6 +164,11 @@ function plainView(options: {
     isDirty: () => true,
     isSuspect: () => options.isSuspect ?? false,
     place: (_id, chunk) => (options.isHole?.(chunk) ? 0 : chunk + 1),
+    holeEnd: (_id, chunk, end) => {
+      let at = chunk
+      while (at < end && options.isHole?.(at) === true) at++
+      return at
+    },
   }
 }
 
@@ -197,6 +202,28 @@ t.test('holes go as ranges, however long', (t) => {
   let covered = 0
   for (const item of items) if (item.kind !== 'share') covered += item.lengthBytes
   t.equal(covered, sizeBytes)
+  t.end()
+})
+
+t.test('holes are passed over as runs, however large the store is', (t) => {
+  const sizeBytes = 16 * 1024 * GiB
+  const stores = [1, 2].map((id) => ({ id: id as StoreId, sizeBytes, isVolume: id === 1 }))
+  let lookCount = 0
+  const items = allOf({
+    ...plainView({ chunkBytes: 64 * KiB, sizeBytes }),
+    stores: () => stores,
+    place: () => {
+      lookCount++
+      return 0
+    },
+    holeEnd: (_id, _chunk, end, look) => {
+      lookCount++
+      look.stepsLeft--
+      return end
+    },
+  })
+  t.equal(items.length, 2 * 16 * 1024)
+  t.ok(lookCount <= 4 * items.length, `${lookCount} looks for ${items.length} ranges of a GiB`)
   t.end()
 })
 
@@ -289,6 +316,7 @@ t.test('many shared runs go in batches of 256, and a long search lets others run
         : { offset: fromOffset, lengthBytes: Math.min(lengthBytesMax, sizeBytes - fromOffset) },
     isDirty: (id) => id === 2,
     place: (id, chunk) => (id === 2 && isOwn(chunk) ? chunkCount : 1) + chunk,
+    holeEnd: (_id, chunk) => chunk,
   }
   const pass = new ResyncPass(view)
   const sizes: number[] = []

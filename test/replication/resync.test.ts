@@ -88,6 +88,7 @@ class PlainHost implements ResyncHost {
       isDirty: () => true,
       isSuspect: () => false,
       place: (_id, chunk) => chunk + 1,
+      holeEnd: (_id, chunk) => chunk,
     }
   }
 
@@ -124,6 +125,10 @@ class PlainHost implements ResyncHost {
 
   clientsWaiting(): boolean {
     return this.isBusy
+  }
+
+  bytesToMove(): number {
+    return this.dirtyBytes()
   }
 
   dirtyBytes(): number {
@@ -330,6 +335,7 @@ t.test('with clients that write and links that are lost both nodes end equal', a
       submit: (item) => new Promise((resolve) => model.submit(item, resolve)),
       clientsWaiting: () => random.below(2) === 0,
       dirtyBytes: () => model.dirtyBlocks() * blockBytes,
+      bytesToMove: () => model.dirtyBlocks() * blockBytes,
       isDrained: () => model.queuedCount === 0,
       hurry: () => {},
       drained: () => new Promise((resolve) => model.whenEmpty(resolve)),

@@ -1,5 +1,5 @@
 // Random lives of a group: many requests under way, operations between them, crashes. Each seed is one life; the same seed gives the
-// same life. `scripts/simulate` runs more of them.
+// same life. `scripts/simulate --one` runs more of them.
 import t from 'tap'
 import { inWorker } from './in-worker.js'
 import type { Finding } from './jobs.js'

@@ -1,13 +1,14 @@
-// The program behind scripts/simulate: random lives of one node, or schedules of two, one after the other, until so many or for ever. A run that breaks a
+// The program behind scripts/simulate: schedules of two nodes, or random lives of one, one after the other, until so many or for ever. A run that breaks a
 // law is shown with the one command that repeats it. With --mutants each planted bug of replication is switched on in turn: every one must be found.
 //
-//   node out/test/simulation/simulate.js [--pair] [--seeds N] [--seed S] [--actions N] [--plain] [--threads N] [--keep-going]
+//   node out/test/simulation/simulate.js [--one] [--seeds N] [--seed S] [--actions N] [--plain] [--threads N] [--keep-going]
 //     [--mutant NAME]... [--mutants] [--naive] [--into FILE]
 import { parseArgs } from 'node:util'
 import { findMutant } from './mutant-hunt.js'
 import { pairMutants } from './pair/mutants.js'
 import { coverageOf } from './pair/rare-states.js'
 import { runSeeds, type SeedFinding } from './seed-pool.js'
+import { singleNodeMutants } from './single-node-mutants.js'
 import { readTotals, type Totals, writeTotals } from './totals-file.js'
 
 const options = {
@@ -16,6 +17,8 @@ const options = {
   actions: { type: 'string' },
   mutant: { type: 'string', multiple: true },
   mutants: { type: 'boolean', default: false },
+  one: { type: 'boolean', default: false },
+  /** What is done without --one; for those who want to say so. */
   pair: { type: 'boolean', default: false },
   naive: { type: 'boolean', default: false },
   plain: { type: 'boolean', default: false },
@@ -47,8 +50,8 @@ type Plan = {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options })
-  const kind = values.pair || values.mutants ? 'pairs' : 'lives'
+  const values = wordsOf()
+  const kind = values.one ? 'lives' : 'pairs'
   const usual = kind === 'pairs' ? pairActionCount : lifeActionCount
   const { into } = values
   const before = into === undefined ? undefined : readTotals(into, kind)
@@ -68,6 +71,35 @@ async function main(): Promise<number> {
     into: into === undefined ? undefined : { path: into, before },
   }
   return values.mutants ? killMutants(plan) : simulate(plan)
+}
+
+/** The words of the command line, as far as they go together; ends the program when they do not. */
+function wordsOf() {
+  const { values } = parsed()
+  const { one, pair, plain, mutants, mutant: chosen = [] } = values
+  if (one && (pair || plain || mutants))
+    wrongWords(
+      '--one is a life of one node, and goes with neither --pair nor --plain nor --mutants',
+    )
+  const ofTwo = pairMutants.map(({ name }) => name)
+  const known: readonly string[] = mutants ? ofTwo : [...singleNodeMutants, ...ofTwo]
+  const strange = chosen.find((name) => !known.includes(name))
+  if (strange !== undefined)
+    wrongWords(`there is no planted bug "${strange}" here; there are ${known.join(', ')}`)
+  return values
+}
+
+function parsed() {
+  try {
+    return parseArgs({ options })
+  } catch (error) {
+    return wrongWords(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function wrongWords(what: string): never {
+  console.error(`simulate: ${what}`)
+  process.exit(2)
 }
 
 async function simulate(plan: Plan): Promise<number> {
@@ -169,8 +201,7 @@ function run(plan: Plan, onFound: (seed: number, found: SeedFinding) => boolean)
 function wholeNumber(name: string, text: string): number {
   const value = Number(text)
   if (Number.isSafeInteger(value) && value >= 0) return value
-  console.error(`simulate: ${name} wants a whole number, not "${text}"`)
-  process.exit(2)
+  return wrongWords(`${name} wants a whole number, not "${text}"`)
 }
 
 function addUp(totals: Map<string, number>, found: SeedFinding): void {
@@ -200,7 +231,7 @@ function showBroken(broken: string, plan: Plan, seed: number): void {
   console.error(broken)
   const isUsual = plan.actionCount === (plan.kind === 'pairs' ? pairActionCount : lifeActionCount)
   const more = [
-    ...(plan.kind === 'pairs' ? ['--pair'] : []),
+    ...(plan.kind === 'lives' ? ['--one'] : []),
     ...(plan.subject === 'naive' ? ['--naive'] : []),
     ...(plan.isPlain ? ['--plain'] : []),
     `--seeds 1 --seed ${seed}`,

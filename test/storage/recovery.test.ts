@@ -72,13 +72,17 @@ t.test('the data file of another pool, or of nobody, is refused', async (t) => {
   const { random, clock } = other
   const options = { node: 'b', random: random.fork('other'), clock, chunkBytes, journalBytes }
   await other.run(initGroup(other.disk, options))
-  for (const content of [other.medium.find('data')?.content, { pages: [], lengthBytes: 0 }]) {
+  const cases = [
+    [other.medium.find('data')?.content, /"data" does not belong/],
+    [{ pages: [], lengthBytes: 0 }, /"data" was emptied: it has 0 bytes/],
+  ] as const
+  for (const [content, message] of cases) {
     const mine = (await nodeWithVolume()).kill()
     const files = mine.names().map((name) => [name, mine.find(name)?.content] as const)
     const mixed = files.map(([name, own]) => [name, name === 'data' ? content : own] as const)
     const medium = new SimMedium(new Map(mixed as [string, FileContent][]))
     const next = new SmallNode({ medium })
-    t.match(await failureOf(next.open()), { code: 'CORRUPT', message: /"data" does not belong/ })
+    t.match(await failureOf(next.open()), { code: 'CORRUPT', message })
     t.strictSame([...next.callsOf('write'), ...next.callsOf('writeNow')], [], 'nothing is written')
   }
 })
@@ -90,7 +94,11 @@ t.test('a data file that was cut is refused', async (t) => {
   const file = medium.find('data')
   file?.finish(file.beginTruncate(4 * chunkBytes))
   const next = new SmallNode({ medium })
-  const cut = { code: 'CORRUPT', message: /"data" is shorter/, action: /nothing was changed/ }
+  const cut = {
+    code: 'CORRUPT',
+    message: /"data" was cut: a chunk in it is at byte \d+, behind its end/,
+    action: /^nothing was changed; restore the data directory from a backup$/,
+  }
   t.match(await failureOf(next.open()), cut)
   t.strictSame(next.callsOf('write', 'data'), [])
 })

@@ -55,7 +55,7 @@ export async function refusalComplaints(
   check(first.startsWith('lockstep: '), 'begins with the program', first)
   check(expected.action.test(second), `offers ${expected.action}`, text.stderr)
   check(second.startsWith('  try: '), 'offers an action', second)
-  const json = await ask([...args, '--json'])
+  const json = await ask(['--json', ...args])
   check(json.status === expected.status, `exit code ${expected.status} with --json`, json.status)
   const { error } = JSON.parse(json.stdout) as {
     error: { code: string; message: string; action: string }

@@ -53,6 +53,8 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
     snapshotCount: 1,
     problems: [],
   }
+  /** What `dirty` shows of every volume. */
+  picture: readonly number[] | undefined
   /** What `verify` finds. */
   differing: VerifyReport['ranges'] = []
   /** Awaited by `waitFor`: a test holds it back, or makes it fail. */
@@ -127,7 +129,7 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
       sizeBytes,
       ...(this.hasTracking ? {} : { since: 'monday' }),
       dirtyBytes: 65536,
-      picture: Array.from({ length: cellCount }, (_, cell) => (cell === 0 ? 1 : 0)),
+      picture: this.picture ?? Array.from({ length: cellCount }, (_, cell) => (cell === 0 ? 1 : 0)),
     }))
   }
 

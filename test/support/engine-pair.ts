@@ -33,6 +33,10 @@ export type PairOptions = {
   readonly isNeverNow?: boolean
 }
 
+type KnownPeer = PeerStatus & {
+  readonly [key in 'lagBytes' | 'lacksBytes' | 'dirtyBytes' | 'opLogEntries']: number
+}
+
 const shape: PipeShape = {
   capacityBytes: 65536,
   pieceBytesMax: 65536,
@@ -76,10 +80,11 @@ export class PairedNode {
     return this.#life
   }
 
-  get peer(): PeerStatus {
+  /** As a primary tells it: a secondary knows less. */
+  get peer(): KnownPeer {
     const [peer] = this.engine.status().peers
     assert(peer, `node ${this.name} has a peer`)
-    return peer
+    return peer as KnownPeer
   }
 
   get link(): string {

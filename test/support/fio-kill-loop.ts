@@ -1,15 +1,14 @@
 // kill -9 under fio: one job is over and flushed when the others, which write and flush, lose their server at a moment that the seed chose. After the next start
 // fio verifies all of the first, and of each other what it had been told is flushed.
 //
-// Every block is a pattern of its round and its offset. fio's checksums would not do: a block of an earlier round has a good one, too.
+// Every block is a pattern of its round and its offset: a block of an earlier round is noticed.
 import assert from 'node:assert/strict'
 import type { DaemonStatus } from '../../src/control/api.js'
-import { run } from './process.js'
+import { fioBlockBytes as blockBytes, type FioEnded, type FioJob, fio } from './fio.js'
 import { SeededRandom } from './random.js'
 import { LockstepServer, type Owner } from './server.js'
 
 const MiB = 1024 * 1024
-const blockBytes = 4096
 const settledBytes = 4 * MiB
 const settledBlocks = settledBytes / blockBytes
 const settledDepth = 16
@@ -19,7 +18,6 @@ const writerBytes = 8 * MiB
 const writesPerFlush = 16
 /** Of the group's sequence, by the size of chunks: each first write to a chunk moves it on, and the writers make some more than this many. */
 const progressMax = { '4K': 2400, '64K': 240 }
-const fioTimeoutMs = 60_000
 const progressTimeoutMs = 60_000
 const controlTimeoutMs = 30_000
 
@@ -32,25 +30,6 @@ export type FioKillLoopReport = {
   flushedBlocks: number
 }
 
-type Job = {
-  readonly offset: number
-  readonly sizeBytes: number
-  readonly depth: number
-  /** Decides the order of the blocks. */
-  readonly seed: number
-  readonly pattern: string
-}
-
-type FioJobReport = {
-  readonly read: { readonly total_ios: number }
-  /** Only writes that succeeded have a latency. */
-  readonly write: { readonly clat_ns: { readonly N: number } }
-  /** With those that failed: fio takes no notice of it. */
-  readonly sync: { readonly total_ios: number }
-}
-
-type Ended = { readonly isOk: boolean; readonly said: string; readonly report: FioJobReport }
-
 export class FioKillLoop {
   readonly server: LockstepServer
   readonly report: FioKillLoopReport = {
@@ -62,7 +41,7 @@ export class FioKillLoop {
   readonly #random: SeededRandom
   readonly #chunkSize: '4K' | '64K'
   /** What must be there: the first so many blocks of each job, in its own order. */
-  #expected: readonly { readonly job: Job; readonly blockCount: number }[] = []
+  #expected: readonly { readonly job: FioJob; readonly blockCount: number }[] = []
   #isKilled = false
 
   private constructor(server: LockstepServer, seed: number) {
@@ -109,7 +88,7 @@ export class FioKillLoop {
     const verified = this.#expected.map(async ({ job, blockCount }) => {
       const ended = await this.#fio(job, ['--verify_only', `--io_size=${blockCount * blockBytes}`])
       assert(ended.isOk, `wrong blocks among ${blockCount} at ${job.offset}:\n${ended.said}`)
-      assert.equal(ended.report.read.total_ios, blockCount, 'fio read every block')
+      assert.equal(ended.blocksRead, blockCount, 'fio read every block')
     })
     await Promise.all(verified)
   }
@@ -131,14 +110,14 @@ export class FioKillLoop {
     control.close()
   }
 
-  #newJob(offset: number, sizeBytes: number, depth: number): Job {
-    const hex = (this.report.rounds + 1).toString(16).padStart(8, '0')
+  #newJob(offset: number, sizeBytes: number, depth: number): FioJob {
     const seed = 1 + this.#random.below(2 ** 31)
-    return { offset, sizeBytes, depth, seed, pattern: `%o0x${hex}` }
+    const uri = this.server.uri('vol0')
+    return { uri, offset, sizeBytes, depth, seed, runNumber: this.report.rounds + 1 }
   }
 
   /** Answers what fio had been told is flushed. */
-  async #writeUntilKilled(): Promise<{ job: Job; blockCount: number }[]> {
+  async #writeUntilKilled(): Promise<{ job: FioJob; blockCount: number }[]> {
     let running = writerCount
     const writers = Array.from({ length: writerCount }, async (_, index) => {
       // One request at a time, as flushedCount needs it.
@@ -146,7 +125,7 @@ export class FioKillLoop {
       const ended = await this.#fio(job, ['--do_verify=0', `--fsync=${writesPerFlush}`])
       assert(ended.isOk || this.#isKilled, `a writer failed before the kill:\n${ended.said}`)
       running--
-      return { job, blockCount: flushedCount(ended.report), isCut: !ended.isOk }
+      return { job, blockCount: flushedCount(ended), isCut: !ended.isOk }
     })
     const [ended] = await Promise.all([Promise.all(writers), this.#killAt(() => running === 0)])
     if (ended.every(({ isCut }) => isCut)) this.report.killsUnderLoad++
@@ -170,25 +149,8 @@ export class FioKillLoop {
     control.close()
   }
 
-  async #fio(job: Job, flags: readonly string[]): Promise<Ended> {
-    const where = ['--ioengine=nbd', `--uri=${this.server.uri('vol0')}`, `--offset=${job.offset}`]
-    // Without randrepeat=0 the order of the blocks is the same for every seed.
-    const order = ['--rw=randwrite', '--randrepeat=0', `--randseed=${job.seed}`]
-    const shape = [`--size=${job.sizeBytes}`, `--bs=${blockBytes}`, `--iodepth=${job.depth}`]
-    const verify = ['--verify=pattern', `--verify_pattern=${job.pattern}`, '--verify_fatal=1']
-    const quiet = ['--verify_state_save=0', '--output-format=json']
-    const args = ['--name=job', ...where, ...order, ...shape, ...verify, ...quiet, ...flags]
-    const { status, stdout, stderr } = await run('fio', args, {
-      timeoutMs: fioTimeoutMs,
-      cwd: this.server.directory,
-    })
-    const said = `fio ${args.join(' ')}\n${stderr}${stdout}`.slice(0, 2000)
-    const start = stdout.indexOf('{\n')
-    assert(start >= 0, `no report: ${said}`)
-    const { jobs } = JSON.parse(stdout.slice(start)) as { readonly jobs: readonly FioJobReport[] }
-    const report = jobs[0]
-    assert(report, `no job: ${said}`)
-    return { isOk: status === 0, said, report }
+  #fio(job: FioJob, flags: readonly string[]): Promise<FioEnded> {
+    return fio(job, { cwd: this.server.directory, flags })
   }
 }
 
@@ -198,8 +160,8 @@ function chunkSizeOf(seed: number): '4K' | '64K' {
 
 /** The writes that a flush had covered for sure. fio counts a flush that the kill cut off as one that was done; but a write that succeeded was sent when
  *  the flush before it had been answered. */
-function flushedCount({ sync, write }: FioJobReport): number {
-  const flushCount = Math.floor(Math.max(write.clat_ns.N - 1, 0) / writesPerFlush)
-  assert(sync.total_ios >= flushCount, 'fio flushes after so many writes')
+function flushedCount({ flushes, blocksWritten }: FioEnded): number {
+  const flushCount = Math.floor(Math.max(blocksWritten - 1, 0) / writesPerFlush)
+  assert(flushes >= flushCount, 'fio flushes after so many writes')
   return flushCount * writesPerFlush
 }

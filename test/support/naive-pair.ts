@@ -114,6 +114,7 @@ class NaiveNode implements PairEngine {
       durableSequence: this.#durable as Sequence,
       lagBytes: this.#queuedBytes,
       lagSeconds: 0,
+      lacksBytes: 0,
       dirtyBytes: 0,
       opLogEntries: 0,
       sentBytes: 0,

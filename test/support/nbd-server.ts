@@ -40,6 +40,7 @@ export type TestServerOptions = {
   readonly timers?: Timers
   readonly tls?: TlsOffer
   readonly privateOptions?: readonly PrivateOption[]
+  readonly explainMissing?: (name: string) => string
 }
 
 /** Resolves when `isTrue` says so; asks after every turn of the event loop. */
@@ -64,6 +65,10 @@ export async function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
   }
 }
 
+function explaining({ explainMissing }: TestServerOptions) {
+  return explainMissing === undefined ? {} : { explainMissing }
+}
+
 export async function startServer(t: Test, options: TestServerOptions = {}): Promise<TestServer> {
   const memory = options.memory ?? new MemoryExport({ sizeBytes: options.sizeBytes ?? 1024 * 1024 })
   const ends: SessionEnd[] = []
@@ -72,7 +77,7 @@ export async function startServer(t: Test, options: TestServerOptions = {}): Pro
   const fatal: unknown[] = []
   const server = new NbdServer({
     ...options,
-    exports: exportList(memory, ...(options.others ?? [])),
+    exports: { ...exportList(memory, ...(options.others ?? [])), ...explaining(options) },
     hooks: {
       onSessionEnd: (_, end) => void ends.push(end),
       onRequestFailed: (_, failure) => void failures.push(failure),

@@ -4,10 +4,9 @@
 //
 // The load is that of KillLoop on `vol0` (tagged sectors, operations on snapshots) and, beside it, fio on `vol1`.
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
+import { type FioEnded, fio, fioBlockBytes } from './fio.js'
 import { KillLoop } from './kill-loop.js'
 import { NodePair } from './node-pair.js'
-import { output } from './process.js'
 import { SeededRandom } from './random.js'
 import type { LockstepServer, Owner } from './server.js'
 
@@ -26,7 +25,8 @@ export type PairLoopReport = {
   readonly requests: number
   readonly operations: number
   readonly connections: number
-  readonly fioRuns: number
+  /** That were read and held what the last run of fio had written, on one node or the other. */
+  readonly blocksVerified: number
 }
 
 /** After a fault that the primary survives. */
@@ -35,7 +35,8 @@ const requestsAfterMax = 400
 const faultBytesMax = 1 * MiB
 const throttleBytesPerSecond = 4 * MiB
 const fioBytes = 4 * MiB
-const fioTimeoutMs = 90_000
+const fioBlocks = fioBytes / fioBlockBytes
+const fioDepth = 16
 
 export class PairLoop {
   readonly pair: NodePair
@@ -44,6 +45,8 @@ export class PairLoop {
   readonly #directory: string
   readonly #rounds: Record<string, number> = {}
   #fioRuns = 0
+  #fioSeed = 1
+  #blocksVerified = 0
   #gone: Promise<void> = Promise.resolve()
 
   private constructor(pair: NodePair, directory: string, seed: number) {
@@ -72,7 +75,12 @@ export class PairLoop {
     const { connectionCount } = this.pair.proxy
     return {
       rounds: this.#rounds,
-      ...{ requests, operations, connections: connectionCount, fioRuns: this.#fioRuns },
+      ...{
+        requests,
+        operations,
+        connections: connectionCount,
+        blocksVerified: this.#blocksVerified,
+      },
     }
   }
 
@@ -85,14 +93,23 @@ export class PairLoop {
     else await this.#survive(fault)
     await this.pair.inSync()
     await this.#loop.judge()
+    await this.verify()
     assert.deepEqual(await this.pair.differences(), [], `both nodes after "${fault}"`)
     return fault
   }
 
+  /** Rejects when a block of `vol1` is not what the last run of fio wrote, on either node. */
+  async verify(): Promise<void> {
+    for (const node of [this.pair.primary, this.pair.replica]) {
+      const ended = await this.#fio(node, ['--verify_only'])
+      assert.equal(ended.blocksRead, fioBlocks, 'fio read every block')
+    }
+  }
+
   async #killPrimary(fault: 'kill the primary' | 'kill both'): Promise<void> {
     const { primary, replica, proxy } = this.pair
-    const seed = this.#random.below(1000)
-    await this.#fio(primary, seed, ['--rw=randwrite', '--do_verify=0', '--end_fsync=1'])
+    this.#nextFioRun()
+    await this.#fio(primary, ['--do_verify=0', '--end_fsync=1'])
     const connections = proxy.connectionCount
     await this.#loop.load(() => {
       if (fault === 'kill both') this.#gone = replica.kill9().gone
@@ -104,8 +121,6 @@ export class PairLoop {
     if (proxy.connectionCount === connections) await this.#loop.judgeCopy(replica)
     await primary.serve()
     await this.#loop.judge()
-    await this.pair.inSync()
-    for (const node of [primary, replica]) await this.#fio(node, seed, ['--rw=randread'])
   }
 
   async #survive(fault: PairFault): Promise<void> {
@@ -121,26 +136,32 @@ export class PairLoop {
       if (fault === 'throttle') proxy.bytesPerSecondMax = throttleBytesPerSecond
       return requestsAfter
     }
-    const seed = this.#random.below(1000)
-    const fio = this.#fio(primary, seed, ['--rw=randwrite', '--fsync=100', '--do_verify=1'])
+    this.#nextFioRun()
+    const writing = this.#fio(primary, ['--fsync=100', '--do_verify=1'])
     // Both settle before anything is rejected: the next thing that happens is a start.
-    const ended = await Promise.allSettled([this.#loop.load(strike), fio])
+    const ended = await Promise.allSettled([this.#loop.load(strike), writing])
     proxy.calm()
     await this.#gone
     if (fault === 'kill the replica') await replica.serve()
     for (const one of ended) if (one.status === 'rejected') throw one.reason
   }
 
-  /** Writes or reads every block of `vol1`, each with its checksum; a wrong one makes fio fail. */
-  async #fio(server: LockstepServer, seed: number, flags: readonly string[]): Promise<void> {
+  #nextFioRun(): void {
     this.#fioRuns++
-    const common = ['--name=round', '--ioengine=nbd', `--uri=${server.uri('vol1')}`]
-    const shape = [`--size=${fioBytes}`, '--bs=4k', '--iodepth=16', `--randseed=${seed}`]
-    const verify = ['--verify=crc32c', '--verify_fatal=1', '--verify_state_save=0']
-    const said = join(this.#directory, 'fio.txt')
-    await output('fio', [...common, ...shape, ...verify, ...flags, `--output=${said}`], {
-      timeoutMs: fioTimeoutMs,
-      cwd: this.#directory,
-    })
+    this.#fioSeed = 1 + this.#random.below(2 ** 31)
+  }
+
+  /** Writes every block of `vol1`, or reads it; a wrong one makes fio fail. */
+  async #fio(server: LockstepServer, flags: readonly string[]): Promise<FioEnded> {
+    const ended = await fio(
+      {
+        ...{ uri: server.uri('vol1'), offset: 0, sizeBytes: fioBytes, depth: fioDepth },
+        ...{ seed: this.#fioSeed, runNumber: this.#fioRuns },
+      },
+      { cwd: this.#directory, flags },
+    )
+    assert(ended.isOk, `fio of run ${this.#fioRuns} failed:\n${ended.said}`)
+    this.#blocksVerified += ended.blocksRead
+    return ended
   }
 }

@@ -121,6 +121,12 @@ export class ResyncModel implements ResyncView {
     return this.here.place(storeId, chunk)
   }
 
+  holeEnd(storeId: StoreId, chunk: number, end: number): number {
+    let at = chunk
+    while (at < end && this.place(storeId, at) === 0) at++
+    return at
+  }
+
   addVolume(blockCount: number): number {
     return this.#operation(this.#add(blockCount, true), () => {})
   }

@@ -47,6 +47,8 @@ export type Context = {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Where the daemon's data is; throws UsageError when it was not said. */
   directory(): string
+  /** What to type after Ctrl-C from now on: what was begun goes on, or nobody knows whether it was done. */
+  ifInterrupted(action: string): void
   /** A connection to the daemon, closed when the command ends. */
   client(): Promise<ControlClient>
 }

@@ -27,7 +27,7 @@ export const commands: readonly Command[] = [
 /** First words that stand for several commands. */
 export const groups: Readonly<Record<string, string>> = {
   volume: 'creates, lists, deletes, renames and resizes volumes',
-  peer: 'shows, connects, disconnects, sets and forgets the other node',
-  job: 'lists long work that goes on by itself, and waits for it',
   snapshot: 'creates, lists, deletes, renames, restores and refreshes snapshots',
+  peer: 'shows, connects, disconnects, sets and forgets the other node',
+  job: 'lists long work that goes on by itself, waits for it and stops it',
 }

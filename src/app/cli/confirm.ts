@@ -31,7 +31,7 @@ export async function confirm(
   }
 }
 
-/** Refusals that come before anything is done. Of the others (a deadline, a lost connection, a disk that fails) the outcome is not certain. */
+/** Refusals of an operation that come before anything is done. Of the others (a deadline, a lost connection, a disk that fails) the outcome is not certain. */
 const codesBeforeChange: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'NO_SUCH_STORE',
   'NAME_TAKEN',
@@ -40,17 +40,24 @@ const codesBeforeChange: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'INVALID_ARGUMENT',
   'OUT_OF_RANGE',
   'NOT_PRIMARY',
+  'NO_SPACE',
   'LIMIT_REACHED',
+  'CONFLICT',
+  'BUSY',
   'IN_USE',
   'HAS_SNAPSHOTS',
 ])
 
-/** `answer` of the daemon behind a confirmation: a refusal takes back what was said to be lost. */
-export async function afterConfirmation<T>(answer: Promise<T>): Promise<T> {
+/** `answer` of the daemon behind a confirmation: a refusal takes back what was said to be lost. Not when something may be done: `isBegun`, for work of several steps. */
+export async function afterConfirmation<T>(
+  answer: Promise<T>,
+  isBegun: () => boolean = () => false,
+): Promise<T> {
   try {
     return await answer
   } catch (error) {
     if (!(error instanceof LockstepError) || !codesBeforeChange.has(error.code)) throw error
+    if (isBegun()) throw error
     throw new LockstepError(error.code, `${error.message}; nothing was changed`, error.action)
   }
 }
@@ -59,14 +66,15 @@ function ask(context: Context, question: string): Promise<string> {
   const { stdin, stderr } = context.output.terminal
   const prompt = createInterface({ input: stdin, output: stderr })
   return new Promise((resolve, reject) => {
-    const interrupted = () =>
+    // Ctrl-C and Ctrl-D. The question has no end of its line then.
+    const interrupted = () => {
+      stderr.write('\n')
       reject(new LockstepError('INTERRUPTED', 'interrupted; nothing was changed', ''))
-    prompt.once('SIGINT', () => {
-      interrupted()
-      prompt.close()
-    })
+    }
+    prompt.once('SIGINT', () => prompt.close())
     prompt.once('close', interrupted)
     prompt.question(question, (answer) => {
+      prompt.off('close', interrupted)
       resolve(answer.trim())
       prompt.close()
     })

@@ -1,16 +1,20 @@
 // The commands that take several stores at once: sync and batch.
 import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
-import { batchOperations } from '../../control/methods.js'
+import { batchOperations, isOperationKind } from '../../control/methods.js'
 import { FieldError } from '../../control/schema.js'
 import { type ExitCode, errnoNameOf } from '../../core/errors.js'
-import type { OperationRequest } from '../../core/operation.js'
+import {
+  checkOperationWords,
+  placeInBatch,
+  type SingleRequest,
+} from '../../core/operation-words.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
-import { perform } from './perform.js'
-import { askStatus, newSizeText, partText, storeOf } from './query.js'
+import { operation, perform } from './perform.js'
+import { askPrimary, newSizeText, partText, storeOf } from './query.js'
 import { rangeOption } from './snapshot.js'
-import { UsageError } from './usage-error.js'
+import { ofWords, UsageError } from './usage-error.js'
 import { readRange } from './values.js'
 
 export const copyCommands: readonly Command[] = [
@@ -34,7 +38,7 @@ export const copyCommands: readonly Command[] = [
     options: yesOption,
     examples: [
       [
-        `echo '[{"kind":"snapshot.create","stores":["a","b"],"name":"x"}]' | lockstep batch -`,
+        `echo '[{"kind":"snapshot.delete","store":"vol0@a"}]' | lockstep batch - --yes`,
         'operations are written as on the control socket, with "kind" for the method',
       ],
     ],
@@ -46,29 +50,30 @@ async function syncStores(context: Context): Promise<ExitCode> {
   const source = context.arguments.text('source')
   const target = context.arguments.text('target')
   const range = readRange(context.arguments.maybeText('range'))
-  const { stores } = await askStatus(context)
+  const part = range === undefined ? {} : { range }
+  const request = operation({ kind: 'sync', source, target, ...part })
+  const { stores } = await askPrimary(context)
   const { sizeBytes } = storeOf(stores, target)
   const becomesBytes = stores.find(({ name }) => name === source)?.sizeBytes ?? sizeBytes
   const size = range === undefined ? newSizeText(target, sizeBytes, becomesBytes) : ''
   const lost = `${partText(target, range, sizeBytes)} will be overwritten from ${source}${size}`
   await confirm(context, { lost, name: target })
-  const params = range === undefined ? { source, target } : { source, target, range }
   const done = `overwrote ${partText(target, range, becomesBytes)} from ${source}`
-  return perform(context, { method: 'sync', params, done, isConfirmed: true })
+  return perform(context, request, { done, isConfirmed: true })
 }
 
 async function performBatch(context: Context): Promise<ExitCode> {
   const file = context.arguments.text('file')
   const operations = readBatch(await readText(file, context.output.terminal.stdin), file)
-  const { stores } = await askStatus(context)
+  const { stores } = await askPrimary(context)
   const sizes = new Map(stores.map((store) => [store.name, store.sizeBytes]))
-  const losses = operations.flatMap((operation) => lossOf(operation, sizes) ?? [])
+  const losses = operations.flatMap((one) => lossOf(one, sizes) ?? [])
   const isConfirmed = losses.length > 0
   if (isConfirmed) {
     await confirm(context, { lost: `will be lost: ${losses.join('; ')}`, name: 'batch' })
   }
   const done = `performed ${operations.length} operation${operations.length === 1 ? '' : 's'}`
-  return perform(context, { method: 'batch', params: { operations }, done, isConfirmed })
+  return perform(context, { kind: 'batch', operations }, { done, isConfirmed })
 }
 
 async function readText(file: string, stdin: NodeJS.ReadStream): Promise<string> {
@@ -81,27 +86,41 @@ async function readText(file: string, stdin: NodeJS.ReadStream): Promise<string>
   }
 }
 
-type Single = Exclude<OperationRequest, { kind: 'batch' }>
-
-function readBatch(text: string, file: string): readonly Single[] {
+function readBatch(text: string, file: string): readonly SingleRequest[] {
   const action = 'write [{"kind":"snapshot.create","stores":["vol0"],"name":"a"}, …]'
+  const source = file === '-' || file === '/dev/stdin' ? 'standard input' : file
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new UsageError(`${file} is not JSON: ${reason.slice(0, 200)}`, action)
+    throw new UsageError(`${source} is not JSON: ${reason.slice(0, 200)}`, action)
   }
+  let operations: readonly SingleRequest[]
   try {
-    return batchOperations(value, 'operations')
+    operations = batchOperations(value, 'operations')
   } catch (error) {
     if (!(error instanceof FieldError)) throw error
-    throw new UsageError(`${file}: ${error.message}`, action)
+    throw new UsageError(`${source}: ${inPlace(error.message, value)}`, action)
   }
+  for (const [index, one] of operations.entries())
+    ofWords(() => checkOperationWords(one), `${source}: ${placeInBatch(one.kind, index)}: `)
+  return operations
+}
+
+/** `operations[1].name must be …` as people count and call it: `operation 2 (volume.create): name must be …`. */
+function inPlace(message: string, value: unknown): string {
+  const found = /^operations(?:\[(\d+)\](\.?))?/.exec(message)
+  const rest = message.slice(found?.[0].length ?? 0)
+  if (found?.[1] === undefined) return `the batch${rest}`
+  const index = Number(found[1])
+  const { kind } = Object((value as readonly unknown[])[index]) as { readonly kind?: unknown }
+  const place = placeInBatch(isOperationKind(kind) ? kind : undefined, index)
+  return found[2] === '' ? `${place}${rest}` : `${place}: ${rest}`
 }
 
 /** What an operation destroys, in words; undefined when it only adds. */
-function lossOf(operation: Single, sizes: ReadonlyMap<string, number>): string | undefined {
+function lossOf(operation: SingleRequest, sizes: ReadonlyMap<string, number>): string | undefined {
   switch (operation.kind) {
     case 'volume.delete':
       return operation.name

@@ -113,7 +113,7 @@ export function picture(cells: readonly number[]): string {
 /** With a peer the difference is to it; without one, to the newest snapshot. */
 export function dirtyText(
   reports: readonly DirtyReport[],
-  peers: readonly Pick<PeerStatus, 'lagBytes'>[] = [],
+  peers: readonly Pick<PeerStatus, 'link'>[] = [],
 ): string {
   if (reports.length === 0) return 'no volumes'
   const lines = reports.map((report) => {
@@ -121,9 +121,6 @@ export function dirtyText(
     const head = `${report.store}: ${formatBytes(report.dirtyBytes)} of ${formatBytes(report.sizeBytes)} (${part}) ${differenceOf(report, peers.length > 0)}`
     return `${head}\n  [${picture(report.picture)}]`
   })
-  const lagBytes = peers.reduce((sum, peer) => sum + peer.lagBytes, 0)
-  if (lagBytes > 0)
-    lines.push(`besides, ${formatBytes(lagBytes)} of changes are kept for the peer, in their order`)
   return lines.join('\n')
 }
 

@@ -1,10 +1,12 @@
 // mark: a marker in the stream, at which the replica may keep snapshots and run a hook; and what became of it.
 import { randomUUID } from 'node:crypto'
+import { controlLimits } from '../../control/limits.js'
 import { ExitCode } from '../../core/errors.js'
+import { checkMarkRequest } from '../../core/mark-request.js'
 import type { MarkResult, OperationResult } from '../../engine/api.js'
 import type { Command, Context } from './command.js'
 import { patiently } from './patience.js'
-import { UsageError } from './usage-error.js'
+import { ofWords, UsageError } from './usage-error.js'
 import { readSeconds } from './values.js'
 
 const waitSecondsDefault = 120
@@ -65,20 +67,22 @@ async function mark(context: Context): Promise<ExitCode> {
   const timeout = words.maybeText('timeout')
   if (timeout !== undefined && !wait)
     throw new UsageError('--timeout needs --wait', `lockstep mark ${name} --wait --timeout 60`)
-  const seconds = readSeconds(timeout ?? String(waitSecondsDefault), 'the timeout')
+  const secondsMax = controlLimits.waitTimeoutMsMax / 1000
+  const seconds = readSeconds(timeout ?? String(waitSecondsDefault), 'the timeout', secondsMax)
   const given = (['message', 'hook', 'snapshot'] as const).flatMap((option) => {
     const value = words.maybeText(option)
     return value === undefined ? [] : [[option, value] as const]
   })
+  const request = ofWords(() => checkMarkRequest({ name, ...Object.fromEntries(given) }))
   const timeoutMs = Math.ceil(seconds * 1000)
   const params = {
-    name,
-    ...Object.fromEntries(given),
+    ...request,
     ...(wait ? { wait, timeoutMs } : {}),
     requestId: randomUUID(),
   }
   const client = await context.client()
   const options = { timeoutMs: timeoutMs + answerTimeoutMs }
+  context.ifInterrupted('lockstep events, to see whether it was made')
   const asked = client.request('mark', params, options)
   const waitsFor = wait ? 'the peer has not told its result yet' : 'a disk has not answered yet'
   const answer = (await patiently(context, asked, waitsFor)) as Answer

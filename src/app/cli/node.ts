@@ -166,7 +166,7 @@ async function init(context: Context): Promise<ExitCode> {
   const journalBytes = size('journal-size')
   const node = context.arguments.maybeText('node')
   const data = context.arguments.maybeText('data')
-  const made = await initDirectory({
+  const request = {
     directory,
     overwrite: context.arguments.isSet('yes'),
     isSecondary: context.arguments.isSet('secondary'),
@@ -174,6 +174,11 @@ async function init(context: Context): Promise<ExitCode> {
     ...(chunkBytes === undefined ? {} : { chunkBytes }),
     ...(journalBytes === undefined ? {} : { journalBytes }),
     ...(data === undefined ? {} : { data: resolve(data) }),
+  }
+  const made = await initDirectory(request).catch((error: unknown) => {
+    // Names and sizes are refused for what they are, whatever the directory is.
+    const isOfWords = error instanceof LockstepError && /^INVALID_(NAME|SIZE)$/.test(error.code)
+    throw isOfWords ? new UsageError(error.message, error.action, error.code) : error
   })
   const next = `start it with: lockstep serve ${directory}`
   const kind = made.role === 'secondary' ? 'replica' : 'node'

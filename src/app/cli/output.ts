@@ -21,6 +21,7 @@ export class Output {
   readonly terminal: Terminal
   readonly #hasColor: boolean
   #hasResult = false
+  #isDrawn = false
 
   constructor(options: {
     readonly isJson: boolean
@@ -62,6 +63,7 @@ export class Output {
 
   /** Writes over the line that was drawn last; nothing is left of it after ''. */
   redraw(text: string): void {
+    this.#isDrawn = text !== ''
     this.terminal.stderr.write(`\r${text.slice(0, this.columns - 1)}\u001b[K`)
   }
 
@@ -72,6 +74,7 @@ export class Output {
   /** Says why the command failed and what to type next; answers its exit code. */
   failure(error: unknown): ExitCode {
     const { code, message, action, exitCode } = describeFailure(error)
+    if (this.#isDrawn) this.redraw('')
     if (this.isJson && !this.#hasResult) {
       this.#hasResult = true
       this.terminal.stdout.write(`${JSON.stringify({ error: { code, message, action } })}\n`)
@@ -100,8 +103,8 @@ type Failure = {
 
 export function describeFailure(error: unknown): Failure {
   if (error instanceof UsageError) {
-    const { message, action } = error
-    return { code: 'INVALID_ARGUMENT', message, action, exitCode: ExitCode.USAGE }
+    const { code, message, action } = error
+    return { code, message, action, exitCode: ExitCode.USAGE }
   }
   if (error instanceof LockstepError) {
     const { code, message, action } = error

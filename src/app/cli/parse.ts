@@ -19,9 +19,26 @@ const firstSteps: Command['examples'] = [
   ['lockstep serve ./data', 'on nbd://127.0.0.1:10809, in the foreground'],
   ['lockstep volume create vol0 10G --dir ./data', 'a volume, for any NBD client'],
 ]
-/** Stands for `-` while yargs reads, which makes it an empty word. */
-const stdinWord = '\u0001-'
-const restored = (value: unknown): unknown => (value === stdinWord ? '-' : value)
+/** Stands before a word that yargs would take for something else. */
+const mask = '\u0001'
+/** Standard input, of which yargs makes an empty word; and numbers below zero, which are no options: what takes them says why it does not. */
+const maskedPattern = /^-($|[\d.])/
+
+/** The words as yargs may see them. Behind `--` nothing is an option; without the `--` yargs counts what is there among the positional words. */
+function masked(words: readonly string[]): readonly string[] {
+  const end = words.includes('--') ? words.indexOf('--') : words.length
+  const behind = words.slice(end + 1)
+  const isMasked = (word: string) => maskedPattern.test(word)
+  return [
+    ...words.slice(0, end).map((word) => (isMasked(word) ? `${mask}${word}` : word)),
+    ...behind.map((word) => (word.startsWith('-') ? `${mask}${word}` : word)),
+  ]
+}
+
+function restored(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(restored)
+  return typeof value === 'string' && value.startsWith(mask) ? value.slice(mask.length) : value
+}
 
 /** Throws UsageError. */
 export function parseCommandLine(
@@ -57,13 +74,13 @@ export function parseCommandLine(
     })
   addOptions(parser, globalOptions)
   addCommands(parser, (command, values) => chosen.push({ command, values }))
-  const typed = words.map((word) => (word === '-' ? stdinWord : word))
-  void parser.parse(typed, {}, (_error, _values, output) => {
+  void parser.parse(masked(words), {}, (_error, _values, output) => {
     text = output
   })
   const [failure] = failures
-  if (failure !== undefined) throw usageError(failure, words)
-  if (text !== '') return { kind: 'text', text }
+  if (failure !== undefined) throw usageError(failure.replaceAll(mask, ''), words)
+  // yargs' own default of words that are repeated, which nobody need know.
+  if (text !== '') return { kind: 'text', text: text.replaceAll(' [default: []]', '') }
   const [found] = chosen
   if (found === undefined) throw usageError('no command', words)
   const values = Object.entries(found.values).map(([name, value]) => [name, restored(value)])
@@ -153,10 +170,13 @@ function usageError(complaint: string, words: readonly string[]): UsageError {
   const value = /^Not enough arguments following: (.+)$/.exec(complaint)?.[1]
   if (value !== undefined) return new UsageError(`--${value} needs a value`, help)
   const unknown = /^Unknown arguments?: ([^,]+)/.exec(complaint)?.[1]
-  if (unknown !== undefined && isOption(unknown, words)) return unknownOption(unknown, command)
+  const isOfUnknown = command === undefined && typed.length > 0 && !words[0]?.startsWith('-')
+  if (unknown !== undefined && isOption(unknown, words) && !isOfUnknown)
+    return unknownOption(unknown, command)
+  const isOfMissing = complaint.startsWith('Not enough') || complaint === 'no command'
+  const strange = isOfMissing && !isOfUnknown ? strangeOption(words, command) : undefined
+  if (strange !== undefined) return unknownOption(strange, command)
   if (command !== undefined) {
-    const strange = complaint.startsWith('Not enough') ? strangeOption(words, command) : undefined
-    if (strange !== undefined) return unknownOption(strange, command)
     const surplus = /^Unknown (?:arguments?|commands?): (.+)$/.exec(complaint)?.[1]
     const usage = usageOf(command)
     if (surplus !== undefined) return new UsageError(`"${surplus}" is too much`, usage)
@@ -205,8 +225,8 @@ function unknownCommand(typed: readonly string[]): UsageError {
 }
 
 /** The first word that looks like an option and is none: yargs complains of the words that it then misses. */
-function strangeOption(words: readonly string[], command: Command): string | undefined {
-  const options = Object.entries({ ...globalOptions, ...command.options })
+function strangeOption(words: readonly string[], command: Command | undefined): string | undefined {
+  const options = Object.entries<Option>({ ...globalOptions, ...command?.options })
   const known = new Set(options.flatMap(([name, { short = name }]) => [name, short]))
   const end = words.indexOf('--')
   return words

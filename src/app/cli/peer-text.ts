@@ -6,6 +6,7 @@ import type { Explanation, PeerStatus } from '../../engine/api.js'
 import { type Complaint, percent, table } from './table.js'
 
 const barCells = 24
+const thePeer = 'the peer'
 
 /** Lines behind the stores of a status; none without a peer. */
 export function peerSection(status: DaemonStatus): readonly string[] {
@@ -21,23 +22,29 @@ export function peerListText(peers: readonly PeerStatus[], role: DaemonStatus['r
 }
 
 function peerTable(status: Pick<DaemonStatus, 'peers' | 'role'>): string {
-  // What a secondary lacks only its primary knows.
   const isPrimary = status.role === 'primary'
   const rows = status.peers.map((peer) => [
     peer.node ?? '-',
     peer.link,
-    isPrimary ? peer.mode : '-',
-    isPrimary ? `${formatBytes(peer.lagBytes)}, ${peer.lagSeconds.toFixed(1)} s` : '-',
-    isPrimary ? lackText(peer) : '-',
+    peer.mode ?? '-',
+    lagText(peer),
+    lackText(peer),
     peer.uri === '' ? '-' : peer.uri,
   ])
   const last = isPrimary ? 'ADDRESS' : 'FROM'
   return table([['PEER', 'LINK', 'MODE', 'LAG', 'LACKS', last], ...rows], [])
 }
 
-function lackText({ dirtyBytes, opLogEntries }: PeerStatus): string {
+/** What a secondary lacks only its primary knows. */
+function lagText({ lagBytes, lagSeconds }: PeerStatus): string {
+  if (lagBytes === null || lagSeconds === null) return '-'
+  return `${formatBytes(lagBytes)}, ${lagSeconds.toFixed(1)} s`
+}
+
+function lackText({ lacksBytes, opLogEntries }: PeerStatus): string {
+  if (lacksBytes === null || opLogEntries === null) return '-'
   const operations = opLogEntries === 0 ? '' : `, ${counted(opLogEntries, 'operation')}`
-  return `${formatBytes(dirtyBytes)}${operations}`
+  return `${formatBytes(lacksBytes)}${operations}`
 }
 
 function detailLines(peer: PeerStatus): readonly string[] {
@@ -64,7 +71,9 @@ function timeText(seconds: number): string {
 
 /** What is not as it should be between the nodes. */
 export function peerComplaints(status: DaemonStatus): readonly Complaint[] {
-  const complaints = status.peers.flatMap((peer) => complaintOf(peer, status.role) ?? [])
+  const complaints = status.peers.flatMap((peer) =>
+    complaintsOf({ ...peer, ...nameOf(peer, status.node) }, status.role),
+  )
   if (status.isWhole !== false || status.group === '') return complaints
   return [
     ...complaints,
@@ -75,8 +84,41 @@ export function peerComplaints(status: DaemonStatus): readonly Complaint[] {
   ]
 }
 
-function complaintOf(peer: PeerStatus, role: DaemonStatus['role']): Complaint | undefined {
-  const name = peer.node ?? 'the peer'
+/** Both nodes may be called after their machine: then the name says nothing. */
+function nameOf({ node }: PeerStatus, own: string): { readonly node?: string } {
+  return node === own ? { node: thePeer } : {}
+}
+
+function complaintsOf(peer: PeerStatus, role: DaemonStatus['role']): readonly Complaint[] {
+  const complaint = linkComplaint(peer, role)
+  return [...(complaint === undefined ? [] : [complaint]), ...dataComplaints(peer)]
+}
+
+/** What is wrong although, or while, the link works. */
+function dataComplaints(peer: PeerStatus): readonly Complaint[] {
+  const name = peer.node ?? thePeer
+  const complaints: Complaint[] = []
+  const { differences = [] } = peer
+  const [first] = differences
+  if (first !== undefined) {
+    const bytes = differences.reduce((sum, one) => sum + one.differingBytes, 0)
+    const which = differences.length > 1 ? '' : ` ${first.store}`
+    const more = differences.length > 1 ? ` and ${differences.length - 1} more` : ''
+    complaints.push({
+      status: `verify found ${formatBytes(bytes)} of ${first.store}${more} that differ on ${name}, and they were not repaired`,
+      action: `lockstep verify${which} --repair, or --repair --from peer: which node is right only you know`,
+    })
+  }
+  if (peer.isStalled === true)
+    complaints.push({
+      status: `writers wait for ${name}: the outbox is full, and congestion = "stall"`,
+      action: 'look at the line and at the disk of the other node: lockstep doctor there',
+    })
+  return complaints
+}
+
+function linkComplaint(peer: PeerStatus, role: DaemonStatus['role']): Complaint | undefined {
+  const name = peer.node ?? thePeer
   switch (peer.link) {
     case 'streaming':
       return undefined
@@ -96,10 +138,10 @@ function complaintOf(peer: PeerStatus, role: DaemonStatus['role']): Complaint | 
 }
 
 function notConnected(peer: PeerStatus, role: DaemonStatus['role']): string {
-  if (role === 'primary') return `changes do not reach ${peer.node ?? 'the peer'}: ${peer.reason}`
+  if (role === 'primary') return `changes do not reach ${peer.node ?? thePeer}: ${peer.reason}`
   return peer.node === undefined
     ? 'no primary has connected to this replica since it was started'
-    : `the primary ${peer.node} is not connected: what this replica holds may be old`
+    : `the primary${peer.node === thePeer ? '' : ` ${peer.node}`} is not connected: what this replica holds may be old`
 }
 
 function remedyOf(peer: PeerStatus, role: DaemonStatus['role']): string {

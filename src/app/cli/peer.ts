@@ -1,4 +1,5 @@
 // The commands on the other node: list, connect, disconnect, set, forget.
+import { controlLimits } from '../../control/limits.js'
 import { ExitCode } from '../../core/errors.js'
 import { formatBytes } from '../../core/units.js'
 import type { Explanation, ForgottenPeer, PeerStatus } from '../../engine/api.js'
@@ -7,8 +8,8 @@ import { afterConfirmation, confirm } from './confirm.js'
 import { patiently } from './patience.js'
 import { explanationText, peerListText } from './peer-text.js'
 import { ask, askStatus } from './query.js'
-import { UsageError } from './usage-error.js'
-import { readSize } from './values.js'
+import { ofWords, UsageError } from './usage-error.js'
+import { readRate } from './values.js'
 
 const modes = ['sync', 'semi-sync', 'async'] as const
 
@@ -87,8 +88,7 @@ export const peerCommands: readonly Command[] = [
 async function forgetPeer(context: Context): Promise<ExitCode> {
   const { peers, role } = await askStatus(context)
   const [peer] = peers
-  const dirty = formatBytes((peer?.dirtyBytes ?? 0) + (peer?.lagBytes ?? 0))
-  const known = `${dirty} and ${peer?.opLogEntries ?? 0} operations`
+  const known = `${formatBytes(peer?.lacksBytes ?? 0)} and ${peer?.opLogEntries ?? 0} operations`
   // Not by its name: the node that was met last may be another one. A secondary is refused, and loses nothing.
   if (role === 'primary')
     await confirm(context, {
@@ -134,7 +134,8 @@ async function setPeer(context: Context): Promise<ExitCode> {
   if (uri === undefined && mode === undefined && rate === undefined) {
     throw new UsageError('peer set needs an address, a mode or a rate', usage)
   }
-  const maxRate = rate === undefined ? undefined : rate === '0' ? 0 : readSize(rate, 'the rate')
+  const maxRate = rate === undefined ? undefined : readRate(rate, controlLimits.rateBytesMax)
+  if (uri !== undefined) await checkUri(uri)
   const changes = {
     ...(uri === undefined ? {} : { uri }),
     ...(mode === undefined ? {} : { mode }),
@@ -149,6 +150,11 @@ async function setPeer(context: Context): Promise<ExitCode> {
   const text = `${said.filter((part) => part !== '').join(', ')}; kept until peer set or the configuration says otherwise`
   context.output.result(result, text)
   return ExitCode.DONE
+}
+
+async function checkUri(uri: string): Promise<void> {
+  const { parsePeerUri } = await import('../listen.js')
+  ofWords(() => parsePeerUri(uri))
 }
 
 function rateText(maxRate: number): string {

@@ -1,7 +1,7 @@
 // What commands ask the daemon before they answer or change anything.
 
 import type { DaemonStatus } from '../../control/api.js'
-import { LockstepError } from '../../core/errors.js'
+import { LockstepError, notPrimary } from '../../core/errors.js'
 import { type ByteRange, formatBytes } from '../../core/units.js'
 import type { StoreStatus } from '../../engine/api.js'
 import type { Context } from './command.js'
@@ -17,15 +17,17 @@ export async function askStatus(context: Context): Promise<DaemonStatus> {
   return (await ask(context, 'status')) as DaemonStatus
 }
 
-/** The store of that name. Rejects with NO_SUCH_STORE. */
-export async function askStore(context: Context, name: string): Promise<StoreStatus> {
-  const { stores } = await askStatus(context)
-  return storeOf(stores, name)
+/** The status of a primary: nobody is asked whether data may be lost by what is refused then. Rejects with NOT_PRIMARY. */
+export async function askPrimary(context: Context): Promise<DaemonStatus> {
+  const status = await askStatus(context)
+  if (status.role === 'secondary') throw notPrimary()
+  return status
 }
 
-/** The volume of that name: nobody is asked whether the data of a snapshot may be lost, which is then refused. Rejects with NO_SUCH_STORE. */
+/** The volume of that name: nobody is asked whether the data of a snapshot may be lost, which is then refused. Rejects with NO_SUCH_STORE or NOT_PRIMARY. */
 export async function askVolume(context: Context, name: string): Promise<StoreStatus> {
-  const store = await askStore(context, name)
+  const { stores } = await askPrimary(context)
+  const store = storeOf(stores, name)
   if (store.snapshotOf === undefined) return store
   throw new LockstepError(
     'NO_SUCH_STORE',

@@ -1,12 +1,14 @@
 // One command line from its words to its exit code: parse, run, say what failed. The only place that turns errors into exit codes.
 import { join, resolve } from 'node:path'
 import { ControlClient } from '../../control/client.js'
+import { checkSocketPath } from '../../control/socket-path.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
+import { contentOf } from '../node-directory.js'
 import { readVersion } from '../version.js'
 import type { Context } from './command.js'
 import { Output, type Terminal } from './output.js'
 import { type Parsed, parseCommandLine } from './parse.js'
-import { UsageError } from './usage-error.js'
+import { ofWords, UsageError } from './usage-error.js'
 
 /** A daemon that is alive accepts at once. */
 const connectTimeoutMs = 5_000
@@ -21,7 +23,9 @@ export type Surroundings = {
 
 export async function runCommandLine(surroundings: Surroundings): Promise<ExitCode> {
   const { words, environment, terminal } = surroundings
-  const isJson = words.some((word) => word === '--json' || word === '--json=true')
+  const end = words.indexOf('--')
+  const options = end === -1 ? words : words.slice(0, end)
+  const isJson = options.some((word) => word === '--json' || word === '--json=true')
   const output = new Output({ isJson, terminal, environment })
   let parsed: Parsed
   try {
@@ -35,9 +39,13 @@ export async function runCommandLine(surroundings: Surroundings): Promise<ExitCo
     return ExitCode.DONE
   }
   const clients: ControlClient[] = []
-  const context = contextOf(parsed, { output, environment, clients })
+  let next = ''
+  const ifInterrupted = (action: string): void => {
+    next = action
+  }
+  const context = contextOf(parsed, { output, environment, clients, ifInterrupted })
   const interrupt = () =>
-    surroundings.exit(output.failure(new LockstepError('INTERRUPTED', 'interrupted', '')))
+    surroundings.exit(output.failure(new LockstepError('INTERRUPTED', 'interrupted', next)))
   if (parsed.command.handlesSignals !== true) process.on('SIGINT', interrupt)
   try {
     return await parsed.command.run(context)
@@ -55,6 +63,7 @@ function contextOf(
     readonly output: Output
     readonly environment: Readonly<Record<string, string | undefined>>
     readonly clients: ControlClient[]
+    readonly ifInterrupted: Context['ifInterrupted']
   },
 ): Context {
   const directory = () => {
@@ -70,10 +79,29 @@ function contextOf(
   const client = async () => {
     if (open?.isOpen === true) return open
     const path = join(directory(), 'control.sock')
-    open = await ControlClient.open(path, { timeoutMs: connectTimeoutMs })
+    ofWords(() => checkSocketPath(path))
+    open = await ControlClient.open(path, { timeoutMs: connectTimeoutMs }).catch(
+      async (error: unknown) => {
+        throw await explainedAbsence(error, directory())
+      },
+    )
     options.clients.push(open)
     return open
   }
-  const { output, environment } = options
-  return { arguments: parsed.arguments, output, environment, directory, client }
+  const { output, environment, ifInterrupted } = options
+  return { arguments: parsed.arguments, output, environment, directory, ifInterrupted, client }
+}
+
+/** Where there is no node, none can be started either. */
+async function explainedAbsence(error: unknown, directory: string): Promise<unknown> {
+  if (!(error instanceof LockstepError) || error.code !== 'UNREACHABLE') return error
+  const content = await contentOf(directory)
+  if (content === 'node') return error
+  const what = content === 'no-node' ? 'no node in' : 'no directory'
+  const action = `check the name; to make a node there: lockstep init ${directory}`
+  return new LockstepError(
+    'UNREACHABLE',
+    `no daemon answers: there is ${what} ${directory}`,
+    action,
+  )
 }

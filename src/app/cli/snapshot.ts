@@ -1,13 +1,14 @@
 // The commands on snapshots.
-import { ExitCode } from '../../core/errors.js'
+import { ExitCode, notPrimary } from '../../core/errors.js'
+import { checkVolumeName, isReserved } from '../../core/store-name.js'
 import type { OperationResult, StoreStatus } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { storeTable } from './format.js'
-import { perform } from './perform.js'
-import { ask, askStatus, askStore, newSizeText, partText, storeOf } from './query.js'
-import { UsageError } from './usage-error.js'
-import { readRange, readSnapshotName } from './values.js'
+import { operation, perform } from './perform.js'
+import { ask, askPrimary, askStatus, newSizeText, partText, storeOf } from './query.js'
+import { ofWords, UsageError } from './usage-error.js'
+import { readNewSnapshot, readRange } from './values.js'
 
 const snapshotPositional = { name: 'snapshot', description: 'VOLUME@SNAPSHOT' } as const
 export const rangeOption = {
@@ -45,6 +46,7 @@ export const snapshotCommands: readonly Command[] = [
     examples: [['lockstep snapshot list vol0', 'with sizes and positions']],
     async run(context) {
       const volume = context.arguments.maybeText('volume')
+      if (volume !== undefined) ofWords(() => checkVolumeName(volume))
       const params = volume === undefined ? {} : { volume }
       const result = (await ask(context, 'snapshot.list', params)) as {
         snapshots: readonly StoreStatus[]
@@ -61,13 +63,12 @@ export const snapshotCommands: readonly Command[] = [
     options: yesOption,
     examples: [['lockstep snapshot delete vol0@monday --yes', 'without asking']],
     async run(context) {
-      const name = snapshotName(context)
-      const store = await askStore(context, name)
+      const name = context.arguments.text('snapshot')
+      const request = operation({ kind: 'snapshot.delete', store: name })
+      const store = await deletable(context, name)
       const lost = `${name} (created ${store.createdAt}, ${momentOf(store)}) will be lost`
       await confirm(context, { lost, name })
-      const done = `deleted ${name}`
-      const params = { store: name }
-      return perform(context, { method: 'snapshot.delete', params, done, isConfirmed: true })
+      return perform(context, request, { done: `deleted ${name}`, isConfirmed: true })
     },
   },
   {
@@ -76,12 +77,12 @@ export const snapshotCommands: readonly Command[] = [
     positionals: [snapshotPositional, { name: 'new', description: 'the new name' }],
     examples: [['lockstep snapshot rename vol0@monday before-upgrade', '']],
     async run(context) {
-      const store = snapshotName(context)
+      const store = context.arguments.text('snapshot')
       const typed = context.arguments.text('new')
-      const prefix = `${readSnapshotName(store).store}@`
+      const prefix = `${volumeOf(store)}@`
       const newName = typed.startsWith(prefix) ? typed.slice(prefix.length) : typed
-      const done = `renamed ${store} to ${prefix}${newName}`
-      return perform(context, { method: 'snapshot.rename', params: { store, newName }, done })
+      const request = operation({ kind: 'snapshot.rename', store, newName })
+      return perform(context, request, { done: `renamed ${store} to ${prefix}${newName}` })
     },
   },
   {
@@ -102,21 +103,28 @@ export const snapshotCommands: readonly Command[] = [
     options: yesOption,
     examples: [['lockstep snapshot refresh vol0@monday', 'what it held before is gone']],
     async run(context) {
-      const store = snapshotName(context)
-      const found = await askStore(context, store)
+      const store = context.arguments.text('snapshot')
+      const request = operation({ kind: 'snapshot.refresh', store })
+      const { stores } = await askPrimary(context)
+      const found = storeOf(stores, store)
       const lost = `what ${store} holds (${momentOf(found)}) will be lost: it becomes what ${found.snapshotOf} is now`
       await confirm(context, { lost, name: store })
-      const done = `refreshed ${store}`
-      const params = { store }
-      return perform(context, { method: 'snapshot.refresh', params, done, isConfirmed: true })
+      return perform(context, request, { done: `refreshed ${store}`, isConfirmed: true })
     },
   },
 ]
 
-function snapshotName(context: Context): string {
-  const name = context.arguments.text('snapshot')
-  readSnapshotName(name)
-  return name
+/** On a secondary what it keeps for itself. Rejects with NO_SUCH_STORE or NOT_PRIMARY. */
+async function deletable(context: Context, name: string): Promise<StoreStatus> {
+  const { stores, role } = await askStatus(context)
+  const store = storeOf(stores, name)
+  if (role === 'secondary' && !isReserved(name.slice(name.indexOf('@') + 1))) throw notPrimary()
+  return store
+}
+
+/** The part of a snapshot's name before the `@`. */
+function volumeOf(snapshot: string): string {
+  return snapshot.slice(0, Math.max(0, snapshot.indexOf('@')))
 }
 
 /** Whether it was refreshed nobody keeps in mind, nor when: its position is the one of what it holds, of the last refresh where there was one. */
@@ -132,10 +140,10 @@ async function createSnapshots(context: Context): Promise<ExitCode> {
     if (words.length !== 1 || name === undefined || name.includes('@')) {
       throw new UsageError('--all takes one name', 'lockstep snapshot create --all monday')
     }
-    const done = `created @${name} of every volume`
-    return perform(context, { method: 'snapshot.create', params: { all: true, name }, done })
+    const request = operation({ kind: 'snapshot.create', stores: 'all', name })
+    return perform(context, request, { done: `created @${name} of every volume` })
   }
-  const parts = words.map(readSnapshotName)
+  const parts = words.map(readNewSnapshot)
   const names = new Set(parts.map((part) => part.name))
   const [name] = names
   if (names.size !== 1 || name === undefined) {
@@ -145,24 +153,26 @@ async function createSnapshots(context: Context): Promise<ExitCode> {
     )
   }
   const stores = parts.map((part) => part.store)
+  const request = operation({ kind: 'snapshot.create', stores, name })
   // Of a snapshot of a snapshot the name is another than the one that was typed: it is the volume's.
   const done = (result: OperationResult): string => `created ${result.stores.join(', ')}`
-  return perform(context, { method: 'snapshot.create', params: { stores, name }, done })
+  return perform(context, request, { done })
 }
 
 async function restoreSnapshot(context: Context): Promise<ExitCode> {
-  const store = snapshotName(context)
+  const store = context.arguments.text('snapshot')
   const range = readRange(context.arguments.maybeText('range'))
-  const { stores } = await askStatus(context)
+  const part = range === undefined ? {} : { range }
+  const request = operation({ kind: 'snapshot.restore', store, ...part })
+  const { stores } = await askPrimary(context)
   const snapshot = storeOf(stores, store)
   const { snapshotOf, sizeBytes: becomesBytes } = snapshot
-  const volume = snapshotOf ?? readSnapshotName(store).store
+  const volume = snapshotOf ?? volumeOf(store)
   const { sizeBytes } = storeOf(stores, volume)
   const what = partText(volume, range, sizeBytes)
   const size = range === undefined ? newSizeText(volume, sizeBytes, becomesBytes) : ''
   const lost = `what was written to ${what} since ${store} was ${momentOf(snapshot)} will be lost${size}`
   await confirm(context, { lost, name: volume })
-  const params = range === undefined ? { store } : { store, range }
   const done = `restored ${partText(volume, range, becomesBytes)} from ${store}`
-  return perform(context, { method: 'snapshot.restore', params, done, isConfirmed: true })
+  return perform(context, request, { done, isConfirmed: true })
 }

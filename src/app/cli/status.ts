@@ -2,10 +2,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { DaemonStatus } from '../../control/api.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
+import { checkStoreName } from '../../core/store-name.js'
 import type { DirtyReport, EngineEvent } from '../../engine/api.js'
 import type { Command, Context } from './command.js'
 import { complaintsOf, dirtyText, eventLine, statusText, unhealthyText } from './format.js'
 import { ask, askStatus } from './query.js'
+import { ofWords } from './usage-error.js'
 
 const watchEveryMs = 1_000
 /** The picture is as wide as the terminal, but not wider than this. */
@@ -29,6 +31,7 @@ export const statusCommands: readonly Command[] = [
     examples: [['lockstep dirty vol0', 'with a picture from the first byte to the last']],
     async run(context) {
       const store = context.arguments.maybeText('store')
+      if (store !== undefined) ofWords(() => checkStoreName(store))
       const cells = Math.max(16, Math.min(cellCountMax, context.output.columns - 4))
       const params = store === undefined ? { cells } : { store, cells }
       const result = (await ask(context, 'dirty', params)) as { stores: readonly DirtyReport[] }

@@ -1,18 +1,22 @@
 // verify: whether both nodes hold the same bytes, compared at one position while writes go on; and the repair of what differs.
 import { ExitCode } from '../../core/errors.js'
+import { cannotCompare, noPeer } from '../../core/peer-errors.js'
+import { checkStoreName } from '../../core/store-name.js'
 import { formatBytes } from '../../core/units.js'
 import type { VerifyProgress, VerifyReport } from '../../engine/api.js'
 import { type Command, type Context, yesOption } from './command.js'
-import { confirm } from './confirm.js'
+import { afterConfirmation, confirm } from './confirm.js'
 import { patiently } from './patience.js'
 import { ProgressTeller } from './progress.js'
+import { askPrimary, storeOf } from './query.js'
 import { percent } from './table.js'
-import { UsageError } from './usage-error.js'
+import { ofWords, UsageError } from './usage-error.js'
 
 /** The largest store at the speed of a slow disk; the daemon ends it when the link is lost. */
 const verifyTimeoutMs = 24 * 60 * 60 * 1000
 /** Ranges told to people; --json has all that the daemon names. */
 const toldRangesMax = 10
+const toldSharersMax = 5
 
 const sides = ['self', 'peer'] as const
 export type Side = (typeof sides)[number]
@@ -50,16 +54,10 @@ export const verifyCommands: readonly Command[] = [
 
 async function verify(context: Context): Promise<ExitCode> {
   const store = context.arguments.maybeText('store')
+  if (store !== undefined) ofWords(() => checkStoreName(store))
   const repair = context.arguments.isSet('repair')
   const from = repairSource(context, repair)
-  if (repair) {
-    const what = store ?? 'any store'
-    const [loser, winner] = from === 'peer' ? ['this node', 'the peer'] : ['the peer', 'this node']
-    await confirm(context, {
-      lost: `what ${loser} holds of ${what} where it differs will be lost: it becomes what ${winner} holds`,
-      name: store ?? 'repair',
-    })
-  }
+  if (repair) await confirmRepair(context, store, from)
   const isAwaited = !context.arguments.isSet('no-wait')
   const params = {
     repair,
@@ -67,7 +65,7 @@ async function verify(context: Context): Promise<ExitCode> {
     ...(repair ? { from } : {}),
     ...(isAwaited ? {} : { wait: false }),
   }
-  const answer = await request(context, params)
+  const answer = await request(context, params, repair)
   if (!isAwaited) {
     const text = `verifying as job ${answer.job}; its result: lockstep job wait ${answer.job}`
     context.output.result({ job: answer.job }, text)
@@ -79,17 +77,44 @@ async function verify(context: Context): Promise<ExitCode> {
   return verifyExitCode(stores, repaired)
 }
 
+/** What can be refused is refused before anybody is asked. */
+async function confirmRepair(
+  context: Context,
+  store: string | undefined,
+  from: Side,
+): Promise<void> {
+  const { stores, peers } = await askPrimary(context)
+  if (store !== undefined) storeOf(stores, store)
+  const [peer] = peers
+  if (peer === undefined) throw noPeer()
+  if (peer.link === 'offline' || peer.link === 'refused') throw cannotCompare(peer)
+  const what = store ?? 'any store'
+  const [loser, winner] = from === 'peer' ? ['this node', 'the peer'] : ['the peer', 'this node']
+  await confirm(context, {
+    lost: `what ${loser} holds of ${what} where it differs will be lost: it becomes what ${winner} holds`,
+    name: store ?? 'repair',
+  })
+}
+
 type Answer = { readonly job: string; readonly stores: readonly VerifyReport[] }
 
-async function request(context: Context, params: object): Promise<Answer> {
+async function request(context: Context, params: object, isConfirmed: boolean): Promise<Answer> {
   const client = await context.client()
   const teller = new ProgressTeller(context.output)
+  let isBegun = false
   client.onNotification((method, progress) => {
-    if (method === 'progress') teller.tell(progress as VerifyProgress)
+    if (method !== 'progress') return
+    const { job } = progress as { readonly job: string }
+    if (!isBegun)
+      context.ifInterrupted(`it goes on: lockstep job wait ${job}, or lockstep job cancel ${job}`)
+    isBegun = true
+    teller.tell(progress as VerifyProgress)
   })
+  context.ifInterrupted('it goes on: lockstep job list')
   try {
-    const answer = client.request('verify', params, { timeoutMs: verifyTimeoutMs })
-    return (await patiently(context, answer)) as Answer
+    const asked = client.request('verify', params, { timeoutMs: verifyTimeoutMs })
+    const answer = patiently(context, asked)
+    return (await (isConfirmed ? afterConfirmation(answer, () => isBegun) : answer)) as Answer
   } finally {
     teller.end()
   }
@@ -116,19 +141,42 @@ function repairSource(context: Context, repair: boolean): Side {
 
 export function verifyText(stores: readonly VerifyReport[], repaired: Side | undefined): string {
   if (stores.length === 0) return 'no stores'
-  return stores.map((report) => reportText(report, repaired)).join('\n')
+  return stores
+    .map((report, index) => {
+      const same = stores.slice(0, index).find((before) => isSameDifference(before, report))
+      return same === undefined ? reportText(report, repaired) : sameText(report, same)
+    })
+    .join('\n')
+}
+
+/** The chunks that differ are those of another store, which was told already. */
+function isSameDifference(before: VerifyReport, report: VerifyReport): boolean {
+  if (report.differingBytes === 0 || before.sharedWith?.includes(report.store) !== true)
+    return false
+  return JSON.stringify(before.ranges) === JSON.stringify(report.ranges)
+}
+
+function sameText({ store, differingBytes, comparedBytes }: VerifyReport, same: VerifyReport) {
+  const part = `${formatBytes(differingBytes)} of ${formatBytes(comparedBytes)}`
+  return `${store}: ${part} may differ, the same as in ${same.store}, with which it shares them`
 }
 
 function reportText(report: VerifyReport, repaired: Side | undefined): string {
   const { store, comparedBytes, differingBytes, ranges } = report
   if (differingBytes === 0)
     return `${store}: the same on both nodes (${formatBytes(comparedBytes)})`
-  const head = `${store}: ${formatBytes(differingBytes)} of ${formatBytes(comparedBytes)} (${percent(differingBytes, comparedBytes)}) may differ${repairText(report, repaired)}`
+  const head = `${store}: ${formatBytes(differingBytes)} of ${formatBytes(comparedBytes)} (${percent(differingBytes, comparedBytes)}) may differ${sharedText(report)}${repairText(report, repaired)}`
   const told = ranges
     .slice(0, toldRangesMax)
     .map(({ offset, lengthBytes }) => `  bytes ${offset} to ${offset + lengthBytes}`)
   const more = ranges.length > toldRangesMax ? ['  and more: --json names them'] : []
   return [head, ...told, ...more].join('\n')
+}
+
+function sharedText({ sharedWith = [] }: VerifyReport): string {
+  if (sharedWith.length === 0) return ''
+  const more = sharedWith.length > toldSharersMax ? ' and more' : ''
+  return ` (shared with ${sharedWith.slice(0, toldSharersMax).join(', ')}${more})`
 }
 
 function repairText({ skippedBytes = 0 }: VerifyReport, repaired: Side | undefined): string {

@@ -5,7 +5,7 @@ import type { StoreStatus } from '../../engine/api.js'
 import { type Command, yesOption } from './command.js'
 import { confirm } from './confirm.js'
 import { storeTable } from './format.js'
-import { perform } from './perform.js'
+import { operation, perform } from './perform.js'
 import { ask, askVolume } from './query.js'
 import { readVolumeSize } from './values.js'
 
@@ -24,8 +24,8 @@ export const volumeCommands: readonly Command[] = [
     async run(context) {
       const name = context.arguments.text('name')
       const sizeBytes = readVolumeSize(context.arguments.text('size'))
-      const done = `created ${name}, ${formatBytes(sizeBytes)},`
-      return perform(context, { method: 'volume.create', params: { name, sizeBytes }, done })
+      const request = operation({ kind: 'volume.create', name, sizeBytes })
+      return perform(context, request, { done: `created ${name}, ${formatBytes(sizeBytes)},` })
     },
   },
   {
@@ -47,16 +47,12 @@ export const volumeCommands: readonly Command[] = [
     examples: [['lockstep volume delete vol0', 'asks for the name first']],
     async run(context) {
       const name = context.arguments.text('name')
+      const request = operation({ kind: 'volume.delete', name })
       const store = await askVolume(context, name)
       const allocated = formatBytes(store.allocatedBytes)
       const lost = `${name} with all its data (${allocated} of ${formatBytes(store.sizeBytes)} in use) will be lost`
       await confirm(context, { lost, name })
-      return perform(context, {
-        method: 'volume.delete',
-        params: { name },
-        done: `deleted ${name}`,
-        isConfirmed: true,
-      })
+      return perform(context, request, { done: `deleted ${name}`, isConfirmed: true })
     },
   },
   {
@@ -65,12 +61,10 @@ export const volumeCommands: readonly Command[] = [
     positionals: [volumePositional, { name: 'new', description: 'the new name' }],
     examples: [['lockstep volume rename vol0 mail', 'vol0@monday becomes mail@monday']],
     async run(context) {
-      const params = {
-        name: context.arguments.text('name'),
-        newName: context.arguments.text('new'),
-      }
-      const done = `renamed ${params.name} to ${params.newName}`
-      return perform(context, { method: 'volume.rename', params, done })
+      const name = context.arguments.text('name')
+      const newName = context.arguments.text('new')
+      const request = operation({ kind: 'volume.rename', name, newName })
+      return perform(context, request, { done: `renamed ${name} to ${newName}` })
     },
   },
   {
@@ -82,6 +76,7 @@ export const volumeCommands: readonly Command[] = [
     async run(context) {
       const name = context.arguments.text('name')
       const sizeBytes = readVolumeSize(context.arguments.text('size'))
+      const request = operation({ kind: 'volume.resize', name, sizeBytes })
       const store = await askVolume(context, name)
       const isConfirmed = sizeBytes < store.sizeBytes
       if (isConfirmed) {
@@ -90,8 +85,7 @@ export const volumeCommands: readonly Command[] = [
         await confirm(context, { lost, name })
       }
       const done = `resized ${name} from ${formatBytes(store.sizeBytes)} to ${formatBytes(sizeBytes)}`
-      const params = { name, sizeBytes }
-      return perform(context, { method: 'volume.resize', params, done, isConfirmed })
+      return perform(context, request, { done, isConfirmed })
     },
   },
 ]

@@ -64,6 +64,17 @@ t.test('scripts get one JSON document, also for a failure', (t) => {
   t.end()
 })
 
+t.test('a failure begins on a line of its own: a bar that was drawn goes', (t) => {
+  const { said, output } = capture({ isTTY: true })
+  const interrupted = new LockstepError('INTERRUPTED', 'interrupted', '')
+  output.failure(interrupted)
+  t.equal(said.stderr, 'lockstep: interrupted\n', 'nothing was drawn')
+  output.redraw('bar')
+  output.failure(interrupted)
+  t.ok(said.stderr.endsWith('\rbar\u001b[K\r\u001b[Klockstep: interrupted\n'), said.stderr)
+  t.end()
+})
+
 t.test('colours are for terminals, and NO_COLOR turns them off', (t) => {
   t.equal(capture({ isTTY: true }).output.paint('red', 'x'), '\u001b[31mx\u001b[0m')
   t.equal(capture({ isTTY: true, noColor: '1' }).output.paint('red', 'x'), 'x')

@@ -44,6 +44,17 @@ t.test('words and options have their places, and stay text', (t) => {
   t.end()
 })
 
+t.test('what is below zero, and what stands behind --, is a word and no option', (t) => {
+  for (const line of ['volume resize v -5G', 'volume resize v -- -5G', 'volume resize -- v -5G'])
+    t.match(meaning(line).values, { name: 'v', size: '-5G' }, line)
+  t.match(meaning('sync a b --range -1:2').values, { range: '-1:2' })
+  t.match(meaning('wait --for ready --timeout -1').values, { timeout: '-1' })
+  t.match(meaning('volume delete -y -- --json').values, { yes: true, name: '--json' })
+  t.match(meaning('snapshot create -- a@x -b@x').values, { snapshots: ['a@x', '-b@x'] })
+  t.match(complaint('volume list -5'), { message: '"-5" is too much' })
+  t.end()
+})
+
 t.test('an option that takes one value and got two is refused when it is read', (t) => {
   const parsed = parse('--dir /a --dir /b status')
   t.throws(() => parsed.kind === 'command' && parsed.arguments.maybeText('dir'), /given twice/)
@@ -64,6 +75,9 @@ t.test('what is not understood gets the words to type', (t) => {
     ['', /no command/, 'lockstep --help'],
     ['statsu', /no command "statsu"/, 'lockstep status'],
     ['frobnicate', /no command "frobnicate"/, 'lockstep --help'],
+    ['frobnicate --now', /no command "frobnicate"/, 'lockstep --help'],
+    ['--now status', /no option --now/, 'lockstep status --help'],
+    ['--now', /no option --now/, 'lockstep --help'],
     ['volume', /volume needs one of create, list/, 'lockstep volume --help'],
     ['volume creat a 1G', /no command "volume creat"/, 'lockstep volume create'],
     ['volume create a', /^SIZE is missing/, 'lockstep volume create NAME SIZE'],

@@ -26,6 +26,7 @@ function peerOf(change: Partial<PeerStatus> = {}): PeerStatus {
     durableSequence: 10 as Sequence,
     lagBytes: 0,
     lagSeconds: 0,
+    lacksBytes: 0,
     dirtyBytes: 0,
     opLogEntries: 0,
     sentBytes: 0,
@@ -47,7 +48,7 @@ t.test('without a peer nothing is said of one', (t) => {
 })
 
 t.test('a peer is one line, with its lag in bytes and seconds and what it lacks', (t) => {
-  const peer = peerOf({ lagBytes: 2048, lagSeconds: 1.25, dirtyBytes: 8192, opLogEntries: 1 })
+  const peer = peerOf({ lagBytes: 2048, lagSeconds: 1.25, lacksBytes: 8192, opLogEntries: 1 })
   const text = statusText(statusOf([peer]), plain)
   t.match(text, /PEER {2}LINK {7}MODE {2}LAG {11}LACKS {15}ADDRESS\n/)
   t.match(
@@ -61,7 +62,8 @@ t.test('a peer is one line, with its lag in bytes and seconds and what it lacks'
 })
 
 t.test('a secondary says from where, and claims nothing of what it cannot know', (t) => {
-  const peer = peerOf({ uri: '192.0.2.1:40000' })
+  const unknown = { mode: null, lagBytes: null, lagSeconds: null, lacksBytes: null }
+  const peer = peerOf({ uri: '192.0.2.1:40000', ...unknown, opLogEntries: null })
   const text = peerListText([peer], 'secondary')
   t.match(text, /FROM\n/)
   t.match(text, /beta {2}streaming {2}- {5}- {4}- {6}192\.0\.2\.1:40000/)
@@ -100,6 +102,35 @@ t.test('every state but streaming is a complaint, with something to type', (t) =
   t.equal(peerComplaints(statusOf([told]))[0]?.action, 'do this', 'who knows better is heard')
   const unnamed = peerComplaints(statusOf([peerOf({ link: 'offline', uri: '' })]))
   t.match(unnamed, [{ action: /peer set/ }])
+  t.end()
+})
+
+t.test('a peer that has everything may still need somebody', (t) => {
+  const differences = [
+    { store: 'vol0', differingBytes: 65_536 },
+    { store: 'vol0@a', differingBytes: 65_536 },
+  ]
+  const different = statusOf([peerOf({ differences })])
+  t.match(peerComplaints(different), [
+    {
+      status: /128 KiB of vol0 and 1 more that differ on beta/,
+      action: /^lockstep verify --repair/,
+    },
+  ])
+  const one = peerComplaints(statusOf([peerOf({ differences: differences.slice(0, 1) })]))
+  t.match(one, [{ action: /^lockstep verify vol0 --repair/ }])
+  t.match(statusText(different, plain), /state: needs attention/)
+  const stalled = peerComplaints(statusOf([peerOf({ isStalled: true })]))
+  t.match(stalled, [{ status: /writers wait for beta/, action: /other node/ }])
+  t.end()
+})
+
+t.test('a peer with the name of this node is called the peer', (t) => {
+  const node = 'machine'
+  const status = statusOf([peerOf({ node, link: 'offline' })], { node })
+  t.match(peerComplaints(status), [{ status: /^changes do not reach the peer:/ }])
+  const there = statusOf([peerOf({ node, link: 'offline' })], { node, role: 'secondary' })
+  t.match(peerComplaints(there), [{ status: /^the primary is not connected/ }])
   t.end()
 })
 

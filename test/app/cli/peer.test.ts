@@ -18,6 +18,7 @@ const peer: PeerStatus = {
   durableSequence: 0 as Sequence,
   lagBytes: 0,
   lagSeconds: 0,
+  lacksBytes: 4096,
   dirtyBytes: 4096,
   opLogEntries: 0,
   sentBytes: 0,
@@ -139,6 +140,11 @@ t.test('verify: 0 when the nodes are the same, 6 with the places when they diffe
   const other = await ask(['verify'])
   t.equal(other.status, 6)
   t.match(other.stdout, /vol0: 64 KiB of 128 KiB \(50 %\) may differ\n {2}bytes 65536 to 131072\n/)
+  t.match(await ask(['verify', '--repair']), { status: 1, stderr: /^lockstep: no peer/ })
+  engine.peers = [peer]
+  const away = { status: 1, stderr: /^lockstep: the nodes cannot be compared now: Nobody is/ }
+  t.match(await ask(['verify', '--repair']), away, 'refused before it asks')
+  engine.peers = [{ ...peer, link: 'streaming' }]
   const unsure = await ask(['verify', '--repair'])
   t.equal(unsure.status, 5, 'the peer would lose something')
   const repaired = await ask(['verify', '--repair', '--yes'])

@@ -38,7 +38,7 @@ export class PairLook {
     if (link !== stage.link) stage.count(`link: ${stage.link || 'none'} > ${link}`)
     stage.link = link
     const [peer] = a.engine?.status().peers ?? []
-    if (peer) this.#checkOutbox(peer.lagBytes)
+    if (peer) this.#checkOutbox(peer.lagBytes ?? 0)
   }
 
   /** A node stops, or does not start, only because its disk has failed: then somebody starts it again. */

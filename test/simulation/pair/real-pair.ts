@@ -1,8 +1,8 @@
 // The real engine as the subject of the checker of two nodes. What a medium holds is told by the pool's own recovery, without an engine above it.
 import assert from 'node:assert/strict'
 import { silentLog } from '../../../src/core/log.js'
+import { beforeResyncName } from '../../../src/core/store-name.js'
 import { Engine, initGroup } from '../../../src/engine/engine.js'
-import { beforeResyncName } from '../../../src/engine/local-stores.js'
 import {
   fullName,
   type GroupState,

@@ -1,5 +1,5 @@
 // Schedules of two real nodes: clients, an operator, faults of disks, nodes and network, laws judged all the time, and a healed end in which both must become
-// identical. Each seed is one schedule. `scripts/simulate --pair` runs more of them.
+// identical. Each seed is one schedule. `scripts/simulate` runs more of them.
 import t from 'tap'
 import { inWorker } from '../in-worker.js'
 import { runSeeds } from '../seed-pool.js'

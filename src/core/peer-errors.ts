@@ -1,5 +1,5 @@
 // What an operator is told who asks this node for something that its role, or its peer, does not allow now.
-import { LockstepError } from '../core/errors.js'
+import { LockstepError } from './errors.js'
 
 export function isPrimary(): LockstepError {
   return new LockstepError(
@@ -35,6 +35,18 @@ export function noTrackedPeer(): LockstepError {
 
 export function verifying(): LockstepError {
   return new LockstepError('BUSY', 'a verify is under way', 'wait until it has ended')
+}
+
+/** There is no link, and none is on its way. */
+export function cannotCompare(link: {
+  readonly reason: string
+  readonly action?: string | undefined
+}): LockstepError {
+  return new LockstepError(
+    'PEER_UNREACHABLE',
+    `the nodes cannot be compared now: ${link.reason}`,
+    link.action ?? 'lockstep peer connect',
+  )
 }
 
 export function noPeer(): LockstepError {

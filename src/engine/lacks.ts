@@ -1,0 +1,119 @@
+// What the peer lacks at this moment: the dirty maps, and what they would become if nothing of the outbox arrived that the peer has not applied yet. So people are told
+// what would be missing if this node were lost now; the maps themselves know only of what has left the outbox.
+//
+// Invariants: looking changes nothing, and costs those who write nothing; the answer is never too little.
+import type { Clock } from '../core/clock.js'
+import { type ByteRange, blockBytes, byteOffset, type StoreId } from '../core/units.js'
+import type { Pool } from '../storage/pool.js'
+import { changesMaps, type TrackedStore } from '../storage/tracked-stores.js'
+import { moveBytes } from './move-bytes.js'
+import type { PrimaryStream } from './primary-stream.js'
+
+/** Dirty maps for looking at, until they are disposed of. */
+export type Lacked = {
+  readonly stores: ReadonlyMap<StoreId, TrackedStore>
+  /** Entries that were marked for it; those that only were passed by count a sixteenth. */
+  readonly entryCount: number
+  [Symbol.dispose](): void
+}
+
+/**
+ * Of one store or of all; undefined when nothing is known: the peer lacks everything. Takes time in proportion to the entries in the outbox, as folding them would.
+ * `countsApplied`: what the peer has applied, but not made durable, counts as lacked. `range`, of one store: what lies outside of it may be missing in the answer, which costs less.
+ */
+export function lackedNow(
+  pool: Pool,
+  stream: PrimaryStream | undefined,
+  options: {
+    readonly storeId?: StoreId
+    readonly range?: { readonly offset: number; readonly lengthBytes: number }
+    readonly countsApplied?: boolean
+  } = {},
+): Lacked | undefined {
+  const { tracking } = pool
+  if (tracking === undefined || tracking.isLost) return undefined
+  const outbox = stream?.outbox
+  if (outbox === undefined || outbox.entryCount === 0)
+    return { stores: tracking.stores, entryCount: 0, [Symbol.dispose]: () => {} }
+  // An operation may bring another store's dirt here.
+  const mayMove = tracking.pending.some(({ operation }) => changesMaps(operation))
+  const only = mayMove ? undefined : options.storeId
+  const shared = tracking.share(only === undefined ? undefined : [only])
+  const { progress } = stream as PrimaryStream
+  const applied = progress.isWaiting && options.countsApplied !== true ? progress.applied : 0
+  const { first, end } = only === undefined ? everything : blocksAround(options.range)
+  let markedCount = 0
+  outbox.look((entry, isKept) => {
+    if (entry.kind === 'operation') shared.leave(entry.operation)
+    if (entry.kind !== 'write' && entry.kind !== 'zero') return
+    if (only !== undefined && entry.storeId !== only) return
+    if (entry.offset >= end || entry.offset + entry.lengthBytes <= first) return
+    markedCount++
+    // As it leaves one day: had or lacked.
+    if (isKept && entry.sequence <= applied) shared.clean(entry.storeId, rangeOf(entry))
+    else shared.mark(entry.storeId, rangeOf(entry))
+  })
+  return {
+    stores: shared.stores,
+    entryCount: markedCount + Math.ceil(outbox.entryCount / 16),
+    [Symbol.dispose]: () => shared.clear(),
+  }
+}
+
+/** Bytes of data that the peer lacks, at most: each chunk once, however many stores share it. With `countsApplied` what a resync would move. */
+export function lacksBytes(
+  pool: Pool,
+  stream: PrimaryStream | undefined,
+  options: { readonly countsApplied?: boolean } = {},
+): number {
+  using lacked = lackedNow(pool, stream, options)
+  const { usedBytes } = pool.usage
+  if (lacked === undefined) return usedBytes
+  return Math.min(moveBytes(pool.state, lacked.stores), usedBytes)
+}
+
+/** An answer that took longer than this is not found anew each time somebody asks. */
+const costlyMs = 5
+/** The part of the time that may go into answers: one in twenty. */
+const restFactor = 20
+
+/** `lacksBytes` for who asks again and again: where it is a lot of work it is as it was a moment ago. */
+export class LacksMeter {
+  readonly #clock: Clock
+  #bytes = 0
+  #validUntilMs = 0
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  bytes(pool: Pool, stream: PrimaryStream | undefined): number {
+    const beganMs = this.#clock.nowMs()
+    const totals = pool.tracking?.totals
+    const isCalm = pool.tracking?.isLost === false && totals?.dirtyBytes === 0
+    if (isCalm && (stream?.outbox.entryCount ?? 0) === 0) return 0
+    if (beganMs < this.#validUntilMs) return this.#bytes
+    this.#bytes = lacksBytes(pool, stream)
+    const tookMs = this.#clock.nowMs() - beganMs
+    this.#validUntilMs = tookMs < costlyMs ? 0 : beganMs + tookMs * restFactor
+    return this.#bytes
+  }
+}
+
+const everything = { first: 0, end: Number.POSITIVE_INFINITY }
+
+/** Whole blocks: a change beside the range may lie in a block that is partly in it. */
+function blocksAround(
+  range: { readonly offset: number; readonly lengthBytes: number } | undefined,
+): typeof everything {
+  if (range === undefined) return everything
+  const end = range.offset + range.lengthBytes
+  return {
+    first: Math.floor(range.offset / blockBytes) * blockBytes,
+    end: Math.ceil(end / blockBytes) * blockBytes,
+  }
+}
+
+function rangeOf(entry: { readonly offset: number; readonly lengthBytes: number }): ByteRange {
+  return { offset: byteOffset(entry.offset), lengthBytes: entry.lengthBytes }
+}

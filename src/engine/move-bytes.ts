@@ -1,0 +1,151 @@
+// How much data a resync moves at most: of what is dirty the chunks that hold data, and each of those that several stores share once. The plan of a resync
+// (replication/resync-plan.ts) finds the same chunk by chunk; here it is found page by page, in bounded time.
+//
+// Invariant: never less than the plan would send, as the maps are now.
+import { blockBytes, type StoreId } from '../core/units.js'
+import { type ChunkPage, pageEntryCount } from '../storage/chunk-map.js'
+import { type BlockRun, type DirtyMap, dirtyPageBlockCount } from '../storage/dirty-map.js'
+import { type GroupState, isLocalId, type Store } from '../storage/group-state.js'
+import { dirtyBytesOf, type TrackedStore } from '../storage/tracked-stores.js'
+
+/** Map entries that are looked at: some ten milliseconds. What lies behind counts as if it were in no other store. */
+const stepsMax = 512 * 1024
+/** A run of blocks. */
+const runSteps = 32
+
+export function moveBytes(state: GroupState, tracked: ReadonlyMap<StoreId, TrackedStore>): number {
+  const order = [...state.stores.values()].filter(({ id }) => !isLocalId(id)).sort(inOrder)
+  const count = new Count(order, tracked, state.chunkBytes)
+  let sum = 0
+  // Snapshots first: what they share is found at once, and a volume shares little where it was written to.
+  for (const [index, store] of [...order.entries()].reverse()) {
+    const known = tracked.get(store.id)
+    if (known !== undefined) sum += count.ofStore(index, known)
+  }
+  return sum
+}
+
+/** Somebody else's page at the same place, and whether that store comes first in the order. */
+type Sibling = {
+  readonly page: ChunkPage
+  readonly dirty: DirtyMap
+  readonly isBefore: boolean
+}
+
+class Count {
+  readonly #order: readonly Store[]
+  readonly #tracked: ReadonlyMap<StoreId, TrackedStore>
+  readonly #blocksPerChunk: number
+  readonly #blocksPerPage: number
+  #stepsLeft = stepsMax
+  /** Of the page that was looked at last. */
+  #siblings: readonly Sibling[] = []
+
+  constructor(
+    order: readonly Store[],
+    tracked: ReadonlyMap<StoreId, TrackedStore>,
+    chunkBytes: number,
+  ) {
+    this.#order = order
+    this.#tracked = tracked
+    this.#blocksPerChunk = chunkBytes / blockBytes
+    this.#blocksPerPage = pageEntryCount * this.#blocksPerChunk
+  }
+
+  ofStore(index: number, known: TrackedStore): number {
+    const store = this.#order[index] as Store
+    const endBlock = Math.ceil(Math.min(known.sizeBytes, store.sizeBytes) / blockBytes)
+    /** Blocks that do not go over. */
+    let savedBlockCount = 0
+    let pageIndex = -1
+    for (const [dirtyIndex, { setCount }] of known.dirty.pages) {
+      if (this.#stepsLeft <= 0) break
+      const first = dirtyIndex * dirtyPageBlockCount
+      const end = Math.min(endBlock, first + dirtyPageBlockCount)
+      const pageOf = (block: number): number => Math.floor(block / this.#blocksPerPage)
+      for (let at = first; at < end && this.#stepsLeft > 0; ) {
+        if (pageOf(at) !== pageIndex) {
+          pageIndex = pageOf(at)
+          this.#siblings = this.#siblingsOf(index, pageIndex)
+        }
+        const until = Math.min(end, (pageIndex + 1) * this.#blocksPerPage)
+        const page = store.map.pages.get(pageIndex)
+        const isWhole = until - at === dirtyPageBlockCount
+        if (isWhole && this.#isSaved(page, at, until)) savedBlockCount += setCount
+        else savedBlockCount += this.#savedRuns(known.dirty, page, { first: at, end: until })
+        at = until
+      }
+    }
+    return Math.max(0, dirtyBytesOf(known) - savedBlockCount * blockBytes)
+  }
+
+  #savedRuns(dirty: DirtyMap, page: ChunkPage | undefined, { first, end }: BlockRun): number {
+    let savedCount = 0
+    for (let at = first; at < end && this.#stepsLeft > 0; ) {
+      const run = dirty.nextRun(at, end)
+      this.#stepsLeft -= runSteps
+      if (run === undefined) break
+      savedCount += this.#saved(page, run.first, run.end)
+      at = run.end
+    }
+    return savedCount
+  }
+
+  #siblingsOf(index: number, pageIndex: number): readonly Sibling[] {
+    const siblings: Sibling[] = []
+    for (const [other, store] of this.#order.entries()) {
+      this.#stepsLeft--
+      const page = other === index ? undefined : store.map.pages.get(pageIndex)
+      const dirty = this.#tracked.get(store.id)?.dirty
+      // What is not tracked yet is dirty as soon as it is.
+      if (page === undefined || dirty === undefined) continue
+      siblings.push({ page, dirty, isBefore: other < index })
+    }
+    return siblings
+  }
+
+  /** True when none of the blocks goes over: holes, or another store's page. */
+  #isSaved(page: ChunkPage | undefined, first: number, end: number): boolean {
+    if (page === undefined || page.usedCount === 0) return true
+    return this.#siblings.some((one) => one.page === page && isThere(one, first, end))
+  }
+
+  /** Of the blocks `[first, end)`, which lie in one page of the chunk map. */
+  #saved(page: ChunkPage | undefined, first: number, end: number): number {
+    if (page === undefined || this.#isSaved(page, first, end)) return end - first
+    if (this.#siblings.length === 0 && page.usedCount === pageEntryCount) return 0
+    let savedCount = 0
+    for (let at = first; at < end && this.#stepsLeft > 0; ) {
+      const chunk = Math.floor(at / this.#blocksPerChunk)
+      const until = Math.min(end, (chunk + 1) * this.#blocksPerChunk)
+      if (!this.#goesOver(page, chunk)) savedCount += until - at
+      at = until
+    }
+    return savedCount
+  }
+
+  #goesOver(page: ChunkPage, chunk: number): boolean {
+    const entry = chunk % pageEntryCount
+    const place = page.entries[entry]
+    this.#stepsLeft -= 1 + this.#siblings.length
+    if (place === 0) return false
+    const first = chunk * this.#blocksPerChunk
+    return !this.#siblings.some(
+      (sibling) =>
+        sibling.page.entries[entry] === place &&
+        isThere(sibling, first, first + this.#blocksPerChunk),
+    )
+  }
+}
+
+/** The peer has these blocks of the sibling, or gets them before. */
+function isThere({ dirty, isBefore }: Sibling, first: number, end: number): boolean {
+  return isBefore || dirty.nextRun(first, end, 1) === undefined
+}
+
+/** As the plan walks. */
+function inOrder(a: Store, b: Store): number {
+  if ((a.volumeId === undefined) !== (b.volumeId === undefined))
+    return a.volumeId === undefined ? -1 : 1
+  return a.id - b.id
+}
