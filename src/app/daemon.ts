@@ -1,4 +1,4 @@
-// The daemon: opens the data directory, the engine, the listeners and the control socket, in this order, and closes them in the reverse.
+// The daemon: opens the data directory, the engine, the control socket and the listeners, in this order, and closes them in the reverse.
 // It is ready when all of them are; when one cannot be opened, those before it are closed and the reason is one sentence.
 import { chmod, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -190,14 +190,7 @@ class RunningDaemon implements Daemon {
     readonly log: Log
   }): Promise<void> {
     const { values } = options.config
-    for (const address of options.addresses) {
-      const listener = await listen(address, {
-        isInsecureAllowed: values.insecure,
-        createListener: () => this.#nbd.createListener().on('connection', enlargeSendBuffer),
-      })
-      calmLoopback(listener.server)
-      this.#listeners.push(listener)
-    }
+    // Who is served over NBD finds the control socket there; who asks on it finds every listener open.
     this.#control = await ControlServer.open({
       path: join(options.directory, controlSocketName),
       daemon: this,
@@ -207,6 +200,15 @@ class RunningDaemon implements Daemon {
         lineBytesMax: values['control-line-bytes'],
       },
     })
+    for (const address of options.addresses) {
+      const listener = await listen(address, {
+        isInsecureAllowed: values.insecure,
+        createListener: () => this.#nbd.createListener().on('connection', enlargeSendBuffer),
+      })
+      calmLoopback(listener.server)
+      this.#listeners.push(listener)
+    }
+    this.#control.serve()
   }
 
   listeners(): readonly string[] {

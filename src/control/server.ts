@@ -30,6 +30,10 @@ export class ControlServer {
   readonly #connections = new Set<Connection>()
   readonly #turnedAway: TurnedAway
   readonly #limits: ControlLimits
+  #begin: () => void = () => {}
+  readonly #begun = new Promise<void>((resolve) => {
+    this.#begin = resolve
+  })
 
   private constructor(options: {
     readonly daemon: Daemon
@@ -47,13 +51,14 @@ export class ControlServer {
       const connection = new Connection(socket, {
         ...options,
         log: options.log.child({ connection: ++connectionNumber }),
+        begun: this.#begun,
       })
       this.#connections.add(connection)
       connection.ended.then(() => this.#connections.delete(connection), rethrowLater)
     })
   }
 
-  /** Listens on `path`, which only the owner can open. A socket left by a process that died is replaced. */
+  /** Listens on `path`, which only the owner can open. A socket left by a process that died is replaced. Requests wait for `serve`. */
   static async open(options: {
     readonly path: string
     readonly daemon: Daemon
@@ -84,6 +89,11 @@ export class ControlServer {
     return server
   }
 
+  /** Answers from now on, and what came before. */
+  serve(): void {
+    this.#begin()
+  }
+
   get connectionCount(): number {
     return this.#connections.size
   }
@@ -93,9 +103,12 @@ export class ControlServer {
     const closed = once(this.#server, 'close')
     this.#server.close()
     this.#turnedAway.close()
-    await Promise.all(
-      [...this.#connections].map((connection) => connection.stop(this.#limits.stopTimeoutMs)),
+    const ended = [...this.#connections].map((connection) =>
+      connection.stop(this.#limits.stopTimeoutMs),
     )
+    // Whoever still waits for the beginning is closed without an answer.
+    this.#begin()
+    await Promise.all(ended)
     await closed
   }
 }
@@ -131,7 +144,12 @@ class Connection {
 
   constructor(
     socket: Socket,
-    options: { readonly daemon: Daemon; readonly log: Log; readonly limits: ControlLimits },
+    options: {
+      readonly daemon: Daemon
+      readonly log: Log
+      readonly limits: ControlLimits
+      readonly begun: Promise<void>
+    },
   ) {
     this.#socket = socket
     this.#daemon = options.daemon
@@ -142,7 +160,7 @@ class Connection {
     for (const event of ['readable', 'end', 'drain']) socket.on(event, () => this.#wake())
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
     socket.once('close', () => this.#close())
-    this.ended = this.#serve().then(() => closed)
+    this.ended = options.begun.then(() => this.#serve()).then(() => closed)
   }
 
   /** Reads nothing any more; what is under way is answered if that takes no longer than `timeoutMs`. */

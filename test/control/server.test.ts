@@ -34,6 +34,7 @@ t.test('a socket that a killed process left is replaced', async (t) => {
   const { daemon } = await startControl(t)
   const server = await ControlServer.open({ path, daemon, log: silentLog })
   t.teardown(() => server.stop())
+  server.serve()
   await stillServes(t, path, 'a stale socket')
 })
 
@@ -48,6 +49,25 @@ t.test('a socket that somebody answers on is left alone, and so is a file', asyn
   t.teardown(() => deaf.close())
   await waitFor('the deaf server', () => deaf.listening)
   await t.rejects(open(full), { code: 'IN_USE' })
+})
+
+t.test('who asks before the beginning waits for it, and a stop then closes', async (t) => {
+  const { daemon } = await startControl(t)
+  const path = join(scratch(t), 'early.sock')
+  const server = await ControlServer.open({ path, daemon, log: silentLog })
+  const early = await RawClient.open(t, path)
+  const asked = early.ask('ping')
+  await waitFor('the connection', () => server.connectionCount === 1)
+  server.serve()
+  t.same((await asked).result, { pong: true })
+  await server.stop()
+
+  const other = await ControlServer.open({ path, daemon, log: silentLog })
+  const waiting = await RawClient.open(t, path)
+  waiting.say('{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+  await waitFor('the connection', () => other.connectionCount === 1)
+  await other.stop()
+  await waiting.closed()
 })
 
 t.test('a path that no socket can have is refused with the reason', async (t) => {

@@ -44,6 +44,7 @@ export async function startControl(
   }
   const path = join(scratch(t), 'control.sock')
   const server = await ControlServer.open({ path, daemon, log: silentLog, limits })
+  server.serve()
   let isStopped = false
   const stop = server.stop.bind(server)
   server.stop = () => {
