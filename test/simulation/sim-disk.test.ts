@@ -1,4 +1,6 @@
 // The simulated disk: what a crash may leave, how calls fail, and what it notices of its callers.
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import type { DiskFile } from '../../src/core/disk.js'
 import { SeededRandom } from './random.js'
@@ -206,4 +208,24 @@ t.test('callers that break the contract are noticed', async (t) => {
   await scheduler.run(file.close())
   await scheduler.run(file.sync())
   t.match(disk.violations, [/overlapping write/, /buffer changed/, /sync after close/])
+})
+
+t.test('who waits for a life that is over is let go when nobody else knows it', async (t) => {
+  const { disk, life } = world()
+  life.end()
+  const wait = async (kept: object): Promise<void> => {
+    await disk.list()
+    t.fail(`it came back: ${kept}`)
+  }
+  const begin = (index: number): WeakRef<object> => {
+    const kept = { index }
+    void wait(kept)
+    return new WeakRef(kept)
+  }
+  const refs = Array.from({ length: 100 }, (_, index) => begin(index))
+  // What a WeakRef was made of lives to the end of the turn.
+  await new Promise(setImmediate)
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+  t.equal(refs.filter((ref) => ref.deref() !== undefined).length, 0)
 })

@@ -17,8 +17,6 @@ import { SimDiskFile } from './sim-disk-file.js'
 import { pageBytes, type SimFile } from './sim-file.js'
 import { SimMedium } from './sim-medium.js'
 
-const never = new Promise<never>(() => {})
-
 export class SimDisk implements Disk {
   readonly medium: SimMedium
   readonly violations: string[] = []
@@ -94,7 +92,8 @@ export class SimDisk implements Disk {
   ): Promise<T> {
     const { life, scheduler, completion, hold } = this.#options
     const fault = this.announce(what)
-    if (fault === 'ended') return never
+    // A promise of its own each time: one for all would keep whoever ever waited, and with them the worlds of all runs.
+    if (fault === 'ended') return new Promise(() => {})
     begin?.()
     const held = hold?.(what)
     const run = () => complete(fault)
