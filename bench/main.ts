@@ -4,7 +4,7 @@ import { mkdtemp, statfs, writeFile } from 'node:fs/promises'
 import { formatBytes, GiB } from '../src/core/units.js'
 import { introduction, updateDocument } from './document.js'
 import { type Machine, machineFacts } from './machine.js'
-import { help, type Options, type PartName, parseOptions } from './options.js'
+import { type Options, type PartName, parseOptions } from './options.js'
 import { measureConnections, reportConnections } from './part-connections.js'
 import { measureCow, reportCow } from './part-cow.js'
 import { measurePeers } from './part-peers.js'
@@ -89,12 +89,7 @@ const parts: Readonly<Record<PartName, Part>> = {
   },
 }
 
-async function main(): Promise<void> {
-  const options = parseOptions(process.argv.slice(2))
-  if (options === 'help') {
-    process.stdout.write(help)
-    return
-  }
+async function main(options: Options): Promise<void> {
   const part = parts[options.part]
   await checkTools(part.tools(options))
   await checkRoom(options.directory, part.diskBytes(options))
@@ -137,7 +132,14 @@ async function checkRoom(directory: string, neededBytes: number): Promise<void> 
 process.once('SIGINT', () => process.exit(130))
 process.once('SIGTERM', () => process.exit(143))
 
-main().catch((error: unknown) => {
+function fail(error: unknown, exitCode: number): void {
   process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
-  process.exitCode = 1
-})
+  process.exitCode = exitCode
+}
+
+try {
+  const options = parseOptions(process.argv.slice(2))
+  main(options).catch((error: unknown) => fail(error, 1))
+} catch (error) {
+  fail(error, 2)
+}

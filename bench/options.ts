@@ -1,4 +1,5 @@
-// The bench's command line: what is measured, how long, and where the results go.
+// The bench's command line: what is measured, how long, and where the results go. The help is in scripts/bench, which reads the names by it
+// before anything is built.
 import { parseArgs } from 'node:util'
 import { parseSize } from '../src/core/units.js'
 
@@ -22,23 +23,8 @@ export type Options = {
   readonly commandLine: string
 }
 
-export const help = `scripts/bench [options]: measure Lockstep beside the NBD servers that people use today.
-
-  --part PART       what to measure: peers (the default), cow, size, connections,
-                    replication, wire
-  --runs N          rounds; every figure is the median (5)
-  --seconds N       length of one run of fio (3)
-  --size SIZE       length of the exported files (1G)
-  --only PATTERN    only jobs whose name matches, repeatable: 'unix-4k-.*-32'; of replication: '4k-.*', 'async-.*', 'resync'
-  --servers A,B     a subset of ${serverNames.join(',')}
-  --quick           --runs 1 --seconds 1 --size 256M
-  --dir DIR         where the exported files go (a new directory in /var/tmp, removed at the end)
-  --json FILE       also write the raw results there
-  --no-document     do not write docs/BENCHMARKS.md (nor do --quick, --only and --servers)
-`
-
 /** Throws an Error with a sentence for people. */
-export function parseOptions(args: readonly string[]): Options | 'help' {
+export function parseOptions(args: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...args],
     options: {
@@ -52,10 +38,8 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       dir: { type: 'string', default: '/var/tmp' },
       json: { type: 'string' },
       'no-document': { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
     },
   })
-  if (values.help) return 'help'
   const isPartial = values.quick || values.only.length > 0 || values.servers !== undefined
   return {
     part: oneOf(partNames, values.part, '--part'),
