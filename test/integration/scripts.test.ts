@@ -6,7 +6,7 @@ import { parseOptions, partNames, serverNames } from '../../bench/options.js'
 import { run, scratch } from '../support/process.js'
 import { root } from '../support/tree.js'
 
-const scripts = ['bench'] as const
+const scripts = ['backup', 'bench', 'fuzz', 'kill-loop', 'simulate', 'start', 'test'] as const
 
 /** Only the scripts: whatever they would install, build or run is not there, and what they leave behind is seen. */
 function bareCheckout(t: Test): string {
@@ -27,10 +27,14 @@ for (const name of scripts) {
       t.match(help.stdout, new RegExp(`^ *scripts/${name} `, 'm'))
       t.equal(help.stderr, '')
     }
-    const wrong = await ask('--frob')
-    t.equal(wrong.status, 2)
-    t.match(wrong.stderr, `there is no option --frob\n  try: scripts/${name} --help\n  known: --`)
-    t.equal(wrong.stdout, '')
+    // Beside a right word as well, wherever it stands.
+    for (const words of [['--frob'], ['list', '--frob']]) {
+      if (words.length > 1 && !['backup', 'test'].includes(name)) continue
+      const wrong = await ask(...words)
+      t.equal(wrong.status, 2)
+      t.match(wrong.stderr, `there is no option --frob\n  try: scripts/${name} --help\n  known: --`)
+      t.equal(wrong.stdout, '')
+    }
     t.same(readdirSync(checkout), ['scripts'], 'nothing was begun')
   })
 }
@@ -53,6 +57,16 @@ t.test('values are looked at before anything is built', async (t) => {
     ['bench --runs=', /--runs needs a value/],
     ['bench --quick=no', /--quick takes no value/],
     ['bench wire', /'wire' is too much/],
+    ['simulate --seed x', /--seed takes a whole number, not 'x'/],
+    ['simulate --lengths 1,4', /--lengths takes any of 1, 2, 3, not '4'/],
+    ['kill-loop --pair --fio', /do not go together/],
+    ['fuzz --rounds -1', /--rounds needs a value/],
+    ['start --port 70000', /--port 70000 is not a port/],
+    ['start vol0', /'vol0' is too much/],
+    ['backup --server --yes full v d', /--server needs a value/],
+    ['backup copy v d', /there is no command 'copy'\n.*\n {2}known: full,/],
+    ['backup full v', /full needs a VOLUME and a DIRECTORY/],
+    ['backup full v d 3', /'3' is too much/],
   ]
   for (const [line, message] of wrong) {
     const [script = '', ...words] = line.split(' ')
@@ -67,6 +81,8 @@ t.test('what is right gets past', async (t) => {
   const checkout = bareCheckout(t)
   const right = [
     'bench --part wire --runs 3 --size=1.5G --only unix-(4k|64k)-.* --servers lockstep,nbdkit --dir /x --no-document',
+    'fuzz --rounds 5 --seed 0 --target handshake',
+    'kill-loop --pair --seed=7',
   ]
   for (const line of right) {
     const [script = '', ...words] = line.split(' ')

@@ -3,23 +3,22 @@ import { parseArgs } from 'node:util'
 import { inWorker } from '../in-worker.js'
 import type { Finding, Job } from '../jobs.js'
 
-const { values } = parseArgs({
-  options: {
-    'pair-enumeration': { type: 'boolean' },
-    lengths: { type: 'string', default: '1,2,3' },
-    workloads: { type: 'string' },
-    stride: { type: 'string', default: '1' },
-    seed: { type: 'string', default: '1' },
-    from: { type: 'string', default: '1' },
-    threads: { type: 'string', default: '2' },
-    mutant: { type: 'string', multiple: true, default: [] },
-    sweep: { type: 'boolean', default: false },
-  },
-})
+const options = {
+  'pair-enumeration': { type: 'boolean' },
+  lengths: { type: 'string', default: '1,2,3' },
+  workloads: { type: 'string' },
+  stride: { type: 'string', default: '1' },
+  seed: { type: 'string', default: '1' },
+  from: { type: 'string', default: '1' },
+  threads: { type: 'string', default: '2' },
+  mutant: { type: 'string', multiple: true, default: [] as string[] },
+  sweep: { type: 'boolean', default: false },
+} as const
 
 /** A shard is so small that progress can be seen. */
 const shardsPerLength = [0, 16, 400, 800]
 
+const { values } = parsed()
 const threads = wholeNumber('--threads', values.threads)
 const seed = wholeNumber('--seed', values.seed)
 const stride = wholeNumber('--stride', values.stride)
@@ -78,6 +77,14 @@ function summary(): string {
     return `${stateCount} crash states at ${pointCount} points of ${workloadCount} workloads, ${healCount} led to the end`
   const count = Object.values(totals).reduce((sum, one) => sum + one, 0)
   return `${count} runs with a failure`
+}
+
+function parsed() {
+  try {
+    return parseArgs({ options })
+  } catch (error) {
+    return usage(error instanceof Error ? error.message : String(error))
+  }
 }
 
 function wholeNumber(name: string, text: string): number {
