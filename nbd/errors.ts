@@ -13,6 +13,8 @@ export const Errno = {
   ESHUTDOWN: 108,
 } as const
 export type ErrnoName = keyof typeof Errno
+/** proto.md, "Error values": ENOSPC for writes and zeroes beyond the end, EINVAL for everything else. */
+export type ErrnoBeyondEnd = 'EINVAL' | 'ENOSPC'
 
 /** A request that fails while the connection stays good. `message` goes to the client in a structured reply. */
 export class RequestError extends Error {

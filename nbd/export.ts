@@ -3,6 +3,7 @@
 // Calls that can be answered at once return a value, not a promise: the hot path has no await. The session has checked flags,
 // ranges and sizes against `sizeBytes` and `flags` before any call; a failure is a thrown or rejected RequestError.
 import type { PartKeeper } from './bytes/part-keeper.js'
+import type { ErrnoBeyondEnd } from './errors.js'
 
 export type BlockSizes = {
   readonly minimum: number
@@ -36,13 +37,14 @@ export interface Export {
     readonly fua: boolean
     readonly keeper?: PartKeeper
   }): Promise<void> | undefined
-  /** The range reads as zeroes afterwards. `mayUnmap` false (NBD_CMD_FLAG_NO_HOLE): space stays allocated. `fastOnly`: throw ENOTSUP when it is not faster than writing. `isWanted` says false once nobody waits for it any more: it may end then. */
+  /** The range reads as zeroes afterwards. `mayUnmap` false (NBD_CMD_FLAG_NO_HOLE): space stays allocated. `fastOnly`: throw ENOTSUP when it is not faster than writing. `errnoBeyondEnd` (ENOSPC unless said) is what it fails with when the export has become too small for the range while it waited. `isWanted` says false once nobody waits for it any more: it may end then. */
   zero(request: {
     readonly offset: number
     readonly lengthBytes: number
     readonly fua: boolean
     readonly mayUnmap: boolean
     readonly fastOnly: boolean
+    readonly errnoBeyondEnd?: ErrnoBeyondEnd
     readonly isWanted?: () => boolean
   }): Promise<void> | undefined
   /** Settles when every write whose reply was sent before the call is on stable storage. */

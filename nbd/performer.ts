@@ -301,7 +301,14 @@ export class Performer {
       case Command.FLUSH:
         return this.#target.flush()
       case Command.TRIM:
-        return this.#target.zero({ offset, lengthBytes, fua, mayUnmap: true, fastOnly: false })
+        return this.#target.zero({
+          offset,
+          lengthBytes,
+          fua,
+          mayUnmap: true,
+          fastOnly: false,
+          errnoBeyondEnd: 'EINVAL',
+        })
       case Command.WRITE_ZEROES: {
         const mayUnmap = (flags & CommandFlag.NO_HOLE) === 0
         const fastOnly = (flags & CommandFlag.FAST_ZERO) !== 0

@@ -3,7 +3,7 @@
 // Invariant: a request that `refusalOf` lets pass has a known command, allowed flags, and a range inside the export.
 import { ProtocolError } from './bytes/protocol-error.js'
 import { Command, CommandFlag, nameOf } from './constants.js'
-import { RequestError } from './errors.js'
+import { type ErrnoBeyondEnd, RequestError } from './errors.js'
 import { ExtendedRequestHeader, RequestHeader } from './messages.js'
 
 /** One request. A session reads every header into the same object; what outlives the turn is copied. */
@@ -192,7 +192,7 @@ function rangeRefusal(
   range: { readonly offset: number; readonly lengthBytes: number },
   target: Target,
   rules: RequestRules,
-  errno: 'EINVAL' | 'ENOSPC',
+  errno: ErrnoBeyondEnd,
 ): RequestError | undefined {
   const { offset, lengthBytes } = range
   // Above 2^53 the sum is not exact, but it is above every size then.

@@ -390,7 +390,7 @@ function stopping(): LockstepError {
 
 /** Changes a store at the entry's place in the order: an operation that the entry waited for may have deleted the store or made it smaller. */
 function applyEntry(pool: Pool, entry: DataEntry): Promise<void> | undefined {
-  checkRange(entry.store, entry, 'ENOSPC')
+  checkRange(entry.store, entry, entry.errnoBeyondEnd ?? 'ENOSPC')
   if (entry.kind === 'write')
     return pool.write(entry.store, entry.offset, entry.lengthBytes, entry.parts)
   return pool.zero(entry.store, entry.offset, entry.lengthBytes, entry.mayUnmap)

@@ -165,7 +165,7 @@ export class PrimaryStream implements Ordered {
 
   #change(entry: DataEntry, slot: Slot): Promise<void> | undefined {
     try {
-      checkRange(entry.store, entry, 'ENOSPC')
+      checkRange(entry.store, entry, entry.errnoBeyondEnd ?? 'ENOSPC')
       entry.check?.()
     } catch (error) {
       this.#pool.drop(entry.store.id, entry.offset, entry.lengthBytes)

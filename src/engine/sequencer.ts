@@ -7,7 +7,7 @@
 
 import assert from 'node:assert/strict'
 import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
-import { RequestError } from '../../nbd/errors.js'
+import { type ErrnoBeyondEnd, RequestError } from '../../nbd/errors.js'
 import { limits } from '../core/limits.js'
 import type { Sequence } from '../core/units.js'
 import type { Slot } from '../replication/slot.js'
@@ -26,6 +26,8 @@ export type DataEntry = {
   readonly keeper?: PartKeeper | undefined
   /** A zeroing that may give space back. */
   readonly mayUnmap: boolean
+  /** When the store has become too small for it by then; ENOSPC unless said. */
+  readonly errnoBeyondEnd?: ErrnoBeyondEnd | undefined
   /** Durable before it is acknowledged. */
   readonly fua?: boolean
   /** At its place in the order, before anything is changed: throws a RequestError when it is not to be. */

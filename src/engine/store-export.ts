@@ -1,7 +1,7 @@
 // One store as the NBD library sees it. Turns requests into entries for the sequencer, and the causes of failures into the errno that the wire knows.
 import assert, { AssertionError } from 'node:assert/strict'
 import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
-import { RequestError } from '../../nbd/errors.js'
+import { type ErrnoBeyondEnd, RequestError } from '../../nbd/errors.js'
 import type { BlockSizes, Export, Extent, Look } from '../../nbd/export.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
@@ -138,15 +138,17 @@ export class StoreExport implements Export {
     readonly fua: boolean
     readonly mayUnmap: boolean
     readonly fastOnly: boolean
+    readonly errnoBeyondEnd?: ErrnoBeyondEnd
     readonly isWanted?: () => boolean
   }): Promise<void> | undefined {
-    const { offset, lengthBytes, mayUnmap, fua, isWanted = () => true } = request
+    const { offset, lengthBytes, mayUnmap, fua, errnoBeyondEnd, isWanted = () => true } = request
     if (request.fastOnly && !mayUnmap)
       throw new RequestError(
         'ENOTSUP',
         'zeroes that stay allocated are written, which is not faster than a write',
       )
-    const common = { kind: 'zero', store: this.store, parts: [], mayUnmap } as const
+    const { store } = this
+    const common = { kind: 'zero', store, parts: [], mayUnmap, errnoBeyondEnd } as const
     if (mayUnmap || lengthBytes <= limits.zeroPieceBytes)
       return this.#submit({ ...common, offset, lengthBytes, fua })
     checkRange(this.store, request, 'ENOSPC')

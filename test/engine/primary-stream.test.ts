@@ -8,6 +8,7 @@ import { Store } from '../../src/storage/group-state.js'
 import { PoolKeeper } from '../../src/storage/page-keeper.js'
 import type { Pool } from '../../src/storage/pool.js'
 import { EnginePair, type PairOptions, pattern } from '../support/engine-pair.js'
+import { failureOf } from '../support/failure.js'
 import { FakeSecondary } from '../support/fake-peer.js'
 import { ManualClock } from '../support/manual-clock.js'
 
@@ -234,6 +235,27 @@ t.test(
     await pair.close()
   },
 )
+
+t.test('with a peer, what a shrink left beyond the end fails as its command does', async (t) => {
+  const pair = await EnginePair.inSync({ isSlow: true, isNeverNow: true })
+  await pair.a.write('vol0', 0, pattern(1))
+  const waiting: Promise<unknown>[] = []
+  // The half of a chunk that stays is copied while the shrink has its turn.
+  pair.a.beforeCall = ({ name }) => {
+    if (name !== 'data' || waiting.length > 0) return
+    const zeroes = { offset: 4096, lengthBytes: 512, fua: false, mayUnmap: true, fastOnly: false }
+    const target = pair.a.export('vol0')
+    const trim = target.zero({ ...zeroes, errnoBeyondEnd: 'EINVAL' })
+    for (const work of [trim, target.zero(zeroes), pair.a.begin('vol0', 4096, pattern(2))])
+      waiting.push(failureOf(work ?? Promise.resolve()))
+  }
+  await pair.a.perform({ kind: 'volume.resize', name: 'vol0', sizeBytes: 512 })
+  const failures = await pair.run(Promise.all(waiting))
+  t.match(failures, [{ errno: 'EINVAL' }, { errno: 'ENOSPC' }, { errno: 'ENOSPC' }])
+  await pair.sync()
+  await pair.same()
+  await pair.close()
+})
 
 t.test('a peer that came back and is lost again keeps nobody waiting', async (t) => {
   const pair = await EnginePair.inSync({ isSlow: true, isNeverNow: true })

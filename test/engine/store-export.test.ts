@@ -28,7 +28,7 @@ async function errnoOf(
   return undefined
 }
 
-t.test('a write that waited for a shrink and lies behind the new end is refused', async (t) => {
+t.test('a change that waited for a shrink and lies behind the new end is refused', async (t) => {
   const node = await SmallNode.start({ disk: { completion: 'scheduled', now: 'never' } })
   await node.create('v', 2 * chunkBytes)
   await node.write('v', 0, filled(1, 2 * chunkBytes))
@@ -39,9 +39,12 @@ t.test('a write that waited for a shrink and lies behind the new end is refused'
   const range = { offset: chunkBytes, lengthBytes: chunkBytes, fua: false }
   const writing = waiting(target.write({ ...range, parts: [filled(7)] }))
   const zeroing = waiting(target.zero({ ...range, mayUnmap: false, fastOnly: false }))
+  const trim = { ...range, mayUnmap: true, fastOnly: false, errnoBeyondEnd: 'EINVAL' } as const
+  const trimming = waiting(target.zero(trim))
   await node.run(resizing)
   t.equal(await errnoOf(node, () => writing), 'ENOSPC')
   t.equal(await errnoOf(node, () => zeroing), 'ENOSPC')
+  t.equal(await errnoOf(node, () => trimming), 'EINVAL')
   await node.perform({ kind: 'volume.resize', name: 'v', sizeBytes: 2 * chunkBytes })
   const bytes = await node.read('v', 512, 2 * chunkBytes - 512)
   t.ok(bytes.equals(filled(0, bytes.length)), 'growing again brings zeroes')

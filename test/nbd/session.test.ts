@@ -75,6 +75,31 @@ for (const style of styles) {
     t.same(served.failures, [], "none of these is the export's failure")
   })
 
+  t.test(
+    `${style}: a change whose range is gone when its turn comes gets the same errno`,
+    async (t) => {
+      const served = await startServer(t)
+      const client = await served.open(style)
+      const shrunk = gate()
+      let waitingCount = 0
+      served.memory.delay = () => {
+        waitingCount++
+        return shrunk.promise
+      }
+      const range = { offset: 4096, lengthBytes: 512 }
+      const answers = [
+        client.command(Command.TRIM, range),
+        client.command(Command.WRITE_ZEROES, range),
+        client.command(Command.WRITE_ZEROES, { ...range, flags: CommandFlag.NO_HOLE }),
+        client.write({ offset: 4096, data: Buffer.alloc(512) }),
+      ].map(errnoOf)
+      await until(() => waitingCount === answers.length, 'all wait')
+      served.memory.endBytes = 4096
+      shrunk.open()
+      t.same(await Promise.all(answers), ['EINVAL', 'ENOSPC', 'ENOSPC', 'ENOSPC'])
+    },
+  )
+
   t.test(`${style}: a read-only export refuses every write and consumes its payload`, async (t) => {
     const served = await startServer(t)
     served.memory.isReadOnly = true

@@ -1,5 +1,6 @@
 // An export in memory for tests of the protocol: answers at once, or later in the order the test wants, and fails on demand.
 import assert from 'node:assert/strict'
+import { type ErrnoBeyondEnd, RequestError } from '../../nbd/errors.js'
 import type { Export, ExportList, Extent } from '../../nbd/export.js'
 
 const pageBytes = 4096
@@ -21,6 +22,8 @@ export class MemoryExport implements Export {
   delay: ((call: MemoryCall) => Promise<void> | undefined) | undefined
   /** When set, may throw in place of any call. */
   fail: ((call: MemoryCall) => void) | undefined
+  /** Where it ends when a change that waited takes effect. */
+  endBytes = Number.POSITIVE_INFINITY
   attachedCount = 0
   flushCount = 0
   fuaCount = 0
@@ -59,6 +62,7 @@ export class MemoryExport implements Export {
     const { offset, lengthBytes, parts } = request
     if (request.fua) this.fuaCount++
     return this.#perform({ command: 'write', offset, lengthBytes }, () => {
+      this.#checkEnd(offset + lengthBytes, 'ENOSPC')
       let at = offset
       for (const part of parts) at += part.copy(this.content, at)
       assert.equal(at, offset + lengthBytes)
@@ -71,10 +75,12 @@ export class MemoryExport implements Export {
     fua: boolean
     mayUnmap: boolean
     fastOnly: boolean
+    errnoBeyondEnd?: ErrnoBeyondEnd
   }): Promise<void> | undefined {
-    const { offset, lengthBytes } = request
+    const { offset, lengthBytes, errnoBeyondEnd = 'ENOSPC' } = request
     if (request.fua) this.fuaCount++
     return this.#perform({ command: 'zero', offset, lengthBytes }, () => {
+      this.#checkEnd(offset + lengthBytes, errnoBeyondEnd)
       this.content.subarray(offset, offset + lengthBytes).fill(0)
     })
   }
@@ -128,6 +134,10 @@ export class MemoryExport implements Export {
     const page = this.content.subarray(pageStart, pageStart + pageBytes)
     if (context === 'base:allocation') return page.every((byte) => byte === 0) ? 3 : 0
     return (page[0] ?? 0) & 1
+  }
+
+  #checkEnd(end: number, errno: ErrnoBeyondEnd): void {
+    if (end > this.endBytes) throw new RequestError(errno, 'it has become smaller')
   }
 
   #perform(call: MemoryCall, effect: () => void): Promise<void> | undefined {
