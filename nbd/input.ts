@@ -35,6 +35,11 @@ export class Input {
     return this.#splitBytes > 0
   }
 
+  /** A header that has begun and is not whole, when `lengthBytes` of it are there. */
+  beginningOfHeader(lengthBytes: number): Buffer | undefined {
+    return this.#splitBytes >= lengthBytes ? this.#split : undefined
+  }
+
   /** Where the last header that `takeHeader` found lies. */
   headerPiece: Buffer = nothing
   headerAt = 0

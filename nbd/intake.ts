@@ -17,6 +17,8 @@ import type { ReplyStyle } from './replies.js'
 import type { ReplyWriter } from './reply-writer.js'
 import {
   allowedFlags,
+  checkMagic,
+  magicBytes,
   payloadBytesOf,
   Request,
   type RequestRules,
@@ -118,7 +120,10 @@ export class Intake {
     switch (this.#expect) {
       case 'header':
         if (!this.#mayAccept()) return 'blocked'
-        if (!this.#input.takeHeader(this.#headerBytes)) return 'starved'
+        if (!this.#input.takeHeader(this.#headerBytes)) {
+          this.#checkBeginning()
+          return 'starved'
+        }
         this.#accept()
         return 'went-on'
       case 'room':
@@ -182,6 +187,12 @@ export class Intake {
 
   #holdsNothing(): boolean {
     return this.#writer.unsentBytes === 0 && this.#performer.inFlightCount === 0
+  }
+
+  /** Who speaks something else may wait for an answer to less than a header. */
+  #checkBeginning(): void {
+    const beginning = this.#input.beginningOfHeader(magicBytes)
+    if (beginning !== undefined) checkMagic(beginning, 0, this.#isExtended)
   }
 
   #accept(): void {

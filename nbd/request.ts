@@ -34,10 +34,19 @@ export class Request {
   }
 }
 
+export const magicBytes = 4
 const compactMagic = 0x25609513
 const extendedMagic = 0x21e41c71
 const at = RequestHeader.offsetOf
 const word = 0x1_0000_0000
+
+/** Throws ProtocolError when no request begins at `start` of `source`: `magicBytes` are there. */
+export function checkMagic(source: Buffer, start: number, isExtended: boolean): void {
+  const magic = source.readUInt32BE(start)
+  if (magic !== (isExtended ? extendedMagic : compactMagic)) {
+    throw new ProtocolError(`a request begins with ${magic.toString(16).padStart(8, '0')}`)
+  }
+}
 
 /** Reads the header at `start` of `source` into `request`. Throws ProtocolError when it is none. */
 export function readRequest(
@@ -46,10 +55,7 @@ export function readRequest(
   request: Request,
   isExtended: boolean,
 ): void {
-  const magic = source.readUInt32BE(start)
-  if (magic !== (isExtended ? extendedMagic : compactMagic)) {
-    throw new ProtocolError(`a request begins with ${magic.toString(16).padStart(8, '0')}`)
-  }
+  checkMagic(source, start, isExtended)
   request.flags = source.readUInt16BE(start + at.flags)
   request.type = source.readUInt16BE(start + at.type)
   request.cookieHigh = source.readUInt32BE(start + at.cookie)

@@ -124,6 +124,35 @@ for (const style of styles) {
     t.equal(served.ends.filter(({ reason }) => reason === 'protocol-error').length, 12)
   })
 
+  t.test(`${style}: a wrong magic is noticed when it is there, and not before`, async (t) => {
+    const served = await startServer(t)
+    const client = await served.open(style)
+    const goodbye = client.encodeRequest({ command: Command.DISC })
+    const wrong = Buffer.from(goodbye)
+    wrong.writeUInt32BE(style === 'extended' ? 0x25609513 : 0x21e41c71)
+    for (const lengthBytes of [4, 5, 27, 28, 31]) {
+      for (const hasServed of [false, true]) {
+        if (lengthBytes > wrong.length) continue
+        badInputs++
+        const victim = await served.open(style)
+        if (hasServed) await victim.command(Command.FLUSH)
+        victim.send(wrong.subarray(0, lengthBytes))
+        await inTime(victim.closed, `the end behind ${lengthBytes} bytes`)
+      }
+    }
+    const message = style === 'extended' ? /begins with 25609513/ : /begins with 21e41c71/
+    const strangerCount = served.ends.length
+    t.ok(strangerCount >= 6)
+    for (const end of served.ends) t.match(end, { reason: 'protocol-error', message })
+    // What is right so far is waited for: a byte in each turn.
+    for (const byte of goodbye) {
+      client.send(Buffer.of(byte))
+      await assertServes(served)
+    }
+    await served.ended(strangerCount + goodbye.length + 1)
+    for (const end of served.ends.slice(strangerCount)) t.match(end, { reason: 'disconnect' })
+  })
+
   t.test(`${style}: bytes behind DISC are not requests`, async (t) => {
     const served = await startServer(t)
     const client = await served.open(style)
