@@ -47,6 +47,9 @@ export function lackedNow(
     if (entry.kind === 'operation') shared.leave(entry.operation)
     if (entry.kind !== 'write' && entry.kind !== 'zero') return
     if (only !== undefined && entry.storeId !== only) return
+    // Behind the operation that deleted its store or made it smaller: it is refused when its turn comes.
+    const sizeBytes = shared.get(entry.storeId)?.sizeBytes ?? 0
+    if (entry.offset + entry.lengthBytes > sizeBytes) return
     if (entry.offset >= end || entry.offset + entry.lengthBytes <= first) return
     markedCount++
     // As it leaves one day: had or lacked.

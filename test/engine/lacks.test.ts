@@ -2,6 +2,7 @@
 import t from 'tap'
 import type { DirtyReport } from '../../src/engine/api.js'
 import { EnginePair, type PairedNode, pattern } from '../support/engine-pair.js'
+import { failureOf } from '../support/failure.js'
 import { SeededRandom } from '../support/random.js'
 
 const volumeBytes = 65536
@@ -159,4 +160,42 @@ t.test('a chunk that many stores share is lacking once, and moved once', async (
   t.equal(pair.a.peer.lacksBytes, 0)
   await pair.same()
   await pair.close()
+})
+
+t.test('a write behind the end of its store is not lacking, and ends nothing', async (t) => {
+  const ends = [
+    { kind: 'volume.delete', name: 'vol1' },
+    { kind: 'volume.resize', name: 'vol1', sizeBytes: 4096 },
+  ] as const
+  for (const end of ends) {
+    const pair = await EnginePair.inSync({ isSlow: true, isNeverNow: true })
+    await pair.a.create('vol1', volumeBytes)
+    await pair.sync()
+    let release = (): void => {}
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    pair.a.hold = ({ kind, name }) => (kind === 'write' && name === 'data' ? held : undefined)
+    const before = pair.a.begin('vol0', 0, pattern(1))
+    const ending = pair.a.engine.perform(end)
+    // Its extent is not active when it takes its place: it waits in the outbox.
+    const behind = failureOf(pair.a.begin('vol1', 8192, pattern(2)))
+    release()
+    let isOver = false
+    const all = Promise.all([before, ending, behind]).then((found) => {
+      isOver = true
+      return found
+    })
+    await pair.until(() => {
+      const ofOthers = pair.a.engine.dirty().filter(({ store }) => store !== 'vol0')
+      t.ok(
+        ofOthers.every(({ dirtyBytes }) => dirtyBytes === 0),
+        end.kind,
+      )
+      t.ok(pair.a.peer.lacksBytes <= 4096)
+      return isOver
+    }, 'the write is refused')
+    t.match((await all)[2], { name: 'RequestError' })
+    await pair.close()
+  }
 })
