@@ -6,6 +6,7 @@ import { type Hello, helloGenerations, linkVersions } from '../replication/hello
 import { describeStore, type GroupState, isLocalId } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { lacksBytes } from './lacks.js'
+import { moveBytes } from './move-bytes.js'
 import type { PrimaryStream } from './primary-stream.js'
 
 export function helloOf(pool: Pool, lastSequence: Sequence): Hello {
@@ -44,8 +45,8 @@ export function knowledgeOf(pool: Pool, stream: PrimaryStream | undefined): Loca
     resumeBytes: () => {
       const sentBytes = outbox?.usedBytes ?? 0
       // The entries themselves, and what is dirty besides.
-      if (totals === undefined || totals.dirtyBytes === 0) return sentBytes
-      return sentBytes + lacksBytes(pool, stream, { countsApplied: true })
+      if (tracking === undefined || totals?.dirtyBytes === 0) return sentBytes
+      return sentBytes + moveBytes(state, tracking.stores)
     },
     isTrackingLost: tracking?.isLost ?? true,
     dirtyBytes: totals?.dirtyBytes ?? 0,

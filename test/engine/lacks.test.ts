@@ -199,3 +199,26 @@ t.test('a write behind the end of its store is not lacking, and ends nothing', a
     await pair.close()
   }
 })
+
+t.test('what is asked before a resume counts the outbox once, and what is dirty', async (t) => {
+  const pair = await EnginePair.inSync({ replication: { outboxBytesMax: 1024 * 1024 } })
+  await pair.a.write('vol0', 0, pattern(1))
+  pair.a.fault = ({ kind, name }) =>
+    name === 'data' && kind.startsWith('write') ? { errno: 'EIO' } : undefined
+  await t.rejects(pair.a.write('vol0', 512, pattern(2, 512)))
+  pair.a.fault = () => undefined
+  await pair.until(() => pair.a.peer.dirtyBytes > 0, 'it failed here, and the peer has it')
+  await pair.part()
+  for (let at = 1; at < 16; at++) await pair.a.write('vol0', at * 4096, pattern(at))
+  const { lagBytes, dirtyBytes, sentBytes } = pair.a.peer
+  t.equal(dirtyBytes, 4096)
+  pair.mend()
+  const told = await pair.run(pair.a.engine.connectPeer({ explain: true }))
+  t.match(told, { kind: 'resume', bytes: lagBytes + dirtyBytes })
+  await pair.run(pair.a.engine.connectPeer())
+  await pair.sync()
+  const moved = pair.a.peer.sentBytes - sentBytes
+  t.ok(moved <= told.bytes && moved > told.bytes * 0.8, `${moved} of ${told.bytes}`)
+  await pair.same()
+  await pair.close()
+})
