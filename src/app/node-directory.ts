@@ -6,16 +6,16 @@ import { errnoNameOf } from '../core/errors.js'
 /** A directory with one of them is a node's, whole or damaged. */
 const nodeFiles = ['checkpoint', 'journal-0']
 
-/** 'node' unless it is certain that there is none: what cannot be looked at is for the pool to explain. */
+/** 'node' unless it is certain that there is none: what cannot be looked at is for the pool to explain, or for whoever connects. */
 export async function contentOf(directory: string): Promise<'node' | 'no-node' | 'no-directory'> {
-  const found = await stat(directory).catch(() => undefined)
-  if (found?.isDirectory() !== true) return 'no-directory'
-  for (const name of nodeFiles) {
-    const error: unknown = await stat(join(directory, name)).then(
-      () => undefined,
-      (reason: unknown) => reason,
-    )
-    if (error === undefined || errnoNameOf(error) !== 'ENOENT') return 'node'
-  }
+  if (await isMissing(`${directory}/.`)) return 'no-directory'
+  for (const name of nodeFiles) if (!(await isMissing(join(directory, name)))) return 'node'
   return 'no-node'
+}
+
+function isMissing(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => false,
+    (error: unknown) => ['ENOENT', 'ENOTDIR'].includes(errnoNameOf(error)),
+  )
 }
