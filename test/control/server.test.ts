@@ -52,12 +52,22 @@ t.test('a socket that somebody answers on is left alone, and so is a file', asyn
 })
 
 t.test('who asks before the beginning waits for it, and a stop then closes', async (t) => {
-  const { daemon } = await startControl(t)
+  const { daemon, path: begunPath } = await startControl(t)
+  const begun = await RawClient.open(t, begunPath)
+  /** Meanwhile a request that was sent before is here, and its answer there. */
+  const others = async (): Promise<void> => {
+    for (let count = 0; count < 10; count++) await begun.ask('ping')
+  }
   const path = join(scratch(t), 'early.sock')
   const server = await ControlServer.open({ path, daemon, log: silentLog })
   const early = await RawClient.open(t, path)
-  const asked = early.ask('ping')
+  let isAnswered = false
+  const asked = early.ask('ping').finally(() => {
+    isAnswered = true
+  })
   await waitFor('the connection', () => server.connectionCount === 1)
+  await others()
+  t.equal(isAnswered, false)
   server.serve()
   t.same((await asked).result, { pong: true })
   await server.stop()
@@ -66,8 +76,10 @@ t.test('who asks before the beginning waits for it, and a stop then closes', asy
   const waiting = await RawClient.open(t, path)
   waiting.say('{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
   await waitFor('the connection', () => other.connectionCount === 1)
+  await others()
   await other.stop()
   await waiting.closed()
+  await t.rejects(waiting.next(), 'without an answer')
 })
 
 t.test('a path that no socket can have is refused with the reason', async (t) => {
