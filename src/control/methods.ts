@@ -270,7 +270,8 @@ const all: readonly Method[] = [
   }),
   method({
     name: 'dirty',
-    summary: 'How much of a store changed since its newest snapshot, and where.',
+    summary:
+      'How much of a store the peer may lack, or without a peer changed since its newest snapshot, and where.',
     example: { store: 'vol0' },
     fields: { store: optionalName, cells: optionalCells },
     run: ({ store, cells }, { daemon }) => ({
