@@ -2,7 +2,8 @@
 // takes it for a program at work: whoever is woken up on its processor, a client with its reply for instance, waits until the loop's slice ends. The thread whose slice is
 // long is the one that gives way to those whose slices are short; the share of the processor that each gets stays as it is.
 //
-// Invariant: nothing but the slice changes, and only of a thread of the ordinary policy. Where the kernel or the container does not allow it, nothing happens.
+// Invariant: nothing but the slice changes, and only of a thread of the ordinary policy. What that thread starts later (hooks, the kernel's workers) has the same slice,
+// and gives way as well. Where the kernel or the container does not allow it, nothing happens.
 import { loadForeign } from '../storage/native.js'
 
 /** The longest that Linux takes (6.12 and later; kernels before it ignore the request). */

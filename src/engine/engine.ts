@@ -329,9 +329,8 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       },
       ({ resolved, prepared }, at) => {
         const { operation, stores, description } = resolved
-        // In its step: what comes of it is told behind it.
-        this.#events.add({ kind: 'operation', message: description, sequence: at, stores })
-        return { operation, prepared }
+        const event = { kind: 'operation', message: description, sequence: at, stores } as const
+        return { operation, prepared, durable: () => this.#events.add(event) }
       },
     )
     const { operation, stores } = plan.resolved

@@ -24,7 +24,12 @@ export type StreamOperationsOptions = {
   readonly sendsBeforeDurable: boolean
 }
 
-export type Described = { readonly operation: Operation; readonly prepared?: Prepared }
+export type Described = {
+  readonly operation: Operation
+  readonly prepared?: Prepared
+  /** Called when the operation is durable here, before the peer is told of it: what comes of it comes later. */
+  readonly durable?: () => void
+}
 
 /** In the step that performs it. */
 export type Describe<Plan> = (plan: Plan, sequence: Sequence) => Described
@@ -49,11 +54,14 @@ export class StreamOperations {
   ): Promise<{ readonly sequence: Sequence; readonly plan: Plan }> {
     const { pool, sequencer, clock, frozen, stream, sendsBeforeDurable } = this.#options
     const at = clock.wallTime().toISOString()
+    let tell: (() => void) | undefined
     let durable: (() => void) | undefined
     const done = await sequencer.operate({
       prepare,
       perform: (sequence, plan) => {
-        const { operation, prepared = [] } = describe(plan, sequence)
+        const described = describe(plan, sequence)
+        const { operation, prepared = [] } = described
+        tell = described.durable
         pool.perform({ kind: 'operation', sequence, at, operation }, prepared)
         frozen.performed(operation)
         durable = stream()?.operation({ kind: 'operation', sequence, at, operation })
@@ -61,6 +69,7 @@ export class StreamOperations {
       },
     })
     await pool.commit()
+    tell?.()
     if (!sendsBeforeDurable) durable?.()
     return done
   }

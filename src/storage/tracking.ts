@@ -89,7 +89,6 @@ export class Tracking {
     return this.peer.acknowledged
   }
 
-  /** Operations that left as lacked and that the peer has not durably performed, in order, with the sequences they had. */
   /** The oldest operation of the op log behind a sequence. */
   nextInLog(sequence: number): OperationEvent | undefined {
     let low = 0
@@ -104,6 +103,7 @@ export class Tracking {
     return this.#opLog[low]
   }
 
+  /** Operations that left as lacked and that the peer has not durably performed, in order, with the sequences they had. */
   get opLog(): readonly OperationEvent[] {
     return this.#opLog
   }
@@ -227,13 +227,6 @@ export class Tracking {
     const block = Math.floor(offset / blockBytes)
     const store = this.#stores.get(storeId)
     return store?.suspects.isDirty(block) === true && store.dirty.isDirty(block)
-  }
-
-  /** The dirty part, 0 to 1, of each of `cellCount` equal slices of the store. */
-  picture(storeId: StoreId, cellCount: number): readonly number[] {
-    const store = this.#stores.get(storeId)
-    if (store === undefined) return new Array<number>(cellCount).fill(0)
-    return store.dirty.picture(cellCount, store.sizeBytes)
   }
 
   // --- For the pool: what is performed, how tracking begins, what a restart finds. ---

@@ -182,6 +182,17 @@ t.test('a clean stop goes on where it was, under the same generation', async (t)
   t.ok((await node.read('v', 0, 8192)).equals(Buffer.concat([filled(1), filled(2)])))
 })
 
+t.test('an operation whose record did not get durable is not told as done', async (t) => {
+  const node = await SmallNode.start()
+  await node.create('v', 8192)
+  node.fault = (call) => (call.kind === 'sync' ? { errno: 'EIO' } : undefined)
+  t.match(await failureOf(node.create('w', 8192)), { code: 'FAILED_STOP' })
+  const told = node.engine.recentEvents().filter(({ kind }) => kind === 'operation')
+  t.match(told, [{ sequence: 1, stores: ['v'] }])
+  t.equal(told.length, 1)
+  await failureOf(node.close())
+})
+
 t.test('after a failed sync nothing is durable, and everybody is told', async (t) => {
   const node = await SmallNode.start()
   await node.create('v', 8192)

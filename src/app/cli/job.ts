@@ -1,4 +1,4 @@
-// The commands on long work that goes on by itself: what is under way, and waiting for its end.
+// The commands on long work that goes on by itself: what is under way, waiting for its end, and cancelling it.
 import type { JobReport } from '../../control/jobs.js'
 import { ExitCode, errorCodes, LockstepError } from '../../core/errors.js'
 import type { VerifyReport } from '../../engine/api.js'
