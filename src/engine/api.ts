@@ -76,7 +76,7 @@ export type PeerStatus = {
   readonly opLogEntries: number | null
   readonly sentBytes: number
   readonly receivedBytes: number
-  /** What verify found since the start of this node, and nobody has repaired. */
+  /** What verify found to differ, in whole blocks: kept, across starts, until it is repaired, written over, or found to be the same. */
   readonly differences?: readonly { readonly store: string; readonly differingBytes: number }[]
   /** Writers wait for the peer to make room in the outbox. */
   readonly isStalled?: boolean

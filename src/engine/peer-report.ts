@@ -3,6 +3,7 @@ import type { Clock } from '../core/clock.js'
 import type { Sequence } from '../core/units.js'
 import type { Decision } from '../replication/hello.js'
 import type { ResyncProgress } from '../replication/resync.js'
+import { fullName } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import type { Explanation, Mode, PeerStatus } from './api.js'
 import type { LacksMeter } from './lacks.js'
@@ -46,7 +47,17 @@ export function linkStatus(
     receivedBytes: link?.receivedBytes ?? 0,
     ...(stream?.isStalled === true ? { isStalled: true } : {}),
     ...(progress === undefined ? {} : { resync: progress }),
+    ...differencesOf(pool),
   }
+}
+
+/** What verify found, and nobody has repaired; nothing when there is none. */
+function differencesOf({ state, tracking }: Pool): Pick<PeerStatus, 'differences'> {
+  const differences = [...state.stores.values()].flatMap((store) => {
+    const differingBytes = tracking?.differingBytes(store.id) ?? 0
+    return differingBytes === 0 ? [] : [{ store: fullName(state, store), differingBytes }]
+  })
+  return differences.length === 0 ? {} : { differences }
 }
 
 /** A secondary's view: what it lacks it cannot know. */

@@ -18,7 +18,6 @@ import type {
   VerifyProgress,
   VerifyReport,
 } from './api.js'
-import { FoundDifferences } from './found-differences.js'
 import type { FrozenStores } from './frozen.js'
 import { LacksMeter } from './lacks.js'
 import type { FollowingPeer } from './mark-results.js'
@@ -56,7 +55,6 @@ export class PrimaryRole {
   readonly #operations: StreamOperations
   readonly #resync: ResyncRun
   readonly #lacks: LacksMeter
-  readonly #differences = new FoundDifferences()
   #stream: PrimaryStream | undefined
   #link: PeerLink | undefined
   #mode: Mode
@@ -130,7 +128,7 @@ export class PrimaryRole {
   }
 
   status(): PeerStatus {
-    const status = linkStatus(this.#link, {
+    return linkStatus(this.#link, {
       pool: this.#pool,
       stream: this.#stream,
       clock: this.#parts.clock,
@@ -138,7 +136,6 @@ export class PrimaryRole {
       progress: this.#resync.progress,
       lacks: this.#lacks,
     })
-    return { ...status, ...this.#differences.describe(this.#pool.state) }
   }
 
   /** Goes on where the last run ended. */
@@ -258,7 +255,6 @@ export class PrimaryRole {
         return { operation: { kind: 'reset', table } }
       },
     )
-    this.#differences.clear()
     this.#parts.onEvent('resync', `node ${peer.node} joins the group ${state.group}`)
   }
 
@@ -303,7 +299,6 @@ export class PrimaryRole {
     this.#link = undefined
     await link?.close('the peer is forgotten')
     const { dirtyBytes, opLogEntries } = await this.#endTracking()
-    this.#differences.clear()
     if (link !== undefined) this.#connectTo(link.uri, { isWanted: false })
     this.#parts.onEvent('link', `node ${node ?? 'unknown'} is forgotten: it needs everything again`)
     return { ...(node === undefined ? {} : { node }), dirtyBytes, opLogEntries }
@@ -342,7 +337,7 @@ export class PrimaryRole {
     if (link.state === 'offline' || link.state === 'refused') throw cannotCompare(link)
     this.#isVerifying = true
     try {
-      const report = await verifyStore(
+      return await verifyStore(
         {
           pool: this.#pool,
           frozen: this.#parts.frozen,
@@ -352,6 +347,7 @@ export class PrimaryRole {
             await this.#stream?.replicated(sequence, true)
             // In every mode: it is asked about it next, and a request goes past what waits in the outbox.
             await this.#stream?.progress.whenDurable(sequence)
+            return sequence
           },
           ask: (kind, range) => link.ask(kind, range),
           overwrite: (write) => this.#overwrite(write),
@@ -360,8 +356,6 @@ export class PrimaryRole {
         store,
         options,
       )
-      this.#differences.verified(store.id, report, options.repairs)
-      return report
     } finally {
       this.#isVerifying = false
       link.lookForDirt()

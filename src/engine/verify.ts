@@ -1,11 +1,12 @@
 // Compares a store with the peer's copy while writes go on: both nodes keep it as it is at one position of the stream, then digests of every piece are compared.
 //
-// No false alarm is possible: the position is the same on both nodes, and nothing was dirty there when the peer had performed everything up to it.
+// No false alarm is possible: the position is the same on both nodes, and nothing was dirty there when the peer had performed everything up to it. What was
+// found is kept by the tracking, block by block, until the peer has those blocks, or they are found to be the same.
 import assert, { AssertionError } from 'node:assert/strict'
 import { comparePieceBytes, digestBytes } from '../core/entry.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Operation } from '../core/operation.js'
-import { byteOffset, MiB, type StoreId } from '../core/units.js'
+import { byteOffset, MiB, type Sequence, type StoreId } from '../core/units.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import type { VerifyProgress, VerifyReport } from './api.js'
@@ -23,8 +24,8 @@ export type VerifyHost = {
   readonly frozen: FrozenStores
   /** Resolves when the peer has everything, and nothing is dirty. */
   readonly inSync: () => Promise<void>
-  /** Performs an operation of the stream; resolves when it is durable on both nodes. */
-  readonly say: (operation: Operation) => Promise<void>
+  /** Performs an operation of the stream; resolves to its sequence when it is durable on both nodes. */
+  readonly say: (operation: Operation) => Promise<Sequence>
   /** Digests, or bytes, of the peer's frozen store; empty when there is none. Rejects when the link is lost. */
   readonly ask: (kind: QuestionKind, range: FrozenRange) => Promise<Buffer>
   /** A write in the order of the clients', unless the store has changed there since it was kept: then false. */
@@ -54,11 +55,11 @@ export async function verifyStore(
 ): Promise<VerifyReport> {
   await host.inSync()
   const frozenId = host.frozen.nextId()
-  await host.say({ kind: 'freeze', frozenId, storeId: store.id })
+  const sequence = await host.say({ kind: 'freeze', frozenId, storeId: store.id })
   try {
     const kept = host.frozen.find(frozenId)
     assert(kept)
-    return await new Comparison(host, { ...store, frozenId, kept }, options.repairs).run()
+    return await new Comparison(host, { ...store, frozenId, kept, sequence }, options.repairs).run()
   } finally {
     await host.say({ kind: 'thaw', frozenId })
   }
@@ -69,6 +70,8 @@ type Compared = {
   readonly name: string
   readonly frozenId: number
   readonly kept: Store
+  /** The position at which it was kept. */
+  readonly sequence: Sequence
 }
 
 class Comparison {
@@ -98,7 +101,8 @@ class Comparison {
       const doneBytes = offset + lengthBytes
       this.#host.onProgress({ store: name, doneBytes, totalBytes: sizeBytes })
     }
-    if (this.#repairs !== undefined && this.#differingBytes > 0) await this.#host.pool.commit()
+    // Whoever has the answer, and perhaps does nothing, finds it in `status` after a crash.
+    if (this.#differingBytes > 0) await this.#host.pool.commit()
     return {
       store: name,
       comparedBytes: sizeBytes,
@@ -117,9 +121,11 @@ class Comparison {
     if (theirs.length !== ours.length) throw lostFrozen(name)
     const bits = differingPieces(ours, theirs)
     for (let piece = 0; piece * digestBytes < ours.length; piece++) {
-      if ((((bits[piece >> 3] as number) >> (piece & 7)) & 1) === 0) continue
       const from = offset + piece * comparePieceBytes
-      await this.#differs(from, Math.min(comparePieceBytes, kept.sizeBytes - from))
+      const pieceBytes = Math.min(comparePieceBytes, kept.sizeBytes - from)
+      const isEqual = (((bits[piece >> 3] as number) >> (piece & 7)) & 1) === 0
+      if (isEqual) this.#isSame(from, pieceBytes)
+      else await this.#differs(from, pieceBytes)
     }
   }
 
@@ -139,6 +145,11 @@ class Comparison {
     }
   }
 
+  #isSame(offset: number, lengthBytes: number): void {
+    const { id, sequence } = this.#store
+    this.#host.pool.tracking?.same(id, { offset: byteOffset(offset), lengthBytes }, sequence)
+  }
+
   async #differs(offset: number, lengthBytes: number): Promise<void> {
     const { id: storeId, kept } = this.#store
     const last = this.#ranges.at(-1)
@@ -147,8 +158,9 @@ class Comparison {
       last.lengthBytes += lengthBytes
     else if (this.#ranges.length < listedRangesMax) this.#ranges.push({ offset, lengthBytes })
     this.#noteSharers(offset, lengthBytes)
-    if (this.#repairs === 'self')
-      markSharers(this.#host.pool, { storeId, kept }, offset, lengthBytes)
+    const { pool } = this.#host
+    if (this.#repairs === 'self') markSharers(pool, { storeId, kept }, offset, lengthBytes)
+    else pool.tracking?.differs(storeId, { offset: byteOffset(offset), lengthBytes })
     if (this.#repairs === 'peer') await this.#fetch(offset, lengthBytes)
   }
 
@@ -192,7 +204,7 @@ class Comparison {
     const asked = this.#host.ask('read-request', { frozenId, offset, lengthBytes })
     const [bytes, mine] = await Promise.all([asked, this.#read(offset, lengthBytes)])
     if (bytes.length !== lengthBytes) throw lostFrozen(name)
-    if (bytes.equals(mine)) return
+    if (bytes.equals(mine)) return this.#isSame(offset, lengthBytes)
     const isDone = await this.#host.overwrite({ storeId, kept, offset, bytes })
     if (!isDone) this.#skippedBytes += lengthBytes
   }
@@ -222,8 +234,11 @@ function markSharers(
     const places = new Set([kept.map.get(chunk), now?.map.get(chunk) ?? 0])
     for (const store of stores.values()) {
       const place = store.map.get(chunk)
-      if (isLocalId(store.id) || place === 0 || !places.has(place)) continue
-      mark(store.id, chunk * chunkBytes, Math.min((chunk + 1) * chunkBytes, store.sizeBytes))
+      if (isLocalId(store.id) || !places.has(place)) continue
+      const from = chunk * chunkBytes
+      // Nobody shares a hole: zeroes go over where it was found to differ as well, as in what that store is a snapshot of.
+      if (place === 0 && pool.tracking?.isDiffering(store.id, from, chunkBytes) !== true) continue
+      mark(store.id, from, Math.min(from + chunkBytes, store.sizeBytes))
     }
   }
 }

@@ -33,6 +33,8 @@ import {
 export const checkpointName = 'checkpoint'
 export const checkpointTemporaryName = 'checkpoint.tmp'
 export const checkpointVersion = 2
+/** Of one that says what verify found to differ: programs that do not know of that refuse it. */
+const differingVersion = 3
 
 const headBytes = 16
 const magic = 0x5043534c // "LSCP"
@@ -81,11 +83,12 @@ export type FrozenState = {
 export function describeState(
   state: GroupState,
   options: { readonly batchNumber: number; readonly isClean: boolean },
+  tracking?: FrozenTracking,
 ): CheckpointState {
   const { stores: all, peer, primarySeen, ...plain } = state
   const stores = [...all.values()].map(describeStore)
   return {
-    version: checkpointVersion,
+    version: tracking?.hasDiffering === true ? differingVersion : checkpointVersion,
     ...plain,
     // A copy: the state goes on while this is written.
     ...(peer === undefined ? {} : { peer: { ...peer } }),
@@ -240,10 +243,10 @@ function parseObject(body: Buffer): unknown {
 
 function parseState(body: Buffer): CheckpointState {
   const described = parseObject(body) as CheckpointState
-  if (described.version !== checkpointVersion) {
+  if (described.version !== checkpointVersion && described.version !== differingVersion) {
     throw new LockstepError(
       'WRONG_VERSION',
-      `the checkpoint has version ${described.version}, this program reads version ${checkpointVersion}`,
+      `the checkpoint has version ${described.version}, this program reads versions ${checkpointVersion} and ${differingVersion}`,
       'start this data directory with the program that wrote it',
     )
   }

@@ -122,7 +122,7 @@ export class Checkpointer {
     const sequence = Math.max(state.sequence, appliedSequence())
     const tracking = peer()?.freeze(isClean)
     return {
-      state: describeState({ ...state, sequence }, { batchNumber, isClean }),
+      state: describeState({ ...state, sequence }, { batchNumber, isClean }, tracking),
       maps,
       entriesOf: keeper.freeze(),
       ...(tracking === undefined ? {} : { tracking }),

@@ -134,6 +134,14 @@ export class PoolTracking {
         records.clean(storeId, run.first, run.end)
         changed()
       },
+      differs: (storeId, run) => {
+        records.differs(storeId, run.first, run.end)
+        changed()
+      },
+      same: (storeId, run) => {
+        records.same(storeId, run.first, run.end)
+        changed()
+      },
       left: (sequence, isHad) => {
         records.left(sequence, isHad)
         changed()

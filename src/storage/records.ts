@@ -7,7 +7,7 @@
 //         12  u32  argument                               All numbers are little-endian. ON-DISK.md, "Records".
 //
 // What tracking adds has the same shape: dirty and clean (4, 5: `argument` blocks from this one on), active and inactive (6, 7: `argument` extents),
-// left (8: the operation with this sequence has left the outbox; in place of the store id 1 when the peer had it).
+// left (8: the operation with this sequence has left the outbox; in place of the store id 1 when the peer had it), differs and same (9, 10: `argument` blocks).
 import assert from 'node:assert/strict'
 import { LockstepError } from '../core/errors.js'
 
@@ -22,6 +22,8 @@ const Kind = {
   ACTIVE: 6,
   INACTIVE: 7,
   LEFT: 8,
+  DIFFERS: 9,
+  SAME: 10,
 } as const
 const u32Count = 2 ** 32
 
@@ -50,6 +52,16 @@ export class RecordBuffer {
   /** Blocks that are as the peer's. */
   clean(storeId: number, first: number, end: number): void {
     this.#run(Kind.CLEAN, storeId, first, end)
+  }
+
+  /** Blocks that verify found to differ from the peer's, and nobody repairs. */
+  differs(storeId: number, first: number, end: number): void {
+    this.#run(Kind.DIFFERS, storeId, first, end)
+  }
+
+  /** Blocks that verify found to be the same. */
+  same(storeId: number, first: number, end: number): void {
+    this.#run(Kind.SAME, storeId, first, end)
   }
 
   active(storeId: number, first: number, end: number): void {
@@ -120,6 +132,8 @@ export interface RecordVisitor {
   active(storeId: number, first: number, end: number): void
   inactive(storeId: number, first: number, end: number): void
   left(sequence: number, isHad: boolean): void
+  differs(storeId: number, first: number, end: number): void
+  same(storeId: number, first: number, end: number): void
 }
 
 /** Calls the visitor for each record of a batch. Throws CORRUPT for bytes that no version of this program wrote. */
@@ -171,6 +185,12 @@ function visitRun(
       return
     case Kind.LEFT:
       visitor.left(first, storeId === 1)
+      return
+    case Kind.DIFFERS:
+      visitor.differs(storeId, first, first + count)
+      return
+    case Kind.SAME:
+      visitor.same(storeId, first, first + count)
       return
     default:
       throw corruptRecord(`unknown record kind ${kind}`)

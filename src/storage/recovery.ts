@@ -254,6 +254,14 @@ class Replay implements RecordVisitor {
     this.tracking?.tracking.replayLeft(sequence, isHad)
   }
 
+  differs(storeId: number, first: number, end: number): void {
+    this.tracking?.tracking.replayDiffers(storeId as StoreId, { first, end })
+  }
+
+  same(storeId: number, first: number, end: number): void {
+    this.tracking?.tracking.replaySame(storeId as StoreId, { first, end })
+  }
+
   event(found: unknown): void {
     const event = found as OperationEvent | StateEvent
     const state = this.#state

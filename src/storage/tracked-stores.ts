@@ -1,5 +1,5 @@
 // Dirty maps by store id, and what operations do to them: law 3. Sizes are kept here as well, because a store may have been resized or deleted since the
-// entry that is leaving the outbox was ordered.
+// entry that is leaving the outbox was ordered. What verify found to differ moves in the same way: who copies what differs has it too.
 import assert from 'node:assert/strict'
 import { unreachable } from '../core/errors.js'
 import type { Operation } from '../core/operation.js'
@@ -14,6 +14,10 @@ export type TrackedStore = {
   readonly dirty: DirtyMap
   /** Blocks that are dirty only because a crash came while they were active. Those that are not dirty mean nothing. */
   readonly suspects: DirtyMap
+  /** Blocks that verify found to differ and that nobody repairs. What becomes dirty goes over anyhow: it leaves this map for that one. */
+  readonly differing: DirtyMap
+  /** Of the newest copy into it that has left in this run; 0 when there was none. */
+  copiedSequence: number
 }
 
 export class TrackedStores {
@@ -30,12 +34,13 @@ export class TrackedStores {
   /** A new store, nothing of it dirty. */
   add(storeId: StoreId, sizeBytes: number): TrackedStore {
     assert(!this.#stores.has(storeId))
-    const store = { sizeBytes, dirty: new DirtyMap(), suspects: new DirtyMap() }
+    const maps = { dirty: new DirtyMap(), suspects: new DirtyMap(), differing: new DirtyMap() }
+    const store = { sizeBytes, ...maps, copiedSequence: 0 }
     this.#stores.set(storeId, store)
     return store
   }
 
-  /** As they are now, of all stores or of some, to look further from: pages are shared until one of both changes them. The caller clears it. Without what is suspect. */
+  /** As they are now, of all stores or of some, to look further from: pages are shared until one of both changes them. The caller clears it. The dirty maps alone. */
   share(storeIds: Iterable<StoreId> = this.#stores.keys()): TrackedStores {
     const shared = new TrackedStores()
     for (const storeId of storeIds) {
@@ -60,19 +65,42 @@ export class TrackedStores {
   /** Marks a range; the answer is the run that changed. */
   mark(storeId: StoreId, range: ByteRange): BlockRun | undefined {
     const store = this.#tracked(storeId)
-    return store.dirty.markBytes(range.offset, range.lengthBytes)
+    const changed = store.dirty.markBytes(range.offset, range.lengthBytes)
+    if (changed !== undefined) store.differing.cleanBlocks(changed.first, changed.end)
+    return changed
   }
 
-  /** Cleans the blocks wholly inside the range, of which the last may be cut by the store's end. The answer is the run that changed. */
+  /** Cleans the blocks wholly inside the range, of which the last may be cut by the store's end: they are equal. The answer is a run with all that changed, of blocks that are equal now. */
   clean(storeId: StoreId, range: ByteRange): BlockRun | undefined {
     const store = this.#tracked(storeId)
     const lengthBytes = wholeLength(range, [store])
     if (store.suspects.dirtyBlockCount > 0) store.suspects.cleanBytes(range.offset, lengthBytes)
-    return store.dirty.cleanBytes(range.offset, lengthBytes)
+    const wasDirty = store.dirty.cleanBytes(range.offset, lengthBytes)
+    return hullOf(wasDirty, store.differing.cleanBytes(range.offset, lengthBytes))
+  }
+
+  /** Blocks that the range touches, and that are not dirty, differ. The answer are the runs that changed. */
+  differ(storeId: StoreId, range: ByteRange): readonly BlockRun[] {
+    const { dirty, differing, sizeBytes } = this.#tracked(storeId)
+    const end = Math.ceil(Math.min(range.offset + range.lengthBytes, sizeBytes) / blockBytes)
+    const runs: BlockRun[] = []
+    for (let at = Math.floor(range.offset / blockBytes); at < end; ) {
+      const known = dirty.nextRun(at, end)
+      const changed = differing.markBlocks(at, known?.first ?? end)
+      if (changed !== undefined) runs.push(changed)
+      at = known?.end ?? end
+    }
+    return runs
+  }
+
+  /** The blocks wholly inside the range do not differ, but for those that are dirty. The answer is the run that changed. */
+  same(storeId: StoreId, range: ByteRange): BlockRun | undefined {
+    const store = this.#tracked(storeId)
+    return store.differing.cleanBytes(range.offset, wholeLength(range, [store]))
   }
 
   /** What an operation that leaves does to the maps (law 3). */
-  leave(operation: Operation): void {
+  leave(operation: Operation, sequence = 0): void {
     switch (operation.kind) {
       case 'create-volume':
         this.add(operation.storeId, operation.sizeBytes)
@@ -92,13 +120,14 @@ export class TrackedStores {
         store.sizeBytes = operation.sizeBytes
         store.dirty.cut(operation.sizeBytes)
         store.suspects.cut(operation.sizeBytes)
+        store.differing.cut(operation.sizeBytes)
         return
       }
       case 'copy':
-        this.#copy(operation)
+        this.#copy(operation, sequence)
         return
       case 'batch':
-        for (const one of operation.operations) this.leave(one)
+        for (const one of operation.operations) this.leave(one, sequence)
         return
       case 'rename':
       case 'new-generation':
@@ -113,10 +142,11 @@ export class TrackedStores {
     }
   }
 
-  #copy(copy: Extract<Operation, { kind: 'copy' }>): void {
+  #copy(copy: Extract<Operation, { kind: 'copy' }>, sequence: number): void {
     const source = this.#tracked(copy.sourceId)
     const target = this.#tracked(copy.targetId)
     const { range } = copy
+    target.copiedSequence = sequence
     if (range === undefined) {
       target.sizeBytes = source.sizeBytes
       become(target, source)
@@ -125,6 +155,7 @@ export class TrackedStores {
     const lengthBytes = wholeLength(range, [source, target])
     target.dirty.copyRange(source.dirty, range.offset, lengthBytes)
     target.suspects.copyRange(source.suspects, range.offset, lengthBytes)
+    target.differing.copyRange(source.differing, range.offset, lengthBytes)
   }
 
   #tracked(storeId: StoreId): TrackedStore {
@@ -137,6 +168,7 @@ export class TrackedStores {
     const store = this.#stores.get(storeId)
     store?.dirty.clear()
     store?.suspects.clear()
+    store?.differing.clear()
     this.#stores.delete(storeId)
   }
 }
@@ -156,11 +188,11 @@ const mapless: ReadonlySet<Operation['kind']> = new Set([
   'thaw',
 ])
 
-/** Bytes of the store that are dirty: the last block may reach behind its end. */
-export function dirtyBytesOf(store: TrackedStore): number {
+/** Bytes of the store that are dirty, or set in another of its maps: the last block may reach behind its end. */
+export function dirtyBytesOf(store: TrackedStore, map: DirtyMap = store.dirty): number {
   const tailBytes = store.sizeBytes % blockBytes
-  const isTailDirty = tailBytes > 0 && store.dirty.isDirty(Math.floor(store.sizeBytes / blockBytes))
-  return store.dirty.dirtyBlockCount * blockBytes - (isTailDirty ? blockBytes - tailBytes : 0)
+  const isTailDirty = tailBytes > 0 && map.isDirty(Math.floor(store.sizeBytes / blockBytes))
+  return map.dirtyBlockCount * blockBytes - (isTailDirty ? blockBytes - tailBytes : 0)
 }
 
 /** The next run of dirty bytes that ends behind `fromOffset`, from `fromOffset` at the earliest, in whole blocks (the last one is cut at the store's end); at most `lengthBytesMax`. */
@@ -182,6 +214,13 @@ export function nextDirtyIn(
 function become(target: TrackedStore, source: TrackedStore): void {
   target.dirty.become(source.dirty)
   target.suspects.become(source.suspects)
+  target.differing.become(source.differing)
+}
+
+/** The smallest run with both. */
+function hullOf(one: BlockRun | undefined, other: BlockRun | undefined): BlockRun | undefined {
+  if (one === undefined || other === undefined) return one ?? other
+  return { first: Math.min(one.first, other.first), end: Math.max(one.end, other.end) }
 }
 
 /** The length of a range, with the rest of its last block when there is nothing of the stores behind the range. */

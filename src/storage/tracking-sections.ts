@@ -2,7 +2,7 @@
 //
 //   5 tracking    JSON: isLost, the stores with their sizes, and how many of everything follow
 //   6 dirty pages repeated: u32 count, count × u32 words (zeroes at the end left out). Numbered from 0 in the file's order
-//   7 dirty map   u32 store id, u32 0 dirty or 1 suspects, then repeated: u32 page index, u32 page number (2^32-1: all bits set)
+//   7 dirty map   u32 store id, u32 0 dirty, 1 suspects or 2 differing, then repeated: u32 page index, u32 page number (2^32-1: all bits set)
 //   8 active      repeated: u32 store id, u32 first extent, u32 count
 //   9 operations  JSON: [["pending" or "lacked", event], …]
 import type { LockstepError } from '../core/errors.js'
@@ -12,6 +12,7 @@ import type { OperationEvent } from './apply-operation.js'
 import { damaged } from './corrupt.js'
 import { type DirtyMap, DirtyPage, dirtyPageWordCount, fullDirtyPage } from './dirty-map.js'
 import type { PeerState } from './group-state.js'
+import type { TrackedStore } from './tracked-stores.js'
 import { Tracking } from './tracking.js'
 
 export const TrackingType = { TRACKING: 5, PAGES: 6, MAP: 7, ACTIVE: 8, OPERATIONS: 9 } as const
@@ -30,6 +31,8 @@ export type TrackingState = { readonly tracking: Tracking; readonly active: Acti
 /** Tracking at one instant. */
 export type FrozenTracking = {
   readonly isLost: boolean
+  /** There are maps of what verify found to differ. */
+  readonly hasDiffering: boolean
   readonly sizes: readonly (readonly [StoreId, number])[]
   readonly maps: readonly FrozenMap[]
   readonly active: readonly ActiveRun[]
@@ -44,14 +47,15 @@ export function freezeTracking(tracking: Tracking, active: readonly ActiveRun[])
   const sizes: [StoreId, number][] = []
   for (const [storeId, store] of tracking.stores) {
     sizes.push([storeId, store.sizeBytes])
-    for (const [which, map] of [store.dirty, store.suspects].entries())
+    for (const [which, map] of mapsOf(store).entries())
       if (map.dirtyBlockCount > 0) maps.push({ storeId, which, map: map.share() })
   }
   const operations = [
     ...tracking.pending.map((event) => ['pending', event] as const),
     ...tracking.opLog.map((event) => ['lacked', event] as const),
   ]
-  return { isLost: tracking.isLost, sizes, maps, active, operations }
+  const hasDiffering = maps.some(({ which }) => which === differingMap)
+  return { isLost: tracking.isLost, hasDiffering, sizes, maps, active, operations }
 }
 
 export function thawTracking(frozen: FrozenTracking): void {
@@ -162,7 +166,8 @@ export class TrackingReader {
     if (body.length % 8 !== 0 || body.length < 8) throw corrupt('a dirty map is cut')
     const store = this.tracking.stores.get(body.readUInt32LE(0) as StoreId)
     if (store === undefined) throw corrupt('a dirty map belongs to no store')
-    const map = body.readUInt32LE(4) === 0 ? store.dirty : store.suspects
+    const map = mapsOf(store)[body.readUInt32LE(4)]
+    if (map === undefined) throw corrupt('there is a dirty map of an unknown kind')
     this.#maps.add(map)
     for (let at = 8; at < body.length; at += 8) {
       const number = body.readUInt32LE(at + 4)
@@ -190,6 +195,13 @@ export class TrackingReader {
       this.#operationCount++
     }
   }
+}
+
+const differingMap = 2
+
+/** By their numbers in a section. */
+function mapsOf({ dirty, suspects, differing }: TrackedStore): readonly DirtyMap[] {
+  return [dirty, suspects, differing]
 }
 
 function encodePage(page: DirtyPage): Buffer {

@@ -1,4 +1,4 @@
-// What the peer may not have: dirty maps, op log and suspects, as a state machine over the entries that leave the outbox.
+// What the peer may not have: dirty maps, op log and suspects, as a state machine over the entries that leave the outbox. And what verify found to differ.
 //
 // Invariant (law 2): a store here and its copy on the peer, once the peer has performed the op log, are equal outside its dirty map, as of the newest
 // entry that has left. Entries leave in strict sequence order, as had or lacked; what an operation does to the maps happens when it leaves. The journal
@@ -34,6 +34,8 @@ export interface TrackingRecorder {
   hasRoom(): boolean
   dirty(storeId: StoreId, run: BlockRun): void
   clean(storeId: StoreId, run: BlockRun): void
+  differs(storeId: StoreId, run: BlockRun): void
+  same(storeId: StoreId, run: BlockRun): void
   left(sequence: number, isHad: boolean): void
   /** The difference is unknown from here on. False when the journal has no room to say so now. */
   lost(): boolean
@@ -45,6 +47,8 @@ const silentRecorder: TrackingRecorder = {
   hasRoom: () => true,
   dirty: () => {},
   clean: () => {},
+  differs: () => {},
+  same: () => {},
   left: () => {},
   lost: () => true,
   operationLeft: () => {},
@@ -181,13 +185,34 @@ export class Tracking {
   /** From here on the range may differ: a difference that verify found. Durable with the next commit. Throws NO_SPACE. */
   mark(storeId: StoreId, range: ByteRange): void {
     if (this.#isLost) return
-    if (!this.#recorder.hasRoom())
-      throw new LockstepError(
-        'NO_SPACE',
-        'the journal has no room to note the difference',
-        'make room in the file system of the data directory, then try again',
-      )
+    if (!this.#recorder.hasRoom()) throw noRoom()
     this.#mark(storeId, range)
+  }
+
+  /** The range differs, as verify found, and nobody repairs it; what is dirty of it is sent anyhow. Durable with the next commit. Throws NO_SPACE. */
+  differs(storeId: StoreId, range: ByteRange): void {
+    if (this.#isLost || this.#stores.get(storeId) === undefined) return
+    for (const run of this.#stores.differ(storeId, range)) {
+      // It is known all the same, until a start.
+      if (!this.#recorder.hasRoom()) throw noRoom()
+      this.#recorder.differs(storeId, run)
+    }
+  }
+
+  /** The range was equal on both nodes at the position `sequence`, as verify found. Without effect when something was copied into the store since: that may differ. */
+  same(storeId: StoreId, range: ByteRange, sequence: number): void {
+    const store = this.#stores.get(storeId)
+    if (store === undefined || store.differing.dirtyBlockCount === 0) return
+    if (store.copiedSequence > sequence) return
+    const changed = this.#stores.same(storeId, range)
+    // Without room a restart finds a difference that is none any more.
+    if (changed !== undefined && this.#recorder.hasRoom()) this.#recorder.same(storeId, changed)
+  }
+
+  /** What verify found to differ, and nobody has repaired: bytes in whole blocks. */
+  differingBytes(storeId: StoreId): number {
+    const store = this.#stores.get(storeId)
+    return store === undefined ? 0 : dirtyBytesOf(store, store.differing)
   }
 
   /** The range is known to be equal on both nodes, durably. */
@@ -209,6 +234,13 @@ export class Tracking {
   isDirty(storeId: StoreId, offset: number, lengthBytes: number): boolean {
     const end = Math.ceil((offset + lengthBytes) / blockBytes)
     const map = this.#stores.get(storeId)?.dirty
+    return map?.nextRun(Math.floor(offset / blockBytes), end, 1) !== undefined
+  }
+
+  /** True when verify found a block of the range to differ, and nobody repairs it. */
+  isDiffering(storeId: StoreId, offset: number, lengthBytes: number): boolean {
+    const end = Math.ceil((offset + lengthBytes) / blockBytes)
+    const map = this.#stores.get(storeId)?.differing
     return map?.nextRun(Math.floor(offset / blockBytes), end, 1) !== undefined
   }
 
@@ -295,13 +327,24 @@ export class Tracking {
   // --- For the replay of the journal and the checkpoint; throws AssertionError for what cannot be. ---
 
   replayDirty(storeId: StoreId, run: BlockRun): void {
-    this.#stores.get(storeId)?.dirty.markBlocks(run.first, run.end)
+    const store = this.#stores.get(storeId)
+    store?.dirty.markBlocks(run.first, run.end)
+    store?.differing.cleanBlocks(run.first, run.end)
   }
 
   replayClean(storeId: StoreId, run: BlockRun): void {
     const store = this.#stores.get(storeId)
     store?.dirty.cleanBlocks(run.first, run.end)
     store?.suspects.cleanBlocks(run.first, run.end)
+    store?.differing.cleanBlocks(run.first, run.end)
+  }
+
+  replayDiffers(storeId: StoreId, run: BlockRun): void {
+    this.#stores.get(storeId)?.differing.markBlocks(run.first, run.end)
+  }
+
+  replaySame(storeId: StoreId, run: BlockRun): void {
+    this.#stores.get(storeId)?.differing.cleanBlocks(run.first, run.end)
   }
 
   replayLeft(sequence: number, isHad: boolean): void {
@@ -343,9 +386,9 @@ export class Tracking {
     else this.#lose()
   }
 
-  #move({ operation }: OperationEvent): void {
+  #move({ operation, sequence }: OperationEvent): void {
     if (operation.kind === 'copy' && this.mutants.has('copy-forgets-dirty')) return
-    this.#stores.leave(operation)
+    this.#stores.leave(operation, sequence)
   }
 
   #mark(storeId: StoreId, range: ByteRange): void {
@@ -356,10 +399,18 @@ export class Tracking {
   }
 
   #clean(storeId: StoreId, range: ByteRange): void {
-    if (this.isEmptyFor(storeId)) return
+    if (this.#isEqual(storeId)) return
     const changed = this.#stores.clean(storeId, range)
     // Without room a restart finds more dirty than there is.
     if (changed !== undefined && this.#recorder.hasRoom()) this.#recorder.clean(storeId, changed)
+  }
+
+  /** As far as anybody knows. */
+  #isEqual(storeId: StoreId): boolean {
+    const store = this.#stores.get(storeId)
+    return (
+      store === undefined || store.dirty.dirtyBlockCount + store.differing.dirtyBlockCount === 0
+    )
   }
 
   #compared(
@@ -408,6 +459,14 @@ export class Tracking {
     this.#opLog = []
     this.#opLogBytes = 0
   }
+}
+
+function noRoom(): LockstepError {
+  return new LockstepError(
+    'NO_SPACE',
+    'the journal has no room to note the difference',
+    'make room in the file system of the data directory, then try again',
+  )
 }
 
 function rangeOf(entry: { readonly offset: number; readonly lengthBytes: number }): ByteRange {

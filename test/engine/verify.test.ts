@@ -128,6 +128,84 @@ t.test('status tells of a difference until it is repaired', async (t) => {
   await pair.close()
 })
 
+t.test('what was found is known after a start, whatever ended the node', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.write('vol0', 8192, pattern(2))
+  await pair.a.snapshot('vol0@a')
+  // What was active at an unclean end is compared by itself: here nothing is.
+  await pair.a.close()
+  await pair.a.start()
+  await pair.sync()
+  pair.b.rot(pattern(2), rotten)
+  await pair.run(pair.a.engine.verify({ store: 'vol0' }))
+  const differences = [{ store: 'vol0', differingBytes: storeBytes }]
+  for (const end of ['kill', 'crash', 'close', 'kill'] as const) {
+    await pair.a[end]()
+    await pair.a.start()
+    t.same(pair.a.peer.differences, differences, `after ${end}, before the peer is there`)
+    await pair.sync()
+    t.same(pair.a.peer.differences, differences, `after ${end}`)
+  }
+  await pair.a.perform({ kind: 'snapshot.create', stores: ['vol0'], name: 'b' })
+  await pair.run(pair.a.engine.verify({ store: 'vol0', repair: true }))
+  t.equal(pair.a.peer.differences, undefined, 'it goes over, and whatever shares it')
+  await pair.a.kill()
+  await pair.a.start()
+  await pair.sync()
+  await pair.same()
+  t.equal(pair.a.peer.differences, undefined)
+  await pair.close()
+})
+
+t.test('a repair ends what was found in all that share the chunk, and only there', async (t) => {
+  const pair = await EnginePair.inSync({ chunkBytes: 65_536 })
+  await pair.a.create('vol1', 2 * storeBytes)
+  await pair.a.write('vol1', 0, pattern(1, storeBytes))
+  await pair.a.write('vol1', storeBytes, pattern(2, storeBytes))
+  await pair.a.snapshot('vol1@a')
+  await pair.a.write('vol1', storeBytes, pattern(3, storeBytes))
+  await pair.sync()
+  pair.b.rot(pattern(1), rotten)
+  pair.b.rot(pattern(2), rotten)
+  await pair.run(pair.a.engine.verify())
+  t.same(pair.a.peer.differences, [
+    { store: 'vol1', differingBytes: storeBytes },
+    { store: 'vol1@a', differingBytes: 2 * storeBytes },
+  ])
+  await pair.run(pair.a.engine.verify({ store: 'vol1', repair: true }))
+  await pair.sync()
+  const left = [{ store: 'vol1@a', differingBytes: storeBytes }]
+  t.same(pair.a.peer.differences, left, 'what only the snapshot has is as it was')
+  t.match(await pair.run(pair.a.engine.verify({ store: 'vol1@a' })), [
+    { ranges: [{ offset: storeBytes, lengthBytes: storeBytes }] },
+  ])
+  t.same(pair.a.peer.differences, left)
+  await pair.run(pair.a.engine.verify({ store: 'vol1@a', repair: true }))
+  await pair.sync()
+  t.equal(pair.a.peer.differences, undefined)
+  await pair.same()
+  await pair.close()
+})
+
+t.test('a write that the peer has ends what was found there', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.write('vol0', 8192, pattern(2))
+  pair.b.rot(pattern(2), rotten)
+  await pair.run(pair.a.engine.verify())
+  await pair.a.write('vol0', 0, pattern(3, storeBytes - 4096))
+  await pair.sync()
+  await pair.a.flush('vol0')
+  t.same(pair.a.peer.differences, [{ store: 'vol0', differingBytes: 4096 }])
+  pair.b.rot(pattern(3), rotten)
+  await pair.run(pair.a.engine.verify())
+  const abort = new AbortController()
+  pair.b.rot(rotten, pattern(3))
+  const verifying = pair.a.engine.verify({ signal: abort.signal, onProgress: () => abort.abort() })
+  await t.rejects(pair.run(verifying), { code: 'CANCELLED' })
+  t.equal(pair.a.peer.differences, undefined, 'what one that was cancelled found counts')
+  await pair.close()
+})
+
 t.test('what differs on the primary is taken from the peer, when somebody says so', async (t) => {
   const pair = await EnginePair.inSync()
   await pair.a.write('vol0', 0, pattern(1))
@@ -140,6 +218,7 @@ t.test('what differs on the primary is taken from the peer, when somebody says s
     { store: 'vol0', differingBytes: storeBytes, skippedBytes: 0 },
     { store: 'vol0@a', differingBytes: storeBytes, skippedBytes: 0 },
   ])
+  t.equal(pair.a.peer.differences, undefined)
   t.equal((await pair.a.read('vol0', 8192, 1))[0], 2)
   t.equal((await pair.a.read('vol0@a', 8192, 1))[0], 2)
   await pair.sync()

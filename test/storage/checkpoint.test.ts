@@ -2,7 +2,7 @@
 import { crc32 } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { LockstepError } from '../../src/core/errors.js'
-import type { Generation, Sequence, StoreId } from '../../src/core/units.js'
+import { byteOffset, type Generation, type Sequence, type StoreId } from '../../src/core/units.js'
 import {
   describeState,
   type FrozenState,
@@ -12,6 +12,8 @@ import {
 import { ChunkMap, type PageKeeper, pageEntryCount } from '../../src/storage/chunk-map.js'
 import { firstLocalId, type GroupState, Store } from '../../src/storage/group-state.js'
 import { PoolKeeper } from '../../src/storage/page-keeper.js'
+import { Tracking } from '../../src/storage/tracking.js'
+import { freezeTracking } from '../../src/storage/tracking-sections.js'
 import { failureOf } from '../support/failure.js'
 import { LooseKeeper } from '../support/loose-keeper.js'
 import { MemoryFile } from '../support/memory-file.js'
@@ -134,6 +136,32 @@ t.test('what is read is what was written, sharing included', async (t) => {
   t.match(found, rest)
 })
 
+t.test('one that says what verify found to differ has a version of its own', async (t) => {
+  const state = stateWith(new LooseKeeper())
+  const peer = { nodeId: 'b', acknowledged: undefined }
+  const tracking = new Tracking(peer)
+  tracking.restored()
+  tracking.restoreStore(1 as StoreId, 65_536).differing.markBytes(4096, 8192)
+  const bytes = async (): Promise<MemoryFile> => {
+    const frozenTracking = freezeTracking(tracking, [])
+    const described = { batchNumber: 21, isClean: true }
+    const file = new MemoryFile()
+    await writeCheckpoint(file, {
+      ...freeze(state),
+      state: describeState({ ...state, peer }, described, frozenTracking),
+      tracking: frozenTracking,
+    })
+    return file
+  }
+  const read = await readCheckpoint(await bytes(), new LooseKeeper())
+  t.equal(read.described.version, 3)
+  t.equal(read.tracking?.tracking.differingBytes(1 as StoreId), 8192)
+  tracking.clean(1 as StoreId, { offset: byteOffset(0), lengthBytes: 65_536 })
+  const before = await readCheckpoint(await bytes(), new LooseKeeper())
+  t.equal(before.described.version, 2, 'without it programs from before can read it')
+  t.equal(before.tracking?.tracking.differingBytes(1 as StoreId), 0)
+})
+
 t.test('a map of many sections is read as a whole', async (t) => {
   const keeper = new LooseKeeper()
   const state = stateWith(keeper)
@@ -210,9 +238,9 @@ t.test('sections with right checksums that do not belong together are refused', 
 
 t.test('another version is named', async (t) => {
   const { state } = freeze(stateWith(new LooseKeeper()))
-  const bytes = section(1, Buffer.from(JSON.stringify({ ...state, version: 3 })))
+  const bytes = section(1, Buffer.from(JSON.stringify({ ...state, version: 4 })))
   const error = await failureOf(readCheckpoint(new MemoryFile(bytes), new LooseKeeper()))
-  t.match(error, { code: 'WRONG_VERSION', message: /version 3.*version 2/, action: /./ })
+  t.match(error, { code: 'WRONG_VERSION', message: /version 4.*versions 2 and 3/, action: /./ })
 })
 
 t.test('pages that change while a checkpoint is written are in it as they were', async (t) => {

@@ -10,7 +10,12 @@ type Seen =
   | readonly ['set', number, number, number]
   | readonly ['unmap', number, number, number]
   | readonly ['event', unknown]
-  | readonly ['dirty' | 'clean' | 'active' | 'inactive', number, number, number]
+  | readonly [
+      'dirty' | 'clean' | 'active' | 'inactive' | 'differs' | 'same',
+      number,
+      number,
+      number,
+    ]
   | readonly ['left', number, boolean]
 
 function visit(payload: Buffer): Seen[] {
@@ -24,6 +29,8 @@ function visit(payload: Buffer): Seen[] {
     active: (storeId, first, end) => seen.push(['active', storeId, first, end]),
     inactive: (storeId, first, end) => seen.push(['inactive', storeId, first, end]),
     left: (sequence, isHad) => seen.push(['left', sequence, isHad]),
+    differs: (storeId, first, end) => seen.push(['differs', storeId, first, end]),
+    same: (storeId, first, end) => seen.push(['same', storeId, first, end]),
   })
   return seen
 }
@@ -62,6 +69,8 @@ t.test('records of tracking have the bytes that ON-DISK.md gives them', async (t
   records.inactive(8, 3, 4)
   records.left(2 ** 33 + 9, true)
   records.left(10, false)
+  records.differs(7, 2 ** 32 + 1, 2 ** 32 + 17)
+  records.same(7, 1, 2)
   const payload = records.take()
   t.equal(
     payload.toString('hex'),
@@ -88,7 +97,15 @@ t.test('records of tracking have the bytes that ON-DISK.md gives them', async (t
       '08000000' +
       '0a000000' +
       '00000000' +
-      '00000000',
+      '00000000' +
+      '09010000' +
+      '01000000' +
+      '07000000' +
+      '10000000' +
+      '0a000000' +
+      '01000000' +
+      '07000000' +
+      '01000000',
   )
   t.strictSame(visit(payload), [
     ['dirty', 7, 2 ** 32 + 1, 2 ** 32 + 3],
@@ -97,6 +114,8 @@ t.test('records of tracking have the bytes that ON-DISK.md gives them', async (t
     ['inactive', 8, 3, 4],
     ['left', 2 ** 33 + 9, true],
     ['left', 10, false],
+    ['differs', 7, 2 ** 32 + 1, 2 ** 32 + 17],
+    ['same', 7, 1, 2],
   ])
 })
 
@@ -219,7 +238,7 @@ t.test('each way to be cut has its sentence', async (t) => {
   const cases: readonly (readonly [Buffer, RegExp])[] = [
     [Buffer.alloc(15), /cut/],
     [head(0, 0), /unknown record kind 0/],
-    [head(9, 0), /unknown record kind 9/],
+    [head(11, 0), /unknown record kind 11/],
     [head(3, 1), /longer than its batch/],
     [head(3, 2 ** 32 - 1), /longer than its batch/],
     [Buffer.concat([head(3, 3), Buffer.from('{} ')]), /ends behind/],

@@ -11,7 +11,10 @@ import { sectorBytes } from '../support/peer-model.js'
 import { TrackedNode, type TrackedNodeOptions } from '../support/tracked-node.js'
 
 const sizes = [13 * MiB, 5 * MiB, 4 * MiB, 9 * MiB + 3 * sectorBytes, 300 * MiB]
-const counts = { lives: 0, crashes: 0, resyncs: 0, dirty: 0, differing: 0, suspects: 0 }
+const counts = {
+  ...{ lives: 0, crashes: 0, resyncs: 0, dirty: 0, differing: 0, suspects: 0 },
+  ...{ spoiled: 0, verified: 0, repaired: 0 },
+}
 
 function storesOf(node: TrackedNode): readonly Store[] {
   return [...node.pool.state.stores.values()]
@@ -127,10 +130,36 @@ async function resync(node: TrackedNode, countMax: number): Promise<void> {
   }
 }
 
-/** Until nothing is dirty; then both have the same. */
+/** Of lives in which media lose something: that happens, or a verify begins or ends. */
+async function spoilOrVerify(node: TrackedNode, verdicts: (() => void)[]): Promise<void> {
+  const { random } = node
+  const stores = storesOf(node)
+  if (stores.length === 0) return
+  const store = random.pick(stores)
+  const choice = random.below(4)
+  if (choice === 0) verdicts.shift()?.()
+  else if (choice === 1) {
+    const verdict = await node.verify(store)
+    if (verdict !== undefined) verdicts.push(verdict)
+    counts.verified++
+  } else {
+    const { offset, lengthBytes } = someRange(node, store.sizeBytes, 16_384)
+    if (await node.spoil(store, offset, lengthBytes)) counts.spoiled++
+  }
+}
+
+/** Until nothing is dirty; then both have the same, but for what verify found, and when that is repaired too, the same. */
 async function converge(node: TrackedNode): Promise<void> {
   node.disconnect({ folds: true })
   await node.connect()
+  counts.repaired += await copyAll(node)
+  node.repairAll()
+  assert.equal(await copyAll(node), 0)
+  for (const id of node.tracking.stores.keys()) assert.equal(node.tracking.differingBytes(id), 0)
+}
+
+/** Answers how many blocks differ when nothing is dirty any more. */
+async function copyAll(node: TrackedNode): Promise<number> {
   for (let pass = 0; node.tracking.totals.dirtyBytes > 0; pass++) {
     assert(pass < 2000, 'the resync comes to an end')
     await resync(node, 40)
@@ -140,11 +169,12 @@ async function converge(node: TrackedNode): Promise<void> {
   await node.settle()
   node.send(node.outbox.length)
   node.acknowledge(node.outbox.length)
-  const { differingBlocks } = await node.checkLaw2()
-  assert.equal(differingBlocks, 0)
+  return (await node.checkLaw2()).differingBlocks
 }
 
-async function live(seed: number, options: Partial<TrackedNodeOptions> = {}): Promise<void> {
+type LiveOptions = Partial<TrackedNodeOptions> & { readonly spoilShare?: number }
+
+async function live(seed: number, options: LiveOptions = {}): Promise<void> {
   const random = new SeededRandom(seed)
   const node = new TrackedNode({ random, itemsMax: random.pick([2, 3, 5, 12]), ...options })
   counts.lives++
@@ -162,17 +192,21 @@ async function live(seed: number, options: Partial<TrackedNodeOptions> = {}): Pr
     await node.settle()
   }
   await node.attachBlank()
-  for (let round = 0; round < 4; round++) await liveRound(node)
+  for (let round = 0; round < 4; round++) await liveRound(node, options.spoilShare ?? 0)
   await converge(node)
 }
 
 /** Some actions, and then an end of the life in one of the ways there are. */
-async function liveRound(node: TrackedNode): Promise<void> {
+async function liveRound(node: TrackedNode, spoilShare: number): Promise<void> {
   const { random } = node
+  const verdicts: (() => void)[] = []
   if (random.chance(0.8)) node.crashAtCall = node.diskCalls + 1 + random.below(120)
   try {
     const actionCount = random.below(60)
-    for (let action = 0; action < actionCount && !node.hasCrashed; action++) await act(node)
+    for (let action = 0; action < actionCount && !node.hasCrashed; action++) {
+      await act(node)
+      if (spoilShare > 0 && random.chance(spoilShare)) await spoilOrVerify(node, verdicts)
+    }
     if (!node.hasCrashed && random.chance(0.3)) {
       await node.restartCleanly()
       assert.equal(node.tracking.totals.pendingOperations, 0)
@@ -200,7 +234,7 @@ async function check(node: TrackedNode): Promise<void> {
   counts.differing += differingBlocks
 }
 
-async function lives(first: number, count: number, options: Partial<TrackedNodeOptions> = {}) {
+async function lives(first: number, count: number, options: LiveOptions = {}) {
   for (let seed = first; seed < first + count; seed++) {
     try {
       await live(seed, options)
@@ -219,6 +253,17 @@ t.test('after any crash what differs is dirty, and sending it makes both equal',
   t.ok(counts.crashes > count, 'there were crashes')
   t.ok(counts.differing > count, 'there were differences')
   t.ok(counts.suspects > 0, 'digests were compared')
+})
+
+t.test('what a medium lost and verify found is known, after any crash', async (t) => {
+  t.setTimeout(110_000)
+  const { LIVES = '40', SEED = '1' } = process.env
+  const count = Number(LIVES)
+  await lives(Number(SEED), count, { spoilShare: 0.15 })
+  t.comment(JSON.stringify(counts))
+  t.ok(counts.spoiled > count, 'media lost something')
+  t.ok(counts.verified > count, 'stores were verified')
+  t.ok(counts.repaired > 0, 'and what was found was there at the end')
 })
 
 for (const mutant of [

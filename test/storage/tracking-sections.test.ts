@@ -31,7 +31,8 @@ function tracking(): Tracking {
   store.dirty.cleanBytes(8192, 4096)
   store.suspects.markBytes(4096, 1)
   made.restoreStore(snapshot, TiB - 512).dirty.become(store.dirty)
-  made.restoreStore(9 as StoreId, 512)
+  store.differing.markBytes(8192, 4096)
+  made.restoreStore(9 as StoreId, 512).differing.markBytes(0, 1)
   made.restoreOperation(event(4), false)
   made.restoreOperation(event(9), true)
   return made
@@ -65,9 +66,10 @@ function plain(made: Tracking): string {
   const stores = [...made.stores].map(([id, store]) => ({
     id,
     sizeBytes: store.sizeBytes,
-    counts: [store.dirty.dirtyBlockCount, store.suspects.dirtyBlockCount],
+    counts: [store.dirty, store.suspects, store.differing].map((map) => map.dirtyBlockCount),
     dirty: pages(store.dirty.pages),
     suspects: pages(store.suspects.pages),
+    differing: pages(store.differing.pages),
   }))
   const { isLost, opLog, pending, totals } = made
   return JSON.stringify({ stores, isLost, opLog, pending, totals })
@@ -140,5 +142,10 @@ t.test('a section that is missing or cut is CORRUPT', async (t) => {
     )
   }
   t.equal(types.size, 3)
+  const body = [Buffer.from(Uint32Array.of(volume, 3).buffer)]
+  t.match(
+    thrownBy(() => read([whole[0] as TrackingSection, { type: 7, body }])),
+    { code: 'CORRUPT', message: /unknown kind/ },
+  )
   t.notOk(new TrackingReader(peer).take(2, Buffer.alloc(0)), 'others are not its business')
 })

@@ -54,6 +54,14 @@ class Bench implements TrackingRecorder {
     this.records.push(`clean ${storeId} ${run.first}-${run.end}`)
   }
 
+  differs(storeId: StoreId, run: { readonly first: number; readonly end: number }): void {
+    this.records.push(`differs ${storeId} ${run.first}-${run.end}`)
+  }
+
+  same(storeId: StoreId, run: { readonly first: number; readonly end: number }): void {
+    this.records.push(`same ${storeId} ${run.first}-${run.end}`)
+  }
+
   left(sequence: number, isHad: boolean): void {
     this.records.push(`left ${sequence} ${isHad ? 'had' : 'lacked'}`)
   }
@@ -89,6 +97,18 @@ class Bench implements TrackingRecorder {
   copy(sourceId: number, targetId: number, part?: ByteRange): OperationEvent {
     const ends = { sourceId: id(sourceId), targetId: id(targetId), reason: 'sync' } as const
     return this.operation({ kind: 'copy', ...ends, ...(part === undefined ? {} : { range: part }) })
+  }
+
+  /** Blocks that verify found to differ, as `first-end`. */
+  differing(storeId: number): string {
+    const map = this.tracking.stores.get(id(storeId))?.differing
+    const found: string[] = []
+    for (let from = 0; ; ) {
+      const run = map?.nextRun(from, 256)
+      if (run === undefined) return found.join(' ')
+      from = run.end
+      found.push(`${run.first}-${run.end}`)
+    }
   }
 
   /** Runs of dirty bytes as offset and end. */
@@ -340,6 +360,84 @@ t.test('marking and cleaning by hand', async (t) => {
   t.strictSame(bench.tracking.nextDirty(id(2), 100, 50), { offset: 100, lengthBytes: 50 })
   bench.tracking.clean(id(2), range(0, 4096))
   t.strictSame(bench.runs(2), [])
+})
+
+t.test(
+  'what verify found differs until the peer has it, or it is found to be the same',
+  async (t) => {
+    const bench = new Bench()
+    const { tracking } = bench
+    tracking.lacked(bench.write(1, 4096, 4096))
+    tracking.differs(id(1), range(0, 64 * KiB))
+    t.equal(bench.differing(1), '0-1 2-16', 'what is dirty goes over anyhow')
+    t.equal(tracking.differingBytes(id(1)), 60 * KiB)
+    t.equal(tracking.dirtyBytes(id(1)), 4096, 'looking makes nothing dirty')
+    tracking.had(bench.write(1, 8192, 4096 + 512))
+    t.equal(bench.differing(1), '0-1 3-16', 'a part of a block proves nothing of it')
+    tracking.had(bench.write(1, 16_384, 4096), { kind: 'failed' })
+    t.equal(bench.differing(1), '0-1 3-4 5-16', 'what failed here is dirty')
+    tracking.mark(id(1), range(20_480, 4096))
+    t.equal(bench.differing(1), '0-1 3-4 6-16', 'it is repaired')
+    t.strictSame(bench.runs(1), [
+      [4096, 8192],
+      [16_384, 24_576],
+    ])
+    tracking.same(id(1), range(0, 32 * KiB), bench.sequence)
+    t.equal(bench.differing(1), '8-16')
+    t.equal(tracking.dirtyBytes(id(1)), 12_288, 'and stays dirty: it may have been written since')
+    tracking.clean(id(1), range(0, 64 * KiB))
+    t.equal(bench.differing(1), '')
+    t.equal(tracking.differingBytes(id(9)), 0)
+    t.strictSame(bench.records, [
+      'dirty 1 1-2',
+      'differs 1 0-1',
+      'differs 1 2-16',
+      'clean 1 2-3',
+      'dirty 1 4-5',
+      'dirty 1 5-6',
+      'same 1 0-8',
+      'clean 1 1-16',
+    ])
+  },
+)
+
+t.test('what differs moves with what is copied', async (t) => {
+  const bench = new Bench()
+  const { tracking } = bench
+  tracking.differs(id(2), range(0, 8192))
+  const keptAt = bench.sequence
+  tracking.had(bench.snapshot(3, 2))
+  t.equal(bench.differing(3), '0-2', 'a snapshot of it differs too')
+  tracking.had(bench.copy(2, 1, range(100, 12_288)))
+  t.equal(bench.differing(1), '0-2')
+  tracking.same(id(1), range(0, 8192), keptAt)
+  t.equal(bench.differing(1), '0-2', 'it was the same before the copy: that says nothing of it now')
+  tracking.same(id(1), range(0, 8192), bench.sequence)
+  t.equal(bench.differing(1), '')
+  tracking.had(bench.copy(1, 2))
+  t.equal(bench.differing(2), '', 'restored from what is the same')
+  tracking.had(bench.operation({ kind: 'resize', storeId: id(3), sizeBytes: 4096 + 512 }))
+  t.equal(tracking.differingBytes(id(3)), 4096 + 512)
+  tracking.had(bench.operation({ kind: 'resize', storeId: id(3), sizeBytes: 4096 }))
+  t.equal(bench.differing(3), '0-1', 'what was cut off is gone')
+  tracking.differs(id(3), range(0, 8192))
+  t.equal(bench.differing(3), '0-1', 'nothing differs behind its end')
+  tracking.had(bench.operation({ kind: 'delete', storeId: id(3) }))
+  t.equal(tracking.differingBytes(id(3)), 0)
+})
+
+t.test('a difference that the journal has no room for is known until a start', async (t) => {
+  const bench = new Bench()
+  bench.roomCount = 0
+  t.match(
+    thrownBy(() => bench.tracking.differs(id(1), range(0, 4096))),
+    { code: 'NO_SPACE', action: /room/ },
+  )
+  t.equal(bench.differing(1), '0-1')
+  bench.tracking.same(id(1), range(0, 4096), bench.sequence)
+  t.equal(bench.differing(1), '')
+  t.strictSame(bench.records, [])
+  t.equal(bench.tracking.isLost, false)
 })
 
 t.test('a reset makes dirty what is allocated, a full page of the map at once', async (t) => {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import type { Entry, EntryOutcome } from '../../src/core/entry.js'
 import { silentLog } from '../../src/core/log.js'
 import type { Operation } from '../../src/core/operation.js'
-import { blockBytes, type Sequence, type StoreId } from '../../src/core/units.js'
+import { blockBytes, byteOffset, type Sequence, type StoreId } from '../../src/core/units.js'
 import { isLocalId, presentGeneration, type Store, storeOf } from '../../src/storage/group-state.js'
 import { initPool } from '../../src/storage/init-pool.js'
 import { Pool } from '../../src/storage/pool.js'
@@ -282,6 +282,61 @@ export class TrackedNode {
     this.isConnected = true
   }
 
+  // --- What a medium loses, and verify finds. ---
+
+  /** Both are at one position: nothing is in the outbox. */
+  async #inStep(): Promise<boolean> {
+    await this.settle()
+    this.send(this.outbox.length)
+    this.acknowledge(this.outbox.length)
+    return this.isConnected && this.outbox.length === 0
+  }
+
+  /** The peer's medium has something else in a range, as verify found. Answers whether that was so: not without the peer. */
+  async spoil(store: Store, offset: number, lengthBytes: number): Promise<boolean> {
+    if (!(await this.#inStep())) return false
+    this.tracking.differs(store.id, { offset: byteOffset(offset), lengthBytes })
+    // Nobody was told of it before it was durable.
+    await this.run(this.pool.commit())
+    for (const peer of [this.peer, this.durablePeer])
+      for (let at = offset; at < offset + lengthBytes; at += sectorBytes)
+        peer.store(store.id).sectors.set(at / sectorBytes, ++this.#value)
+    return true
+  }
+
+  /** Verifies a store at this position; the answer tells the tracking what was the same, at any time later. */
+  async verify(store: Store): Promise<(() => void) | undefined> {
+    if (!(await this.#inStep())) return undefined
+    const differing = await this.#differingBlocks(store, this.peer.store(store.id))
+    const { id, sizeBytes } = store
+    const { sequence } = this
+    const same = new Set<number>()
+    const blockCount = Math.ceil(sizeBytes / blockBytes)
+    // Where no store is known to differ there is nothing to say now, nor behind a copy.
+    for (const { differing: map } of this.tracking.stores.values())
+      for (let run = map.nextRun(0, blockCount, 1); run; run = map.nextRun(run.end, blockCount, 1))
+        if (!differing.has(run.first)) same.add(run.first)
+    return () => {
+      for (const block of same) {
+        const offset = byteOffset(block * blockBytes)
+        const lengthBytes = Math.min(blockBytes, sizeBytes - offset)
+        this.tracking.same(id, { offset, lengthBytes }, sequence)
+      }
+    }
+  }
+
+  /** Everything that was found goes over. */
+  repairAll(): void {
+    for (const [id, { differing, sizeBytes }] of this.tracking.stores) {
+      const end = Math.ceil(sizeBytes / blockBytes)
+      for (let run = differing.nextRun(0, end, 64); run; run = differing.nextRun(0, end, 64)) {
+        const offset = byteOffset(run.first * blockBytes)
+        const lengthBytes = Math.min(run.end * blockBytes, sizeBytes) - offset
+        this.tracking.mark(id, { offset, lengthBytes })
+      }
+    }
+  }
+
   // --- Ends. ---
 
   /** The machine stops. Some of what was not synced is there for the next start. */
@@ -321,7 +376,7 @@ export class TrackedNode {
     )
   }
 
-  /** Law 2, with nothing in the outbox: throws where a store differs from the peer's and is not dirty. Answers how many blocks are dirty and how many differ. */
+  /** Law 2, with nothing in the outbox: throws where a store differs from the peer's, is not dirty, and was not found to differ. Answers how many blocks are dirty and how many differ. */
   async checkLaw2(): Promise<{ readonly dirtyBlocks: number; readonly differingBlocks: number }> {
     assert.equal(this.outbox.length, 0)
     const peer = this.peer.clone()
@@ -340,7 +395,8 @@ export class TrackedNode {
         differingBlocks++
         const offset = block * blockBytes
         const isDirty = this.tracking.isDirty(store.id, offset, 1)
-        assert(isDirty, `block ${block} of store ${store.id} differs and is clean`)
+        const isKnown = isDirty || this.tracking.isDiffering(store.id, offset, 1)
+        assert(isKnown, `block ${block} of store ${store.id} differs and is clean`)
       }
     }
     return { dirtyBlocks, differingBlocks }
