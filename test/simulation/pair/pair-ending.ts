@@ -1,13 +1,11 @@
 // How a schedule ends: nothing fails any more, both nodes come to be equal in bounded time with every request answered, stay so, and are closed.
 //
 // Invariant: a schedule that gets through this has no request without an answer and two media that say the same.
-import assert from 'node:assert/strict'
 import { LawBroken } from '../laws.js'
-import { sectorBytes } from '../sim-file.js'
+import { PairDamage } from './pair-damage.js'
 import type { PairLives } from './pair-lives.js'
 import { isSettled, type PairLook } from './pair-look.js'
 import type { PairNode } from './pair-node.js'
-import { differingBytesOf } from './pair-operator.js'
 import type { PairStage } from './pair-stage.js'
 import { isInSync } from './pair-subject.js'
 
@@ -69,38 +67,10 @@ export class PairEnding {
     if (!isSettled(a)) throw new LawBroken('in sync, idle, and not in sync any more')
     const images = await judge.checkEqual(a, b)
     if (!operator.hasMarked) judge.checkSpace(a, b, images)
-    if (shape.extras?.hasDamage) await this.#damage()
+    if (shape.extras?.hasDamage) await new PairDamage(this.#stage, this.#nodes).strike()
     await a.close()
     await scheduler.settle(1000)
     await b.close()
     await judge.checkClosed(a, b)
   }
-
-  /** A wrong byte on the second node's disk, which nobody noticed: verify finds it, and repairs it. */
-  async #damage(): Promise<void> {
-    const [a, b] = this.#nodes
-    const { engine, running } = a
-    assert(engine?.verify)
-    assert(running)
-    const images = await running.readStores()
-    const sectors = images.flatMap(({ bytes }) => sectorsOf(bytes))
-    if (sectors.length === 0) return
-    if (b.damage(this.#stage.random.pick(sectors)) === 0) return
-    const reports = await running.run(engine.verify({ repair: true }))
-    if (differingBytesOf(reports) === 0) throw new LawBroken('verify did not find a wrong byte')
-    this.#stage.count('verify found and repaired damage')
-    await this.#stage.scheduler.settle(20_000)
-    if (!isSettled(a)) throw new LawBroken('not in sync after a repair')
-    await this.#stage.judge.checkEqual(a, b)
-  }
-}
-
-/** Those with data in them. */
-function sectorsOf(bytes: Buffer): readonly Buffer[] {
-  const sectors: Buffer[] = []
-  for (let offset = 0; offset + sectorBytes <= bytes.length; offset += sectorBytes) {
-    const sector = bytes.subarray(offset, offset + sectorBytes)
-    if (sector.some((byte) => byte !== 0)) sectors.push(sector)
-  }
-  return sectors
 }

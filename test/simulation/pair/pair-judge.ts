@@ -41,6 +41,12 @@ export class PairJudge {
     this.checkInspected(primary, secondary)
   }
 
+  /** Law 2 alone, of a medium that lost something: what differs is known on the other one. */
+  async checkKnown(a: PairNode, b: PairNode): Promise<void> {
+    const primary = await this.#subject.inspect(a.mediumNow(this.#random))
+    checkDifference(primary, await this.#subject.inspect(b.mediumNow(this.#random)))
+  }
+
   /** What is found on the node's medium when it is opened alone. */
   inspect(node: PairNode): Promise<Inspection> {
     return this.#subject.inspect(node.mediumNow(this.#random))

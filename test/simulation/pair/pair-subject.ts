@@ -66,7 +66,7 @@ export type Inspection = {
   readonly tracking?: {
     /** Operations that the peer has not durably performed, oldest first. */
     readonly opLog: readonly { readonly sequence: number; readonly operation: Operation }[]
-    /** Whether the peer's copy may differ here: dirty or active. */
+    /** Whether the peer's copy may differ here: dirty or active, or found by verify. */
     mayDiffer(storeId: number, offset: number): boolean
     /** The peer is too far away to be described: it will get everything. */
     readonly isLost: boolean

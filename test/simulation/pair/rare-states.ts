@@ -90,6 +90,15 @@ export const rareStates: readonly RareState[] = [
     counted: /^verify found and repaired/,
     isUsual: true,
   },
+  {
+    name: 'what verify found was known after an end of the primary',
+    counted: /^a difference was known after/,
+    isUsual: true,
+  },
+  {
+    name: 'a repair of one store left differences in another',
+    counted: /^a repair left differences elsewhere/,
+  },
   { name: 'a read from the secondary', counted: /^read from the second node/, isUsual: true },
   { name: 'a snapshot of a snapshot', counted: /^snapshot of a snapshot/, isUsual: true },
   { name: 'a volume with an old name', counted: /^volume made again/, isUsual: true },

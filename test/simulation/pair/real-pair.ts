@@ -67,7 +67,8 @@ async function inspect(medium: SimMedium): Promise<Inspection> {
             isLost: tracking.isLost,
             mayDiffer: (storeId, offset) =>
               stores.some((one) => one.id === storeId) &&
-              tracking.isDirty(storeIdOf(state, storeId), offset, 1),
+              (tracking.isDirty(storeIdOf(state, storeId), offset, 1) ||
+                tracking.isDiffering(storeIdOf(state, storeId), offset, 1)),
           },
         }
       : {}),
