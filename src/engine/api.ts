@@ -292,7 +292,7 @@ export interface VerifyApi {
     /** Whose bytes are right where they differ: this node's, by default, or the peer's. */
     readonly from?: 'self' | 'peer'
     readonly onProgress?: (progress: VerifyProgress) => void
-    /** Aborted, it stops at the next piece and rejects with CANCELLED. */
+    /** Aborted, it stops at the next piece, or while it waits for the nodes to be in sync, and rejects with CANCELLED. */
     readonly signal?: AbortSignal
   }): Promise<readonly VerifyReport[]>
 }

@@ -240,7 +240,11 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       if (store.isDeleted) continue
       const named = { id: store.id, name: fullName(state, store) }
       const repairs = options.repair === true ? (options.from ?? 'self') : undefined
-      const report = await this.#replication.verify(named, { repairs, onProgress })
+      const verifying = this.#replication.verify(named, { repairs, onProgress, signal })
+      const report = await verifying.catch((error: unknown) => {
+        if (signal?.aborted !== true || error !== signal.reason) throw error
+        throw cancelled({ store: named.name, doneBytes: 0, totalBytes: store.sizeBytes })
+      })
       if (report.differingBytes > 0) this.#tellDifference(report, repairs)
       reports.push(report)
     }

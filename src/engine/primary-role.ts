@@ -34,8 +34,8 @@ import { type Overwrite, type Repair, verifyStore } from './verify.js'
 
 export type PrimaryRoleParts = ReplicationParts & {
   readonly frozen: FrozenStores
-  /** Resolves when the peer has everything, and nothing is dirty. */
-  readonly inSync: () => Promise<void>
+  /** Resolves when the peer has everything, and nothing is dirty; rejects with the signal's reason when that is aborted. */
+  readonly inSync: (signal: AbortSignal | undefined) => Promise<void>
   /** The peer's answer to a mark. */
   readonly onResult: (sequence: Sequence, body: object) => void
   /** The peer is about to go on behind a sequence. */
@@ -323,12 +323,13 @@ export class PrimaryRole {
     return plan
   }
 
-  /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT. */
+  /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT; with the signal's reason when that is aborted before it has begun to compare. */
   async verify(
     store: { readonly id: StoreId; readonly name: string },
     options: {
       readonly repairs: Repair | undefined
       readonly onProgress: (progress: VerifyProgress) => void
+      readonly signal?: AbortSignal | undefined
     },
   ): Promise<VerifyReport> {
     const link = this.#link
@@ -341,7 +342,7 @@ export class PrimaryRole {
         {
           pool: this.#pool,
           frozen: this.#parts.frozen,
-          inSync: () => this.#parts.inSync(),
+          inSync: () => this.#parts.inSync(options.signal),
           say: async (operation) => {
             const sequence = await this.#operations.say(operation)
             await this.#stream?.replicated(sequence, true)

@@ -70,7 +70,7 @@ export class Replication {
       ...parts,
       log,
       frozen: this.#frozen,
-      inSync: () => this.waitFor('in-sync', verifyWaitMs),
+      inSync: (signal) => this.waitFor('in-sync', verifyWaitMs, signal),
       onResult: (sequence, body) => this.#markResults.came(sequence, body),
       onFollows: (peer) => this.#markResults.follows(peer),
       onAnswer: () => this.#watchers.look(),
@@ -234,18 +234,24 @@ export class Replication {
     return this.#markResults.wait(sequence, timeoutMs)
   }
 
-  /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT. */
+  /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT; with the signal's reason when that is aborted before it has begun to compare. */
   verify(
     store: { readonly id: StoreId; readonly name: string },
     options: {
       readonly repairs: Repair | undefined
       readonly onProgress: (progress: VerifyProgress) => void
+      readonly signal?: AbortSignal | undefined
     },
   ): Promise<VerifyReport> {
     return this.#primary.verify(store, options)
   }
 
-  waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {
+  /** Rejects with the signal's reason at once when that is aborted. */
+  waitFor(
+    condition: 'in-sync' | 'promotable',
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const sequence = this.#sequencer.lastSequence
     const holds = (): boolean =>
       condition === 'in-sync'
@@ -262,7 +268,7 @@ export class Replication {
         peer?.action ?? 'lockstep status',
       )
     }
-    return this.#watchers.until(holds, { timeoutMs, tooLate })
+    return this.#watchers.until(holds, { timeoutMs, tooLate, signal })
   }
 
   #isInSync(sequence: Sequence): boolean {

@@ -1,4 +1,4 @@
-// Those who wait for something to become true of the other node. Every wait has an end: it came true, or its time is over.
+// Those who wait for something to become true of the other node. Every wait has an end: it came true, its time is over, or whoever waits gives up.
 import type { Clock } from '../core/clock.js'
 import type { LockstepError } from '../core/errors.js'
 
@@ -16,12 +16,21 @@ export class Watchers {
     for (const look of [...this.#looks]) look()
   }
 
-  /** Resolves when `holds` is true at a look, the first of which is now. Rejects with `tooLate()` after `timeoutMs`. */
+  /** Resolves when `holds` is true at a look, the first of which is now. Rejects with `tooLate()` after `timeoutMs`, and with the signal's reason in the step that aborts it. */
   until(
     holds: () => boolean,
-    options: { readonly timeoutMs: number; readonly tooLate: () => LockstepError },
+    options: {
+      readonly timeoutMs: number
+      readonly tooLate: () => LockstepError
+      readonly signal?: AbortSignal | undefined
+    },
   ): Promise<void> {
+    const { signal } = options
     return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(signal.reason)
+        return
+      }
       const look = (): void => {
         if (!holds()) return
         end()
@@ -31,10 +40,16 @@ export class Watchers {
         end()
         reject(options.tooLate())
       })
+      const giveUp = (): void => {
+        end()
+        reject(signal?.reason)
+      }
       const end = (): void => {
         timer.cancel()
         this.#looks.delete(look)
+        signal?.removeEventListener('abort', giveUp)
       }
+      signal?.addEventListener('abort', giveUp)
       this.#looks.add(look)
       look()
     })

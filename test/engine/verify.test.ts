@@ -86,6 +86,32 @@ t.test('it stops when somebody wants it to, and keeps nothing', async (t) => {
   await pair.close()
 })
 
+t.test('it stops at once while it waits for the other node', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.create('vol1')
+  await pair.a.write('vol0', 0, pattern(1))
+  await pair.sync()
+  await pair.part()
+  await pair.until(() => pair.a.link === 'connecting', 'it tries again')
+  const { scheduler } = pair
+  for (const doneBefore of [true, false]) {
+    const abort = new AbortController()
+    if (doneBefore) abort.abort()
+    const beganMs = scheduler.nowMs
+    const verifying = pair.a.engine.verify({ signal: abort.signal })
+    abort.abort()
+    await t.rejects(pair.run(verifying), {
+      code: 'CANCELLED',
+      message: 'cancelled when 0 bytes of 64 KiB of vol0 had been compared',
+    })
+    t.equal(scheduler.nowMs, beganMs, 'no time has passed')
+  }
+  pair.mend()
+  await pair.sync()
+  t.match(await pair.run(pair.a.engine.verify()), [{ store: 'vol0' }, { store: 'vol1' }])
+  await pair.close()
+})
+
 t.test('what differs on the replica is found; repaired, all that share it are', async (t) => {
   const pair = await EnginePair.inSync()
   await pair.a.write('vol0', 0, pattern(1))
