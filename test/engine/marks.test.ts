@@ -3,6 +3,7 @@
 import t from 'tap'
 import { limits } from '../../src/core/limits.js'
 import type { MarkRequest } from '../../src/core/operation.js'
+import type { Sequence } from '../../src/core/units.js'
 import type { HookOutcome, MarkResult, RunHook } from '../../src/engine/api.js'
 import { EnginePair, pattern } from '../support/engine-pair.js'
 
@@ -216,6 +217,61 @@ t.test('a replica that is killed while its hook runs leaves an answer behind', a
   await pair.sync()
   t.equal(hooks.begun.length, 1, 'it is not run again')
   await pair.close()
+})
+
+/** Both nodes in the midst of a mark with a snapshot and a hook, so many steps behind its beginning. */
+async function marking(steps: number) {
+  const hooks = new Hooks()
+  const pair = await EnginePair.inSync({ isSlow: true, replication: { runHook: hooks.run } })
+  let made: Sequence | undefined
+  const making = pair.a.engine.mark({ name: 'm', hook: 'h', snapshot: 'x' })
+  making.then(
+    ({ position }) => {
+      made = position.sequence
+    },
+    () => {},
+  )
+  for (let step = 0; step < steps; step++) await pair.scheduler.step()
+  return { pair, hooks, made }
+}
+
+t.test('a hook runs at most once, whichever nodes end around its mark, and when', async (t) => {
+  const counts = { ran: 0, didNot: 0, told: 0 }
+  let isOver = false
+  for (let steps = 0; !isOver; steps++) {
+    for (const names of [['a'], ['b'], ['a', 'b'], ['b', 'a']] as const) {
+      for (const end of ['kill', 'crash'] as const) {
+        const where = `${end} of ${names.join(' and ')} behind ${steps} steps`
+        const { pair, hooks, made } = await marking(steps)
+        isOver = made !== undefined && hooks.begun.length > 0
+        for (const name of names) {
+          pair[name][end]()
+          await pair.scheduler.step()
+        }
+        for (const name of names) await pair[name].start()
+        await pair.sync()
+        const ranCount = hooks.begun.length
+        t.ok(ranCount <= 1, `at most once: ${where}`)
+        if (ranCount === 1)
+          t.ok(pair.b.storeNames.includes('vol0@local.x'), `what it was to see is there: ${where}`)
+        counts[ranCount === 1 ? 'ran' : 'didNot']++
+        hooks.end()
+        // Whoever asked hears of it, if that life of the primary is the one that was asked.
+        if (made !== undefined && names[0] === 'b' && names.length === 1) {
+          const { hook, problems } = await pair.run(pair.a.engine.markResult(made, 60_000))
+          t.equal(
+            hook === undefined,
+            problems.length > 0,
+            `how it ended, or that nobody knows: ${where}`,
+          )
+          counts.told++
+        }
+        await pair.close()
+      }
+    }
+  }
+  t.comment(JSON.stringify(counts))
+  t.ok(Math.min(counts.ran, counts.didNot, counts.told) > 1, 'all of that happened')
 })
 
 t.test(
