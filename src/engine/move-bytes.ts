@@ -12,6 +12,8 @@ import { dirtyBytesOf, type TrackedStore } from '../storage/tracked-stores.js'
 const stepsMax = 512 * 1024
 /** A run of blocks. */
 const runSteps = 32
+/** Somebody else's page: two tables are asked for it. */
+const siblingSteps = 4
 
 export function moveBytes(state: GroupState, tracked: ReadonlyMap<StoreId, TrackedStore>): number {
   const order = [...state.stores.values()].filter(({ id }) => !isLocalId(id)).sort(inOrder)
@@ -25,11 +27,14 @@ export function moveBytes(state: GroupState, tracked: ReadonlyMap<StoreId, Track
   return sum
 }
 
-/** Somebody else's page at the same place, and whether that store comes first in the order. */
+/** Somebody else's page at the same place. */
 type Sibling = {
   readonly page: ChunkPage
   readonly dirty: DirtyMap
+  /** That store comes first in the order. */
   readonly isBefore: boolean
+  /** Only what ends here can come from there: whole chunks, and a last one that is cut where both stores end. */
+  readonly sharedEnd: number
 }
 
 class Count {
@@ -40,6 +45,9 @@ class Count {
   #stepsLeft = stepsMax
   /** Of the page that was looked at last. */
   #siblings: readonly Sibling[] = []
+  /** Of the store that is looked at: its last block, and by how much its end cuts it. */
+  #endBlock = 0
+  #cutBytes = 0
 
   constructor(
     order: readonly Store[],
@@ -54,9 +62,11 @@ class Count {
 
   ofStore(index: number, known: TrackedStore): number {
     const store = this.#order[index] as Store
-    const endBlock = Math.ceil(Math.min(known.sizeBytes, store.sizeBytes) / blockBytes)
-    /** Blocks that do not go over. */
-    let savedBlockCount = 0
+    const sizeBytes = Math.min(known.sizeBytes, store.sizeBytes)
+    const endBlock = Math.ceil(sizeBytes / blockBytes)
+    this.#endBlock = endBlock
+    this.#cutBytes = endBlock * blockBytes - sizeBytes
+    let savedBytes = 0
     let pageIndex = -1
     for (const [dirtyIndex, { setCount }] of known.dirty.pages) {
       if (this.#stepsLeft <= 0) break
@@ -71,35 +81,44 @@ class Count {
         const until = Math.min(end, (pageIndex + 1) * this.#blocksPerPage)
         const page = store.map.pages.get(pageIndex)
         const isWhole = until - at === dirtyPageBlockCount
-        if (isWhole && this.#isSaved(page, at, until)) savedBlockCount += setCount
-        else savedBlockCount += this.#savedRuns(known.dirty, page, { first: at, end: until })
+        if (isWhole && until < endBlock && this.#isSaved(page, at, until))
+          savedBytes += setCount * blockBytes
+        else savedBytes += this.#savedRuns(known.dirty, page, { first: at, end: until })
         at = until
       }
     }
-    return Math.max(0, dirtyBytesOf(known) - savedBlockCount * blockBytes)
+    return dirtyBytesOf(known) - savedBytes
   }
 
   #savedRuns(dirty: DirtyMap, page: ChunkPage | undefined, { first, end }: BlockRun): number {
-    let savedCount = 0
+    let savedBytes = 0
     for (let at = first; at < end && this.#stepsLeft > 0; ) {
       const run = dirty.nextRun(at, end)
       this.#stepsLeft -= runSteps
       if (run === undefined) break
-      savedCount += this.#saved(page, run.first, run.end)
+      savedBytes += this.#saved(page, run.first, run.end)
       at = run.end
     }
-    return savedCount
+    return savedBytes
   }
 
   #siblingsOf(index: number, pageIndex: number): readonly Sibling[] {
+    const { sizeBytes } = this.#order[index] as Store
     const siblings: Sibling[] = []
     for (const [other, store] of this.#order.entries()) {
-      this.#stepsLeft--
+      this.#stepsLeft -= siblingSteps
       const page = other === index ? undefined : store.map.pages.get(pageIndex)
       const dirty = this.#tracked.get(store.id)?.dirty
       // What is not tracked yet is dirty as soon as it is.
       if (page === undefined || dirty === undefined) continue
-      siblings.push({ page, dirty, isBefore: other < index })
+      const wholeChunks = Math.floor(
+        Math.min(sizeBytes, store.sizeBytes) / (this.#blocksPerChunk * blockBytes),
+      )
+      const sharedEnd =
+        store.sizeBytes === sizeBytes
+          ? Number.POSITIVE_INFINITY
+          : wholeChunks * this.#blocksPerChunk
+      siblings.push({ page, dirty, isBefore: other < index, sharedEnd })
     }
     return siblings
   }
@@ -107,21 +126,26 @@ class Count {
   /** True when none of the blocks goes over: holes, or another store's page. */
   #isSaved(page: ChunkPage | undefined, first: number, end: number): boolean {
     if (page === undefined || page.usedCount === 0) return true
+    this.#stepsLeft -= this.#siblings.length
     return this.#siblings.some((one) => one.page === page && isThere(one, first, end))
   }
 
-  /** Of the blocks `[first, end)`, which lie in one page of the chunk map. */
+  /** Bytes of the dirty blocks `[first, end)`, which lie in one page of the chunk map, that do not go over. */
   #saved(page: ChunkPage | undefined, first: number, end: number): number {
-    if (page === undefined || this.#isSaved(page, first, end)) return end - first
+    if (page === undefined || this.#isSaved(page, first, end)) return this.#bytesOf(first, end)
     if (this.#siblings.length === 0 && page.usedCount === pageEntryCount) return 0
-    let savedCount = 0
+    let savedBytes = 0
     for (let at = first; at < end && this.#stepsLeft > 0; ) {
       const chunk = Math.floor(at / this.#blocksPerChunk)
       const until = Math.min(end, (chunk + 1) * this.#blocksPerChunk)
-      if (!this.#goesOver(page, chunk)) savedCount += until - at
+      if (!this.#goesOver(page, chunk)) savedBytes += this.#bytesOf(at, until)
       at = until
     }
-    return savedCount
+    return savedBytes
+  }
+
+  #bytesOf(first: number, end: number): number {
+    return (end - first) * blockBytes - (end === this.#endBlock ? this.#cutBytes : 0)
   }
 
   #goesOver(page: ChunkPage, chunk: number): boolean {
@@ -139,7 +163,8 @@ class Count {
 }
 
 /** The peer has these blocks of the sibling, or gets them before. */
-function isThere({ dirty, isBefore }: Sibling, first: number, end: number): boolean {
+function isThere({ dirty, isBefore, sharedEnd }: Sibling, first: number, end: number): boolean {
+  if (end > sharedEnd) return false
   return isBefore || dirty.nextRun(first, end, 1) === undefined
 }
 
