@@ -1,8 +1,8 @@
 // verify between two real daemons: a byte that is flipped in a node's data file is found and repaired, in the direction that the operator names, under load.
 import { readFileSync, writeFileSync } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { flipBit } from '../support/data-file.js'
 import { Load, NodePair } from '../support/node-pair.js'
 import { missingTools, output, scratch } from '../support/process.js'
 import type { LockstepServer } from '../support/server.js'
@@ -18,17 +18,6 @@ function numbered(sizeBytes: number, seed: number): Buffer {
   const image = Buffer.alloc(sizeBytes)
   for (let at = 0; at < sizeBytes; at += 8) image.writeDoubleLE(at + seed, at)
   return image
-}
-
-/** Flips one bit of what is at `offset` of the image, wherever it is in the node's data file. */
-async function flip(server: LockstepServer, image: Buffer, offset: number): Promise<void> {
-  const path = join(server.dataDirectory, 'data')
-  const block = image.subarray(offset, offset + 4096)
-  const at = readFileSync(path).indexOf(block)
-  if (at < 0) throw new Error('the block is in the data file')
-  await using file = await open(path, 'r+')
-  const byte = Buffer.from([(block[100] ?? 0) ^ 4])
-  await file.write(byte, 0, 1, at + 100)
 }
 
 type Verified = {
@@ -62,7 +51,7 @@ t.test(
     const clean = await verify(primary)
     t.equal(clean.status, 0, JSON.stringify(clean))
 
-    await flip(replica, image, 5 * MiB)
+    await flipBit(replica, image, 5 * MiB)
     const found = await verify(primary, 'vol0')
     t.equal(found.status, 6)
     t.match(found.stores, [{ store: 'vol0', differingBytes: 65536, ranges: [{ offset: 5 * MiB }] }])
@@ -86,7 +75,7 @@ t.test('a flipped bit on the primary is repaired from the replica', { skip }, as
   writeFileSync(path, image)
   await output('nbdcopy', [path, primary.uri('vol0')])
   await primary.ok('snapshot', 'create', 'vol0@a')
-  await flip(primary, image, 3 * MiB)
+  await flipBit(primary, image, 3 * MiB)
   const found = await verify(primary)
   t.equal(found.status, 6)
   t.match(found.stores, [{ differingBytes: 65536 }, { differingBytes: 65536 }])

@@ -1,6 +1,7 @@
 // A server that is killed with -9 again and again under load, at a request that the seed chose, and what it must have kept: everything
 // that was flushed, in every sector only what was really written there, snapshots byte for byte, operations wholly or not at all.
 import assert from 'node:assert/strict'
+import type { DaemonStatus } from '../../src/control/api.js'
 import { LockstepError } from '../../src/core/errors.js'
 import { BlockClient, ConnectionLost } from './block-client.js'
 import { BlockHistory, type Capture, type Tag, type WriteEvent } from './block-history.js'
@@ -298,7 +299,7 @@ export class KillLoop {
     const tags = await this.#read('vol0')
     const operation = pending?.kind === 'restore' ? pending.event : undefined
     this.#expect(this.#history.wrongBlocks(tags, operation), tags, 'the volume after the kill')
-    const { stores } = await this.server.status()
+    const { stores } = (await this.server.ask('status')) as DaemonStatus
     const found = new Set(
       stores.flatMap(({ name }) => (name.startsWith('vol0@') ? [name.slice(5)] : [])),
     )

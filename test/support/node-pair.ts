@@ -6,7 +6,6 @@ import type { Test } from 'tap'
 import type { DaemonStatus } from '../../src/control/api.js'
 import type { PeerStatus } from '../../src/engine/api.js'
 import { BlockClient } from './block-client.js'
-import { exportChecksum } from './images.js'
 import { scratch } from './process.js'
 import { LineProxy } from './proxy.js'
 import { SeededRandom } from './random.js'
@@ -29,6 +28,8 @@ export type NodePairOptions = {
 
 /** Generous: the machine may be busy, and a lost peer is noticed after seconds. */
 const syncSeconds = 90
+/** Read of both nodes at once, to be compared. */
+const pieceBytes = 1024 * 1024
 
 export class NodePair {
   readonly primary: LockstepServer
@@ -76,8 +77,9 @@ export class NodePair {
 
   async inSync(): Promise<void> {
     const timeoutMs = syncSeconds * 1000
-    await ask(this.primary, 'peer.connect')
-    await ask(this.primary, 'wait', { condition: 'in-sync', timeoutMs })
+    const limit = { timeoutMs: timeoutMs + 20_000 }
+    await this.primary.ask('peer.connect', {}, limit)
+    await this.primary.ask('wait', { condition: 'in-sync', timeoutMs }, limit)
   }
 
   async peer(): Promise<PeerStatus> {
@@ -99,11 +101,22 @@ export class NodePair {
     const found: string[] = []
     for (const line of here) {
       const name = line.split(' ')[0] ?? ''
-      const mine = await exportChecksum(this.primary.uri(name))
-      const theirs = await exportChecksum(this.replica.uri(name))
-      if (mine !== theirs) found.push(`${name}: ${mine} but ${theirs}`)
+      const difference = await this.differenceOf(name, name)
+      if (difference !== undefined) found.push(difference)
     }
     return found
+  }
+
+  /** How a store of the primary and one of the replica differ; undefined when they do not. */
+  async differenceOf(here: string, there: string): Promise<string | undefined> {
+    const mine = await BlockClient.open(this.primary.socketPath, here)
+    const theirs = await BlockClient.open(this.replica.socketPath, there)
+    try {
+      return await firstDifference(mine, theirs, `${here} on the primary, ${there} on the replica`)
+    } finally {
+      await mine.close()
+      await theirs.close()
+    }
   }
 
   /** Bytes on the line, both ways, while `work` is done. */
@@ -114,18 +127,41 @@ export class NodePair {
   }
 }
 
-/** One request on the control socket: quicker than a command, of which the tests need many. */
-async function ask(server: LockstepServer, method: string, params: object = {}): Promise<unknown> {
-  const client = await server.control()
-  try {
-    return await client.request(method, params, { timeoutMs: (syncSeconds + 20) * 1000 })
-  } finally {
-    client.close()
+async function firstDifference(
+  mine: BlockClient,
+  theirs: BlockClient,
+  what: string,
+): Promise<string | undefined> {
+  const { sizeBytes } = mine
+  if (theirs.sizeBytes !== sizeBytes) return `${what}: ${sizeBytes} bytes, ${theirs.sizeBytes}`
+  for (let offset = 0; offset < sizeBytes; offset += pieceBytes) {
+    const lengthBytes = Math.min(pieceBytes, sizeBytes - offset)
+    const pieces = [mine, theirs].map((client) => client.read(offset, lengthBytes))
+    const [here, there] = await Promise.all(pieces)
+    assert(here)
+    assert(there)
+    if (here.equals(there)) continue
+    return `${what}: different at ${offset + here.findIndex((byte, at) => byte !== there[at])}`
   }
+  return undefined
+}
+
+/** What the stores of these names hold, in whole. */
+export async function readStores(
+  server: LockstepServer,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, Buffer>> {
+  const found = new Map<string, Buffer>()
+  for (const name of names) {
+    const client = await BlockClient.open(server.socketPath, name)
+    found.set(name, await client.readAll())
+    await client.close()
+  }
+  return found
 }
 
 export async function statusOf(server: LockstepServer): Promise<DaemonStatus> {
-  return (await ask(server, 'status')) as DaemonStatus
+  return (await server.ask('status')) as DaemonStatus
 }
 
 /** Writes to a volume until it is told to stop, whatever happens to the server: a connection that is lost is made again. */

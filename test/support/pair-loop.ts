@@ -2,13 +2,15 @@
 // throttled, with a flipped bit. What was flushed is never lost, on either node; fio's blocks verify; and when a round is over both hold the same bytes in every
 // store.
 //
-// The load is that of KillLoop on `vol0` (tagged sectors, operations on snapshots) and, beside it, fio on `vol1`.
+// The load is that of KillLoop on `vol0` (tagged sectors, operations on snapshots) and, beside it, fio on `vol1` and an operator with stores of his own.
 import assert from 'node:assert/strict'
 import { type FioEnded, fio, fioBlockBytes } from './fio.js'
+import { KeptMarks, makeHook } from './kept-marks.js'
 import { KillLoop } from './kill-loop.js'
 import { NodePair } from './node-pair.js'
 import { SeededRandom } from './random.js'
 import type { LockstepServer, Owner } from './server.js'
+import { othersVolumes, StoreChanges } from './store-changes.js'
 
 const KiB = 1024
 const MiB = 1024 * KiB
@@ -27,6 +29,11 @@ export type PairLoopReport = {
   readonly connections: number
   /** That were read and held what the last run of fio had written, on one node or the other. */
   readonly blocksVerified: number
+  /** Of each kind, by the operator with stores of his own. */
+  readonly changes: StoreChanges['counts']
+  /** Whose snapshots were compared, and whose hook ran. */
+  readonly marksKept: number
+  readonly marksNoted: number
 }
 
 /** After a fault that the primary survives. */
@@ -34,12 +41,17 @@ const requestsAfterMax = 400
 /** A cut comes somewhere in so many bytes. */
 const faultBytesMax = 1 * MiB
 const throttleBytesPerSecond = 4 * MiB
+const volumeBytes = 8 * MiB
 const fioBytes = 4 * MiB
 const fioBlocks = fioBytes / fioBlockBytes
 const fioDepth = 16
 
+export type PairLoopOptions = { readonly directory: string; readonly seed: number }
+
 export class PairLoop {
   readonly pair: NodePair
+  readonly changes: StoreChanges
+  readonly marks: KeptMarks
   readonly #loop: KillLoop
   readonly #random: SeededRandom
   readonly #directory: string
@@ -49,25 +61,30 @@ export class PairLoop {
   #blocksVerified = 0
   #gone: Promise<void> = Promise.resolve()
 
-  private constructor(pair: NodePair, directory: string, seed: number) {
+  private constructor(pair: NodePair, options: PairLoopOptions & { readonly notes: string }) {
+    const { directory, seed, notes } = options
     this.pair = pair
+    this.marks = new KeptMarks(pair, notes, othersVolumes)
+    this.changes = new StoreChanges({
+      ...{ primary: pair.primary, marks: this.marks, seed },
+      ...{ chunkBytes: chunkBytesOf(seed), mirrorBytes: volumeBytes },
+    })
     this.#directory = directory
     this.#loop = KillLoop.on(pair.primary, seed)
     this.#random = new SeededRandom(seed)
   }
 
-  static async open(
-    owner: Owner,
-    options: { readonly directory: string; readonly seed: number },
-  ): Promise<PairLoop> {
+  static async open(owner: Owner, options: PairLoopOptions): Promise<PairLoop> {
     const { directory, seed } = options
+    const { config, notes } = makeHook(directory)
     const pair = await NodePair.open(owner, {
       directory,
-      volumes: { vol0: 8 * MiB, vol1: fioBytes },
-      initArgs: ['--chunk-size', seed % 2 === 0 ? '4K' : '64K'],
+      volumes: { vol0: volumeBytes, vol1: fioBytes, mirror: volumeBytes },
+      initArgs: ['--chunk-size', String(chunkBytesOf(seed))],
       serveArgs: ['--peer-deadline', '2'],
+      replicaServeArgs: ['--config', config],
     })
-    return new PairLoop(pair, directory, seed)
+    return new PairLoop(pair, { ...options, notes })
   }
 
   get report(): PairLoopReport {
@@ -81,6 +98,8 @@ export class PairLoop {
         connections: connectionCount,
         blocksVerified: this.#blocksVerified,
       },
+      changes: this.changes.counts,
+      ...{ marksKept: this.marks.keptCount, marksNoted: this.marks.notedCount },
     }
   }
 
@@ -94,16 +113,19 @@ export class PairLoop {
     await this.pair.inSync()
     await this.#loop.judge()
     await this.verify()
+    await this.changes.judge()
     assert.deepEqual(await this.pair.differences(), [], `both nodes after "${fault}"`)
     return fault
   }
 
   /** Rejects when a block of `vol1` is not what the last run of fio wrote, on either node. */
   async verify(): Promise<void> {
-    for (const node of [this.pair.primary, this.pair.replica]) {
+    const nodes = [this.pair.primary, this.pair.replica]
+    const verified = nodes.map(async (node) => {
       const ended = await this.#fio(node, ['--verify_only'])
       assert.equal(ended.blocksRead, fioBlocks, 'fio read every block')
-    }
+    })
+    await settled(verified)
   }
 
   async #killPrimary(fault: 'kill the primary' | 'kill both'): Promise<void> {
@@ -111,10 +133,14 @@ export class PairLoop {
     this.#nextFioRun()
     await this.#fio(primary, ['--do_verify=0', '--end_fsync=1'])
     const connections = proxy.connectionCount
-    await this.#loop.load(() => {
+    let isKilled = false
+    const changing = this.changes.until(() => isKilled)
+    const loading = this.#loop.load(() => {
+      isKilled = true
       if (fault === 'kill both') this.#gone = replica.kill9().gone
       return this.#loop.kill()
     })
+    await settled([loading, changing])
     await this.#gone
     if (fault === 'kill both') await replica.serve()
     // As long as one connection carried everything, a flush was answered when the replica had it, too.
@@ -138,12 +164,18 @@ export class PairLoop {
     }
     this.#nextFioRun()
     const writing = this.#fio(primary, ['--fsync=100', '--do_verify=1'])
-    // Both settle before anything is rejected: the next thing that happens is a start.
-    const ended = await Promise.allSettled([this.#loop.load(strike), writing])
-    proxy.calm()
-    await this.#gone
-    if (fault === 'kill the replica') await replica.serve()
-    for (const one of ended) if (one.status === 'rejected') throw one.reason
+    let isOver = false
+    const changing = this.changes.until(() => isOver)
+    const loading = this.#loop.load(strike).finally(() => {
+      isOver = true
+    })
+    try {
+      await settled([loading, writing, changing])
+    } finally {
+      proxy.calm()
+      await this.#gone
+      if (fault === 'kill the replica') await replica.serve()
+    }
   }
 
   #nextFioRun(): void {
@@ -164,4 +196,14 @@ export class PairLoop {
     this.#blocksVerified += ended.blocksRead
     return ended
   }
+}
+
+/** An even seed has the small chunks. */
+function chunkBytesOf(seed: number): number {
+  return seed % 2 === 0 ? 4 * KiB : 64 * KiB
+}
+
+/** All of them come to an end before anything is rejected: what happens next may be a start. */
+async function settled(work: readonly Promise<unknown>[]): Promise<void> {
+  for (const one of await Promise.allSettled(work)) if (one.status === 'rejected') throw one.reason
 }
