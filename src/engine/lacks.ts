@@ -4,6 +4,7 @@
 // Invariants: looking changes nothing, and costs those who write nothing; the answer is never too little.
 import type { Clock } from '../core/clock.js'
 import { type ByteRange, blockBytes, byteOffset, type StoreId } from '../core/units.js'
+import { type BlockRun, dirtyPageBlockCount } from '../storage/dirty-map.js'
 import type { Pool } from '../storage/pool.js'
 import { changesMaps, type TrackedStore } from '../storage/tracked-stores.js'
 import { moveBytes } from './move-bytes.js'
@@ -14,12 +15,17 @@ export type Lacked = {
   readonly stores: ReadonlyMap<StoreId, TrackedStore>
   /** Entries that were marked for it; those that only were passed by count a sixteenth. */
   readonly entryCount: number
+  /** Stores, and pages of dirty maps, that were shared for it. */
+  readonly sharedCount: number
+  /** Where the answer ends, in bytes, when it was asked for with `pageCountMax`. */
+  readonly end: number
   [Symbol.dispose](): void
 }
 
 /**
  * Of one store or of all; undefined when nothing is known: the peer lacks everything. Takes time in proportion to the entries in the outbox, as folding them would.
- * `countsApplied`: what the peer has applied, but not made durable, counts as lacked. `range`, of one store: what lies outside of it may be missing in the answer, which costs less.
+ * `countsApplied`: what the peer has applied, but not made durable, counts as lacked. `range`: what lies outside of it may be missing in the answer, which costs less:
+ * operations bring dirt from one store to another, but never to another place. `pageCountMax`: the answer may end before the range does, but not at its beginning.
  */
 export function lackedNow(
   pool: Pool,
@@ -27,6 +33,7 @@ export function lackedNow(
   options: {
     readonly storeId?: StoreId
     readonly range?: { readonly offset: number; readonly lengthBytes: number }
+    readonly pageCountMax?: number
     readonly countsApplied?: boolean
   } = {},
 ): Lacked | undefined {
@@ -34,14 +41,25 @@ export function lackedNow(
   if (tracking === undefined || tracking.isLost) return undefined
   const outbox = stream?.outbox
   if (outbox === undefined || outbox.entryCount === 0)
-    return { stores: tracking.stores, entryCount: 0, [Symbol.dispose]: () => {} }
+    return {
+      stores: tracking.stores,
+      entryCount: 0,
+      sharedCount: 0,
+      end: Number.POSITIVE_INFINITY,
+      [Symbol.dispose]: () => {},
+    }
   // An operation may bring another store's dirt here.
   const mayMove = tracking.pending.some(({ operation }) => changesMaps(operation))
   const only = mayMove ? undefined : options.storeId
-  const shared = tracking.share(only === undefined ? undefined : [only])
+  const pagesEach = (options.pageCountMax ?? Infinity) / (mayMove ? tracking.stores.size : 1)
+  const blocks = blocksAround(options.range, Math.max(1, Math.floor(pagesEach)))
+  const shared = tracking.share(only === undefined ? undefined : [only], blocks)
   const { progress } = stream as PrimaryStream
   const applied = progress.isWaiting && options.countsApplied !== true ? progress.applied : 0
-  const { first, end } = only === undefined ? everything : blocksAround(options.range)
+  const first = (blocks?.first ?? 0) * blockBytes
+  const end = (blocks?.end ?? Number.POSITIVE_INFINITY) * blockBytes
+  let sharedCount = shared.stores.size
+  for (const { dirty } of shared.stores.values()) sharedCount += dirty.pages.size
   let markedCount = 0
   outbox.look((entry, isKept) => {
     if (entry.kind === 'operation') shared.leave(entry.operation)
@@ -59,6 +77,8 @@ export function lackedNow(
   return {
     stores: shared.stores,
     entryCount: markedCount + Math.ceil(outbox.entryCount / 16),
+    sharedCount,
+    end,
     [Symbol.dispose]: () => shared.clear(),
   }
 }
@@ -83,11 +103,13 @@ const restFactor = 20
 /** `lacksBytes` for who asks again and again: where it is a lot of work it is as it was a moment ago. */
 export class LacksMeter {
   readonly #clock: Clock
+  readonly #options: { readonly countsApplied?: boolean }
   #bytes = 0
   #validUntilMs = 0
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, options: { readonly countsApplied?: boolean } = {}) {
     this.#clock = clock
+    this.#options = options
   }
 
   bytes(pool: Pool, stream: PrimaryStream | undefined): number {
@@ -96,25 +118,23 @@ export class LacksMeter {
     const isCalm = pool.tracking?.isLost === false && totals?.dirtyBytes === 0
     if (isCalm && (stream?.outbox.entryCount ?? 0) === 0) return 0
     if (beganMs < this.#validUntilMs) return this.#bytes
-    this.#bytes = lacksBytes(pool, stream)
+    this.#bytes = lacksBytes(pool, stream, this.#options)
     const tookMs = this.#clock.nowMs() - beganMs
     this.#validUntilMs = tookMs < costlyMs ? 0 : beganMs + tookMs * restFactor
     return this.#bytes
   }
 }
 
-const everything = { first: 0, end: Number.POSITIVE_INFINITY }
-
-/** Whole blocks: a change beside the range may lie in a block that is partly in it. */
+/** Whole blocks: a change beside the range may lie in a block that is partly in it. No more than so many pages. */
 function blocksAround(
   range: { readonly offset: number; readonly lengthBytes: number } | undefined,
-): typeof everything {
-  if (range === undefined) return everything
-  const end = range.offset + range.lengthBytes
-  return {
-    first: Math.floor(range.offset / blockBytes) * blockBytes,
-    end: Math.ceil(end / blockBytes) * blockBytes,
-  }
+  pageCountMax: number,
+): BlockRun | undefined {
+  if (range === undefined) return undefined
+  const first = Math.floor(range.offset / blockBytes)
+  const end = Math.ceil((range.offset + range.lengthBytes) / blockBytes)
+  const firstPage = Math.floor(first / dirtyPageBlockCount)
+  return { first, end: Math.min(end, (firstPage + pageCountMax) * dirtyPageBlockCount) }
 }
 
 function rangeOf(entry: { readonly offset: number; readonly lengthBytes: number }): ByteRange {

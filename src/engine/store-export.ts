@@ -32,6 +32,8 @@ const storeSteps = 4
 const dirtyRunSteps = 32
 /** An entry of the outbox that is looked at. */
 const lackedEntrySteps = 8
+/** A page of a dirty map, or a store, that is shared for a look. */
+const lackedPageSteps = 8
 /** Bits of the map that are looked at together. */
 const blocksPerStep = 32
 
@@ -241,6 +243,7 @@ export class StoreExport implements Export {
     using lacked = lackedNow(this.#pool, this.#port.stream, {
       storeId: this.store.id,
       range: query,
+      pageCountMax: (look.stepsLeft >>> 2) / lackedPageSteps,
     })
     // Nothing is known: the peer lacks everything.
     if (lacked === undefined)
@@ -250,8 +253,9 @@ export class StoreExport implements Export {
       }))
     const known = lacked.stores.get(this.store.id)
     // Half of what may be looked at is for the answer: a short one would be asked for again, with the same walk before it.
-    look.stepsLeft -= Math.min(look.stepsLeft >>> 1, lacked.entryCount * lackedEntrySteps)
-    const end = query.offset + query.lengthBytes
+    const lookedAt = lacked.entryCount * lackedEntrySteps + lacked.sharedCount * lackedPageSteps
+    look.stepsLeft -= Math.min(look.stepsLeft >>> 1, lookedAt)
+    const end = Math.min(query.offset + query.lengthBytes, lacked.end)
     const extents: Extent[] = []
     const add = (until: number, at: number, flags: number): number => {
       if (until > at) extents.push({ lengthBytes: until - at, flags })

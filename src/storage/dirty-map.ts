@@ -111,6 +111,18 @@ export class DirtyMap {
     this.#dirtyBlockCount = source.#dirtyBlockCount
   }
 
+  /** As `source`, but for pages without a block of `[first, end)`: those are clean. */
+  becomePart(source: DirtyMap, { first, end }: BlockRun): void {
+    assert(source !== this)
+    this.clear()
+    for (const pageIndex of source.#pagesIn(first, end)) {
+      const page = source.#pages.get(pageIndex)
+      assert(page)
+      page.holders++
+      this.adopt(pageIndex, page)
+    }
+  }
+
   /** Blocks wholly inside the range become as in `source`; blocks partly inside become dirty where they are dirty there. */
   copyRange(source: DirtyMap, offset: number, lengthBytes: number): void {
     assert(source !== this)
@@ -183,7 +195,7 @@ export class DirtyMap {
     this.#dirtyBlockCount = 0
   }
 
-  /** For recovery: takes a page that the caller has counted. */
+  /** Takes a page that the caller has counted. */
   adopt(pageIndex: number, page: DirtyPage): void {
     assert(!this.#pages.has(pageIndex))
     this.#setPage(pageIndex, page)

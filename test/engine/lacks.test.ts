@@ -101,6 +101,41 @@ t.test('what is asked in pieces is what is asked at once', async (t) => {
   await pair.b.close()
 })
 
+t.test('a little looking gives a short answer, and the next one goes on behind it', async (t) => {
+  const pair = await EnginePair.inSync()
+  const sizeBytes = 2 ** 30
+  await pair.a.create('vol1', sizeBytes)
+  await pair.sync()
+  await pair.part()
+  // A page of the dirty map has 128 MiB: blocks in all of them, first in the map, then in the outbox.
+  const places = Array.from({ length: 8 }, (_, page) => page * 2 ** 27 + page * 8192)
+  for (const place of places) await pair.a.write('vol1', place, pattern(1))
+  await pair.a.close()
+  await pair.a.start({ isAlone: true })
+  await pair.a.write('vol1', 2 ** 29 + 4096, pattern(2))
+  for (const mayMove of [false, true]) {
+    if (mayMove) await pair.a.snapshot('vol1@a')
+    for (const store of mayMove ? ['vol1', 'vol1@a'] : ['vol1']) {
+      const found = pair.a.export(store)
+      let sum = 0
+      let asked = 0
+      for (let offset = 0; offset < sizeBytes; asked++) {
+        const look = { stepsLeft: 200 }
+        const query = { offset, lengthBytes: sizeBytes - offset, extentCountMax: 100, look }
+        for (const extent of await found.blockStatus({ context: 'x-lockstep:dirty', ...query })) {
+          sum += extent.lengthBytes * extent.flags
+          offset += extent.lengthBytes
+        }
+        t.ok(look.stepsLeft < 200)
+      }
+      t.equal(sum, 9 * 4096, store)
+      t.ok(asked > 1 && asked <= 16, `${asked} answers`)
+    }
+  }
+  await pair.a.close()
+  await pair.b.close()
+})
+
 t.test('what lacks in memory is what a map says when it is one', async (t) => {
   for (let seed = 1; seed <= 12; seed++) {
     const random = new SeededRandom(seed)
