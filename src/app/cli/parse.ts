@@ -79,6 +79,7 @@ export function parseCommandLine(
   })
   const [failure] = failures
   if (failure !== undefined) throw usageError(failure.replaceAll(mask, ''), words)
+  checkFlags(words)
   // yargs' own default of words that are repeated, which nobody need know.
   if (text !== '') return { kind: 'text', text: text.replaceAll(' [default: []]', '') }
   const [found] = chosen
@@ -224,13 +225,37 @@ function unknownCommand(typed: readonly string[]): UsageError {
   return new UsageError(`there is no command "${first}"`, action)
 }
 
+/** yargs takes any value of a flag but `true` for false, without a word. Throws UsageError. */
+function checkFlags(words: readonly string[]): void {
+  const command = commandOf(plainWords(words))
+  const options = Object.entries<Option>({ ...globalOptions, ...command?.options })
+  for (const word of beforeEnd(words)) {
+    const [, long, value = ''] = /^--([a-z][a-z-]*)=(.*)$/is.exec(word) ?? []
+    // Of letters together the last one has what follows them.
+    const [, letter, rest = ''] = /^-[a-z]*([a-z])([^a-z].*)$/is.exec(word) ?? []
+    const found = options.find(
+      ([name, { type, short }]) =>
+        type === 'flag' && (name === long || (letter !== undefined && short === letter)),
+    )
+    const given = long === undefined ? rest.replace(/^=/, '') : value
+    if (found === undefined || given === 'true' || given === 'false') continue
+    const [name] = found
+    const base = command === undefined ? 'lockstep' : `lockstep ${command.name}`
+    throw new UsageError(`--${name} takes no value, and "${given}" was given`, `${base} --${name}`)
+  }
+}
+
+/** The words that may be options. */
+function beforeEnd(words: readonly string[]): readonly string[] {
+  const end = words.indexOf('--')
+  return end === -1 ? words : words.slice(0, end)
+}
+
 /** The first word that looks like an option and is none: yargs complains of the words that it then misses. */
 function strangeOption(words: readonly string[], command: Command | undefined): string | undefined {
   const options = Object.entries<Option>({ ...globalOptions, ...command?.options })
   const known = new Set(options.flatMap(([name, { short = name }]) => [name, short]))
-  const end = words.indexOf('--')
-  return words
-    .slice(0, end === -1 ? words.length : end)
+  return beforeEnd(words)
     .map((word) => /^(?:--([a-z][a-z-]*)|-([a-z]))/i.exec(word))
     .map((found) => found?.[1] ?? found?.[2])
     .find((name) => name !== undefined && !known.has(name) && !known.has(name.replace(/^no-/, '')))

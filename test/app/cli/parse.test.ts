@@ -55,6 +55,32 @@ t.test('what is below zero, and what stands behind --, is a word and no option',
   t.end()
 })
 
+t.test('a flag takes no value but true and false', (t) => {
+  const wrong: readonly (readonly [line: string, said: string, action: string])[] = [
+    ['events --follow=maybe', '--follow takes no value, and "maybe" was given', 'events --follow'],
+    ['events --follow=', '--follow takes no value, and "" was given', 'events --follow'],
+    ['events --follow=True', '--follow takes no value, and "True" was given', 'events --follow'],
+    ['events -f=yes', '--follow takes no value, and "yes" was given', 'events --follow'],
+    ['status -x1', '--unhealthy takes no value, and "1" was given', 'status --unhealthy'],
+    ['volume delete v -y=no', '--yes takes no value, and "no" was given', 'volume delete --yes'],
+    ['verify --no-wait=0', '--no-wait takes no value, and "0" was given', 'verify --no-wait'],
+    ['--json=1 status', '--json takes no value, and "1" was given', 'status --json'],
+    ['status --help=no', '--help takes no value, and "no" was given', 'status --help'],
+    [
+      'serve d --insecure=yes',
+      '--insecure takes no value, and "yes" was given',
+      'serve --insecure',
+    ],
+  ]
+  for (const [line, message, action] of wrong)
+    t.same(complaint(line), { message, action: `lockstep ${action}` }, line)
+  t.match(meaning('events --follow=true').values, { follow: true })
+  t.match(meaning('events -f=false').values, { follow: false })
+  t.match(meaning('mark m --message=--wait=maybe').values, { message: '--wait=maybe' })
+  t.match(meaning('volume delete -- --yes=maybe').values, { name: '--yes=maybe' })
+  t.end()
+})
+
 t.test('an option that takes one value and got two is refused when it is read', (t) => {
   const parsed = parse('--dir /a --dir /b status')
   t.throws(() => parsed.kind === 'command' && parsed.arguments.maybeText('dir'), /given twice/)

@@ -87,6 +87,7 @@ const ranges: readonly Wrong[] = [
 ]
 
 const others: readonly Wrong[] = [
+  ['events --follow=maybe', 'INVALID_ARGUMENT', /takes no value/, /lockstep events --follow$/],
   ['wait', 'INVALID_ARGUMENT', /needs --for/, /--for ready\|in-sync/],
   ['wait --for rain', 'INVALID_ARGUMENT', /cannot wait for "rain"/, /--for ready\|in-sync/],
   ['wait --for ready --timeout soon', 'INVALID_ARGUMENT', /"soon" is not a number/, /60/],
