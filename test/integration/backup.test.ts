@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { BlockClient } from '../support/block-client.js'
 import { checksum, exportChecksum, makeImage } from '../support/images.js'
 import { type Finished, missingTools, output, run, scratch } from '../support/process.js'
 import { LockstepServer, mainPath } from '../support/server.js'
@@ -28,9 +29,11 @@ function backup(...args: readonly string[]): Promise<Finished> {
   return run(join(root, 'scripts/backup'), [...where, ...args], { env })
 }
 
+/** It works, and has nothing else to say than what it made. */
 async function backedUp(...args: readonly string[]): Promise<string> {
   const finished = await backup(...args)
-  if (finished.status !== 0) throw new Error(`backup ${args.join(' ')}: ${finished.stderr}`)
+  if (finished.status !== 0 || finished.stderr !== '')
+    throw new Error(`backup ${args.join(' ')}: ${finished.stderr}`)
   return finished.stdout
 }
 
@@ -98,6 +101,20 @@ t.test('a volume that grew is copied whole', { skip }, async (t) => {
   t.equal(await checksum(join(directory, 'restored-6')), await exportChecksum(server.uri('vol0')))
 })
 
+t.test('an old snapshot that somebody reads stays, and the series goes on', { skip }, async (t) => {
+  const reader = await BlockClient.open(server.socketPath, 'vol0@backup-6')
+  t.match(await backup('incremental', 'vol0', copies), {
+    status: 1,
+    stdout: /vol0\.7\.qcow2: 0 bytes that changed/,
+    stderr: /^lockstep: vol0@backup-6 has 1 open connection/m,
+  })
+  await reader.close()
+  await backedUp('incremental', 'vol0', copies)
+  const names = (await server.status()).stores.map((store) => store.name)
+  t.same(names, ['vol0', 'vol0@backup-6', 'vol0@backup-8'])
+  await server.ok('snapshot', 'delete', 'vol0@backup-6', '--yes')
+})
+
 t.test('what cannot be done is said, and changes nothing', { skip }, async (t) => {
   const refused = await backup('restore', 'vol0', copies)
   t.match(refused, { status: 1, stderr: /overwrites all of vol0: add --yes/ })
@@ -109,7 +126,7 @@ t.test('what cannot be done is said, and changes nothing', { skip }, async (t) =
     status: 1,
     stderr: /scripts\/backup full/,
   })
-  await server.ok('snapshot', 'rename', 'vol0@backup-6', 'other')
+  await server.ok('snapshot', 'rename', 'vol0@backup-8', 'other')
   t.match(await backup('incremental', 'vol0', copies), { status: 1, stderr: /start a new series/ })
   const names = (await server.status()).stores.map((store) => store.name)
   t.same(names, ['vol0', 'vol0@other'], 'no snapshot is left behind')
