@@ -3,6 +3,8 @@ _lockstep() {
   local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}"
   local command="" count=0 options="" word index
   COMPREPLY=()
+  # Bash takes --dir=DIR for three words.
+  if [[ "$cur" == "=" ]]; then cur=""; elif [[ "$prev" == "=" ]]; then prev="${COMP_WORDS[COMP_CWORD-2]}"; fi
   case "$prev" in
     --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")); return ;;
     --range|--message|--snapshot|--hook|--timeout|--max-rate|--node|--chunk-size|--journal-size|--listen|--threads|--poll-us|--peer|--outbox-bytes|--peer-deadline|--hook-timeout|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) return ;;
@@ -17,7 +19,8 @@ _lockstep() {
   for ((index = 1; index < COMP_CWORD; index++)); do
     word="${COMP_WORDS[index]}"
     case "$word" in
-      --dir|--range|--message|--snapshot|--hook|--timeout|--for|--mode|--max-rate|--from|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--peer|--congestion|--outbox-bytes|--peer-deadline|--before-resync|--hook-timeout|--peer-secret-file|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) index=$((index + 1)); continue ;;
+      --dir|--range|--message|--snapshot|--hook|--timeout|--for|--mode|--max-rate|--from|--node|--chunk-size|--data|--journal-size|--config|--listen|--log-level|--threads|--poll-us|--peer|--congestion|--outbox-bytes|--peer-deadline|--before-resync|--hook-timeout|--peer-secret-file|--connections|--connections-per-export|--handshakes|--handshake-timeout|--options|--option-bytes|--payload-bytes|--requests-in-flight|--bytes-in-flight|--unread-timeout|--unread-bytes|--memory-bytes|--control-connections|--control-line-bytes) [[ "${COMP_WORDS[index+1]}" == "=" ]] || index=$((index + 1)); continue ;;
+      "=") index=$((index + 1)); continue ;;
       -*) continue ;;
     esac
     case "$command" in
@@ -27,11 +30,11 @@ _lockstep() {
     esac
   done
   case "$command" in
-    "") COMPREPLY=($(compgen -W "volume snapshot peer job sync batch mark status dirty events wait verify init serve config doctor completion --help --version" -- "$cur")); return ;;
-    volume) COMPREPLY=($(compgen -W "create list delete rename resize --help" -- "$cur")); return ;;
-    snapshot) COMPREPLY=($(compgen -W "create list delete rename restore refresh --help" -- "$cur")); return ;;
-    peer) COMPREPLY=($(compgen -W "list connect disconnect set forget --help" -- "$cur")); return ;;
-    job) COMPREPLY=($(compgen -W "list wait cancel --help" -- "$cur")); return ;;
+    "") COMPREPLY=($(compgen -W "volume snapshot peer job sync batch mark status dirty events wait verify init serve config doctor completion --dir --json --help -h --version" -- "$cur")); return ;;
+    volume) COMPREPLY=($(compgen -W "create list delete rename resize --dir --json --help -h" -- "$cur")); return ;;
+    snapshot) COMPREPLY=($(compgen -W "create list delete rename restore refresh --dir --json --help -h" -- "$cur")); return ;;
+    peer) COMPREPLY=($(compgen -W "list connect disconnect set forget --dir --json --help -h" -- "$cur")); return ;;
+    job) COMPREPLY=($(compgen -W "list wait cancel --dir --json --help -h" -- "$cur")); return ;;
     "volume create") options="--dir --json --help -h" ;;
     "volume list") options="--dir --json --help -h" ;;
     "volume delete") options="--dir --json --help -h --yes -y" ;;

@@ -1,5 +1,18 @@
 #compdef lockstep
 # Completion of lockstep for zsh. Made from the table of commands by scripts/completion: do not edit.
+_lockstep_globals() {
+  _arguments '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' '--json[prints one JSON document, failures included]' '--help[shows this help]' '-h[shows this help]'
+}
+# Takes the options before the next command word out of the words. False when the value of one is being typed: it is offered then.
+_lockstep_skip_globals() {
+  while (( CURRENT > 2 )) && [[ "$words[2]" == -* ]]; do
+    local count=1
+    [[ "$words[2]" == --dir ]] && count=2
+    (( CURRENT > count + 1 )) || { _files -/; return 1; }
+    words=("$words[1]" "${(@)words[2+count,-1]}"); (( CURRENT -= count ))
+  done
+  return 0
+}
 _lockstep_volume() {
   local -a subcommands=(
     'create:creates a volume of zeroes'
@@ -8,7 +21,8 @@ _lockstep_volume() {
     'rename:renames a volume, and with it its snapshots'
     'resize:makes a volume longer, or cuts it'
   )
-  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  _lockstep_skip_globals || return
+  if (( CURRENT == 2 )); then _describe command subcommands; _lockstep_globals; return; fi
   shift words; (( CURRENT-- ))
   case "$words[1]" in
     create)
@@ -63,7 +77,8 @@ _lockstep_snapshot() {
     'restore:makes the volume, or a range of it, what the snapshot is'
     'refresh:makes the snapshot what its volume is now'
   )
-  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  _lockstep_skip_globals || return
+  if (( CURRENT == 2 )); then _describe command subcommands; _lockstep_globals; return; fi
   shift words; (( CURRENT-- ))
   case "$words[1]" in
     create)
@@ -127,7 +142,8 @@ _lockstep_peer() {
     'set:gives the peer another address, mode or resync rate, kept at further starts'
     'forget:lets go of a node that does not come back, and of what is known that it lacks'
   )
-  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  _lockstep_skip_globals || return
+  if (( CURRENT == 2 )); then _describe command subcommands; _lockstep_globals; return; fi
   shift words; (( CURRENT-- ))
   case "$words[1]" in
     list)
@@ -174,7 +190,8 @@ _lockstep_job() {
     'wait:waits for the end of long work, and tells its result'
     'cancel:stops long work at its next step; what it has done so far stays done'
   )
-  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  _lockstep_skip_globals || return
+  if (( CURRENT == 2 )); then _describe command subcommands; _lockstep_globals; return; fi
   shift words; (( CURRENT-- ))
   case "$words[1]" in
     list)
@@ -220,17 +237,8 @@ _lockstep() {
     'doctor:looks for what is wrong, or slower than it could be'
     'completion:prints the completion file of a shell'
   )
-  while (( CURRENT > 2 )) && [[ "$words[2]" == -* ]]; do
-    local count=1
-    [[ "$words[2]" == --dir ]] && count=2
-    (( CURRENT > count + 1 )) || return
-    words=("$words[1]" "${(@)words[2+count,-1]}"); (( CURRENT -= count ))
-  done
-  if (( CURRENT == 2 )); then
-    _describe command subcommands
-    _arguments '--dir[the daemon'\''s data directory (or LOCKSTEP_DIR)]:dir:_files -/' '--json[prints one JSON document, failures included]' '--help[shows this help]' '-h[shows this help]'
-    return
-  fi
+  _lockstep_skip_globals || return
+  if (( CURRENT == 2 )); then _describe command subcommands; _lockstep_globals; return; fi
   shift words; (( CURRENT-- ))
   case "$words[1]" in
     volume) _lockstep_volume ;;

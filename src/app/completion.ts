@@ -30,11 +30,14 @@ export function completionFile(shell: Shell): string {
 type Named = readonly [string, Option]
 
 const optionsOf = (command: Command): readonly Named[] => [
-  ...Object.entries(globalOptions),
+  ...globals,
   ...Object.entries(command.options ?? {}),
 ]
 const spellings = ([name, { short }]: Named): readonly string[] =>
   short === undefined ? [`--${name}`] : [`--${name}`, `-${short}`]
+/** What may stand before a command, and anywhere behind it. */
+const globals: readonly Named[] = Object.entries(globalOptions)
+const globalWords = globals.flatMap(spellings).join(' ')
 const takesValue = ([, option]: Named): boolean => option.type !== 'flag'
 const subcommands = (group: string): readonly Command[] =>
   commands.filter(({ name }) => name.startsWith(`${group} `))
@@ -78,20 +81,23 @@ function bashFile(): string {
   )
   const inner = Object.keys(groups).map(
     (group) =>
-      `    ${group}) COMPREPLY=($(compgen -W "${subcommands(group).map(lastWord).join(' ')} --help" -- "$cur")); return ;;`,
+      `    ${group}) COMPREPLY=($(compgen -W "${subcommands(group).map(lastWord).join(' ')} ${globalWords}" -- "$cur")); return ;;`,
   )
   return `${header('bash')}
 _lockstep() {
   local cur="\${COMP_WORDS[COMP_CWORD]}" prev="\${COMP_WORDS[COMP_CWORD-1]}"
   local command="" count=0 options="" word index
   COMPREPLY=()
+  # Bash takes --dir=DIR for three words.
+  if [[ "$cur" == "=" ]]; then cur=""; elif [[ "$prev" == "=" ]]; then prev="\${COMP_WORDS[COMP_CWORD-2]}"; fi
   case "$prev" in
 ${values.join('\n')}
   esac
   for ((index = 1; index < COMP_CWORD; index++)); do
     word="\${COMP_WORDS[index]}"
     case "$word" in
-      ${valuedPattern}) index=$((index + 1)); continue ;;
+      ${valuedPattern}) [[ "\${COMP_WORDS[index+1]}" == "=" ]] || index=$((index + 1)); continue ;;
+      "=") index=$((index + 1)); continue ;;
       -*) continue ;;
     esac
     case "$command" in
@@ -101,7 +107,7 @@ ${values.join('\n')}
     esac
   done
   case "$command" in
-    "") COMPREPLY=($(compgen -W "${[...topWords, '--help', '--version'].join(' ')}" -- "$cur")); return ;;
+    "") COMPREPLY=($(compgen -W "${[...topWords, globalWords, '--version'].join(' ')}" -- "$cur")); return ;;
 ${inner.join('\n')}
 ${options.join('\n')}
   esac
@@ -166,7 +172,8 @@ function zshFile(): string {
   local -a subcommands=(
     ${words.join('\n    ')}
   )
-  if (( CURRENT == 2 )); then _describe command subcommands; return; fi
+  _lockstep_skip_globals || return
+  if (( CURRENT == 2 )); then _describe command subcommands; _lockstep_globals; return; fi
   shift words; (( CURRENT-- ))
   case "$words[1]" in
 ${cases(subcommands(group)).join('\n')}
@@ -179,22 +186,26 @@ ${cases(subcommands(group)).join('\n')}
   ]
   return `#compdef lockstep
 ${header('zsh')}
+_lockstep_globals() {
+  _arguments ${globals.flatMap(zshOption).join(' ')}
+}
+# Takes the options before the next command word out of the words. False when the value of one is being typed: it is offered then.
+_lockstep_skip_globals() {
+  while (( CURRENT > 2 )) && [[ "$words[2]" == -* ]]; do
+    local count=1
+    [[ "$words[2]" == --dir ]] && count=2
+    (( CURRENT > count + 1 )) || { _files -/; return 1; }
+    words=("$words[1]" "\${(@)words[2+count,-1]}"); (( CURRENT -= count ))
+  done
+  return 0
+}
 ${inner.join('\n')}
 _lockstep() {
   local -a subcommands=(
     ${top.join('\n    ')}
   )
-  while (( CURRENT > 2 )) && [[ "$words[2]" == -* ]]; do
-    local count=1
-    [[ "$words[2]" == --dir ]] && count=2
-    (( CURRENT > count + 1 )) || return
-    words=("$words[1]" "\${(@)words[2+count,-1]}"); (( CURRENT -= count ))
-  done
-  if (( CURRENT == 2 )); then
-    _describe command subcommands
-    _arguments ${Object.entries(globalOptions).flatMap(zshOption).join(' ')}
-    return
-  fi
+  _lockstep_skip_globals || return
+  if (( CURRENT == 2 )); then _describe command subcommands; _lockstep_globals; return; fi
   shift words; (( CURRENT-- ))
   case "$words[1]" in
 ${Object.keys(groups)
@@ -250,9 +261,7 @@ function fishFile(): string {
   for (const command of commands) {
     if (!command.name.includes(' ')) lines.push(offer(none, command.name, command.summary))
   }
-  for (const option of Object.entries(globalOptions)) {
-    lines.push(fishOption('true', option))
-  }
+  for (const option of globals) lines.push(fishOption('true', option))
   for (const command of commands) {
     const condition = fishCondition(command)
     for (const option of Object.entries(command.options ?? {})) {
