@@ -1,6 +1,7 @@
 // The table of methods: name, summary, check of the parameters, an example, handler. One loop (call) serves them all, so a method cannot
 // be reached with unchecked parameters. Operations go to the engine in the order of their lines; the engine decides the rest.
 import { limits } from '../core/limits.js'
+import { isNoVolume, noSuchStore } from '../core/no-such-store.js'
 import type { OperationRequest } from '../core/operation.js'
 import type { SingleRequest as Single } from '../core/operation-words.js'
 import { type ByteRange, byteOffset } from '../core/units.js'
@@ -326,13 +327,8 @@ const all: readonly Method[] = [
 function snapshotList(daemon: Daemon, volume: string | undefined): object {
   const { stores: known } = daemon.engine.status()
   const named = known.find((store) => store.name === volume)
-  if (volume !== undefined && (named === undefined || named.snapshotOf !== undefined)) {
-    const said = named === undefined ? 'there is no volume' : 'a snapshot has no snapshots:'
-    throw new RpcError(RpcCode.REFUSED, `${said} ${quote(volume)}`, {
-      code: 'NO_SUCH_STORE',
-      action: 'lockstep volume list',
-    })
-  }
+  if (volume !== undefined && named === undefined) throw noSuchStore(volume, known)
+  if (named?.snapshotOf !== undefined) throw isNoVolume(named.name)
   const prefix = volume === undefined ? '' : `${volume}@`
   const isWanted = (store: { name: string; snapshotOf?: string }) =>
     store.snapshotOf !== undefined && store.name.startsWith(prefix)

@@ -1,7 +1,6 @@
 // Finding a store by its name, `volume` or `volume@snapshot`. What a name may be made of is in core/store-name.ts.
 import { LockstepError } from '../core/errors.js'
-import { limits } from '../core/limits.js'
-import { shownName } from '../core/shown-name.js'
+import { isNoVolume, noSuchStore } from '../core/no-such-store.js'
 import { fullName, type GroupState, isLocalId, type Store } from '../storage/group-state.js'
 import { isHidden } from './local-stores.js'
 
@@ -17,15 +16,13 @@ export function storeNamed(state: GroupState, name: string): Store {
   const store = findStore(state, name)
   if (store !== undefined && isLocalId(store.id)) throw outsideStream(store)
   if (store !== undefined) return store
-  const names = streamStores(state).map((one) => fullName(state, one))
-  const known =
-    names.length === 0
-      ? 'there are none yet: lockstep volume create vol0 1G'
-      : `there are: ${names.slice(0, 10).join(', ')}${names.length > 10 ? ', …' : ''}`
-  throw new LockstepError(
-    'NO_SUCH_STORE',
-    `there is no store ${shownName(name, limits.nameBytesMax)}`,
-    known,
+  throw absent(state, name)
+}
+
+function absent(state: GroupState, name: string): LockstepError {
+  return noSuchStore(
+    name,
+    streamStores(state).map((one) => ({ name: fullName(state, one) })),
   )
 }
 
@@ -42,11 +39,7 @@ export function volumesOf(state: GroupState): readonly Store[] {
 export function localStoreNamed(state: GroupState, name: string): Store {
   const store = findStore(state, name)
   if (store !== undefined && isLocalId(store.id)) return store
-  throw new LockstepError(
-    'NO_SUCH_STORE',
-    `there is no store ${shownName(name, limits.nameBytesMax)} any more`,
-    'lockstep snapshot list',
-  )
+  throw absent(state, name)
 }
 
 function outsideStream(store: Store): LockstepError {
@@ -60,11 +53,7 @@ function outsideStream(store: Store): LockstepError {
 export function volumeNamed(state: GroupState, name: string): Store {
   const store = storeNamed(state, name)
   if (store.volumeId === undefined) return store
-  throw new LockstepError(
-    'NO_SUCH_STORE',
-    `"${name}" is a snapshot, not a volume`,
-    'name the volume: the part before the @',
-  )
+  throw isNoVolume(name)
 }
 
 export function snapshotNamed(state: GroupState, name: string): Store {

@@ -51,7 +51,7 @@ t.test('they are read by their name, and are in no operation', async (t) => {
   )
   t.match(
     thrownBy(() => storeNamed(state, '.frozen.1.1')),
-    { code: 'NO_SUCH_STORE', action: 'there are: v' },
+    { code: 'NO_SUCH_STORE', action: 'one of v' },
   )
   t.strictSame(streamStores(state), [v])
   t.strictSame(volumesOf(state), [v])

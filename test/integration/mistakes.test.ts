@@ -54,7 +54,7 @@ const volumeMistakes: readonly Mistake[] = [
   ['volume create ü 1M', ...noName, /"ü" is not a name/, /letters/],
   ['volume rename vol0 .', ...noName, /not a name/, /letters/],
   ['volume rename none x', ...absent, /no store "none"/, /vol0/],
-  ['volume delete none --yes', ...absent, /no store "none"/, /lockstep status/],
+  ['volume delete none --yes', ...absent, /no store "none"/, /vol0/],
   ['volume delete vol0@a --yes', ...noName, /is a snapshot, not a volume/, /before the @/],
   ['volume delete vol0@a', ...noName, /is a snapshot, not a volume/, /before the @/],
   ['volume resize vol0@a 512', ...noName, /is a snapshot, not a volume/, /before the @/],
@@ -80,7 +80,7 @@ const snapshotMistakes: readonly Mistake[] = [
   ['snapshot create vol0@x vol0@x', ...usage, /vol0@x is given twice/, /once/],
   ['snapshot create none@x', ...absent, /"none"/, /vol0/],
   ['snapshot create --all vol0@x', ...usage, /--all takes one name/, /--all monday/],
-  ['snapshot list none', ...absent, /none/, /lockstep/],
+  ['snapshot list none', ...absent, /none/, /vol0/],
   ['snapshot delete vol0@a', ...unsure, /vol0@a .* will be lost/, /--yes/],
   ['snapshot delete vol0 --yes', ...noName, /does not name a snapshot/, /vol0@monday/],
   ['snapshot refresh vol0@a', ...unsure, /becomes what vol0 is now/, /--yes/],
@@ -94,12 +94,12 @@ const snapshotMistakes: readonly Mistake[] = [
     /not inside vol0.*; nothing was changed$/,
     /OFFSET/,
   ],
-  ['snapshot restore vol0@b --yes', ...absent, /vol0@b/, /lockstep/],
+  ['snapshot restore vol0@b --yes', ...absent, /vol0@b/, /vol0@a/],
   ['snapshot rename vol0@a a', 1, 'NAME_TAKEN', /vol0@a/, /name/],
 ]
 
 const otherMistakes: readonly Mistake[] = [
-  ['sync vol0 none --yes', ...absent, /none/, /lockstep/],
+  ['sync vol0 none --yes', ...absent, /none/, /vol0/],
   ['sync none vol0 --yes', ...absent, /none/, /vol0/],
   ['sync vol0 vol0 --yes', ...usage, /same store$/, /two different/],
   ['sync vol0 vol0@a', ...unsure, /all of vol0@a .* will be overwritten from vol0/, /--yes/],
@@ -130,6 +130,36 @@ t.test('mistakes with volumes, snapshots and the rest change nothing', async (t)
   const after = await server.status()
   t.same(after.stores, before.stores)
   t.equal(after.sequence, before.sequence)
+})
+
+t.test('a store that is not there is refused with one action, whoever looks for it', async (t) => {
+  const volumes = { vol0: MiB, wide: MiB }
+  const server = await LockstepServer.start(t, { directory: scratch(t), volumes })
+  await server.ok('snapshot', 'create', 'vol0@a')
+  const lines = [
+    'volume delete none --yes',
+    'volume rename none x',
+    'volume resize none 1M',
+    'snapshot list none',
+    'snapshot create none@x',
+    'snapshot delete none@x --yes',
+    'snapshot rename none@x y',
+    'snapshot restore none@x --yes',
+    'snapshot refresh none@x --yes',
+    'sync none vol0 --yes',
+    'sync vol0 none --yes',
+    'dirty none',
+    'verify none',
+    'verify none --repair --yes',
+  ]
+  const action = /^( {2}try: )?one of vol0, wide, vol0@a$/
+  const message = /there is no store "none(@x)?"/
+  const environment = { LOCKSTEP_DIR: server.dataDirectory }
+  await refuseAll(
+    t,
+    lines.map((line): Mistake => [line, ...absent, message, action]),
+    environment,
+  )
 })
 
 t.test('a batch is checked as a whole before anything is done', async (t) => {

@@ -1,6 +1,7 @@
 // A stand-in for the engine: names and sizes only, no bytes. It refuses what a test needs refused and remembers what it was asked,
 // so that the control socket and the command line can be tested without a disk.
 import { LockstepError } from '../../src/core/errors.js'
+import { noSuchStore } from '../../src/core/no-such-store.js'
 import type { MarkRequest, OperationRequest } from '../../src/core/operation.js'
 import type { Generation, Position, Sequence } from '../../src/core/units.js'
 import type {
@@ -210,9 +211,7 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
 
   #existing(name: string): StoreStatus {
     const store = this.stores.get(name)
-    if (store === undefined) {
-      throw new LockstepError('NO_SUCH_STORE', `there is no store ${name}`, 'lockstep volume list')
-    }
+    if (store === undefined) throw noSuchStore(name, [...this.stores.values()])
     return store
   }
 

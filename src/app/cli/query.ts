@@ -1,7 +1,8 @@
 // What commands ask the daemon before they answer or change anything.
 
 import type { DaemonStatus } from '../../control/api.js'
-import { LockstepError, notPrimary } from '../../core/errors.js'
+import { notPrimary } from '../../core/errors.js'
+import { isNoVolume, noSuchStore } from '../../core/no-such-store.js'
 import { type ByteRange, formatBytes } from '../../core/units.js'
 import type { StoreStatus } from '../../engine/api.js'
 import type { Context } from './command.js'
@@ -29,18 +30,12 @@ export async function askVolume(context: Context, name: string): Promise<StoreSt
   const { stores } = await askPrimary(context)
   const store = storeOf(stores, name)
   if (store.snapshotOf === undefined) return store
-  throw new LockstepError(
-    'NO_SUCH_STORE',
-    `"${name}" is a snapshot, not a volume`,
-    'name the volume: the part before the @',
-  )
+  throw isNoVolume(name)
 }
 
 export function storeOf(stores: readonly StoreStatus[], name: string): StoreStatus {
   const found = stores.find((store) => store.name === name)
-  if (found === undefined) {
-    throw new LockstepError('NO_SUCH_STORE', `there is no store "${name}"`, 'lockstep status')
-  }
+  if (found === undefined) throw noSuchStore(name, stores)
   return found
 }
 
