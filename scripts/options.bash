@@ -45,6 +45,7 @@ read_options() {
     kinds[${BASH_REMATCH[1]}]=${BASH_REMATCH[3]:-none}
     known+=${known:+, }--${BASH_REMATCH[1]}${BASH_REMATCH[2]}
   done <<< "$(usage)"
+  known+=${known:+, }--help
   while [ $# -gt 0 ]; do
     case $1 in
       -h | --help) usage; exit 0 ;;

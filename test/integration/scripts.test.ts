@@ -6,7 +6,7 @@ import { parseOptions, partNames, serverNames } from '../../bench/options.js'
 import { run, scratch } from '../support/process.js'
 import { root } from '../support/tree.js'
 
-const scripts = ['backup', 'bench', 'fuzz', 'kill-loop', 'simulate', 'start', 'test'] as const
+const scripts = readdirSync(join(root, 'scripts')).filter((name) => !name.includes('.'))
 
 /** Only the scripts: whatever they would install, build or run is not there, and what they leave behind is seen. */
 function bareCheckout(t: Test): string {
@@ -24,15 +24,16 @@ for (const name of scripts) {
     for (const word of ['--help', '-h']) {
       const help = await ask(word)
       t.equal(help.status, 0, `${word} is no failure`)
-      t.match(help.stdout, new RegExp(`^ *scripts/${name} `, 'm'))
+      t.match(help.stdout, new RegExp(`^ *scripts/${name}\\b`, 'm'))
       t.equal(help.stderr, '')
     }
     // Beside a right word as well, wherever it stands.
     for (const words of [['--frob'], ['list', '--frob']]) {
-      if (words.length > 1 && !['backup', 'test'].includes(name)) continue
+      if (words.length > 1 && !['backup', 'kernel-image', 'test'].includes(name)) continue
       const wrong = await ask(...words)
       t.equal(wrong.status, 2)
       t.match(wrong.stderr, `there is no option --frob\n  try: scripts/${name} --help\n  known: --`)
+      t.match(wrong.stderr, /--help$/m)
       t.equal(wrong.stdout, '')
     }
     t.same(readdirSync(checkout), ['scripts'], 'nothing was begun')
