@@ -1,10 +1,10 @@
 // The group's stores as the list of exports: every volume and every snapshot, found by name, '' when there is only one volume.
 import { RequestError } from '../../nbd/errors.js'
 import type { Export, ExportList } from '../../nbd/export.js'
+import { FailureLog } from '../core/failure-log.js'
 import type { Log } from '../core/log.js'
 import { fullName, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import { FailureLog } from './failure-log.js'
 import { isHidden } from './local-stores.js'
 import { findStore, volumesOf } from './names.js'
 import { type ExportOptions, StoreExport } from './store-export.js'
@@ -26,7 +26,10 @@ export class Catalog implements ExportList {
 
   constructor(options: CatalogOptions) {
     this.#options = options
-    this.#failures = new FailureLog(options.log)
+    this.#failures = new FailureLog(options.log, {
+      first: 'request failed',
+      again: 'requests go on failing',
+    })
   }
 
   get connectionCount(): number {

@@ -4,13 +4,13 @@ import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 import { type ErrnoBeyondEnd, RequestError } from '../../nbd/errors.js'
 import type { BlockSizes, Export, Extent, Look } from '../../nbd/export.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import type { FailureLog } from '../core/failure-log.js'
 import { limits } from '../core/limits.js'
 import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'
 import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { nextDirtyIn } from '../storage/tracked-stores.js'
-import type { FailureLog } from './failure-log.js'
 import { lackedNow } from './lacks.js'
 import { isMarkSnapshot, snapshotPart, sourceName } from './local-stores.js'
 import type { LongZeroes } from './long-zeroes.js'
@@ -394,7 +394,8 @@ export class StoreExport implements Export {
       return new RequestError('ENOSPC', error.message)
     if (errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'EFBIG')
       return new RequestError('ENOSPC', `no space left for the data file (${errno})`)
-    this.#failures.failed(error, this.name)
+    // Each request's own line, without a stack, is the business of whoever answers it.
+    this.#failures.failed(error, { store: this.name })
     if (error instanceof LockstepError) return new RequestError('EIO', error.message)
     if (errno === 'EPERM' || errno === 'EROFS' || errno === 'EACCES')
       return new RequestError('EPERM', 'the data file may not be written')

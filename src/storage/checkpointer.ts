@@ -5,6 +5,7 @@ import assert, { AssertionError } from 'node:assert/strict'
 import type { Clock } from '../core/clock.js'
 import type { Disk } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import { FailureLog } from '../core/failure-log.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
 import {
@@ -38,6 +39,7 @@ export type CheckpointerParts = {
 
 export class Checkpointer {
   readonly #parts: CheckpointerParts
+  readonly #failures: FailureLog
   #underWay: Promise<void> | undefined
   /** After one failed: not tried again before this batch or this time. */
   #afterBatch = 0
@@ -48,6 +50,10 @@ export class Checkpointer {
 
   constructor(parts: CheckpointerParts) {
     this.#parts = parts
+    this.#failures = new FailureLog(parts.log, {
+      first: 'checkpoint failed; the journal goes on',
+      again: 'checkpoints go on failing',
+    })
   }
 
   /** Resolves when none is under way. */
@@ -132,6 +138,7 @@ export class Checkpointer {
   async #save(frozen: Frozen, batchNumber: number): Promise<void> {
     const { disk, journal, peer, onEvent } = this.#parts
     await saveCheckpoint(disk, frozen)
+    this.#failures.worked()
     journal.cover(batchNumber)
     if (frozen.tracking !== undefined) peer()?.checkpointed(frozen.tracking)
     onEvent({
@@ -142,8 +149,8 @@ export class Checkpointer {
 
   #failed(error: unknown, batchNumber: number): void {
     if (error instanceof AssertionError) throw error
-    const { log, clock, onEvent } = this.#parts
-    log.warn({ err: error, batchNumber }, 'checkpoint failed; the journal goes on')
+    const { clock, onEvent } = this.#parts
+    this.#failures.failed(error, { batchNumber })
     this.#afterBatch = batchNumber + limits.checkpointRetryBatchCount
     this.#afterMs = clock.nowMs() + limits.checkpointRetryMs
     onEvent({

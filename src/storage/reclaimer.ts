@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import type { Clock } from '../core/clock.js'
 import type { DiskFile } from '../core/disk.js'
+import { FailureLog } from '../core/failure-log.js'
 import { limits } from '../core/limits.js'
 import type { Log } from '../core/log.js'
 import type { ChunkAllocator } from './chunk-allocator.js'
@@ -18,7 +19,7 @@ export class Reclaimer {
   readonly #file: DiskFile
   readonly #chunkBytes: number
   readonly #clock: Clock
-  readonly #log: Log
+  readonly #failures: FailureLog
   #places: number[] = []
   #pages: ChunkPage[] = []
   /** Taken by commits that are not durable yet, or never will be. */
@@ -47,7 +48,10 @@ export class Reclaimer {
     this.#file = options.file
     this.#chunkBytes = options.chunkBytes
     this.#clock = options.clock
-    this.#log = options.log
+    this.#failures = new FailureLog(options.log, {
+      first: 'freed chunks could not be punched out',
+      again: 'freed chunks still cannot be punched out',
+    })
   }
 
   releaseLater(place: number): void {
@@ -226,7 +230,7 @@ export class Reclaimer {
       if (!isPunched) this.#canPunch = false
       return isPunched
     } catch (error) {
-      this.#log.warn({ err: error, first, end }, 'freed chunks could not be punched out')
+      this.#failures.failed(error, { first, end })
       return false
     }
   }

@@ -1,5 +1,6 @@
 // The life of a pool: checkpoints while it works, what it does when one fails, and how it closes.
 import t from 'tap'
+import { silentLog } from '../../src/core/log.js'
 import { byteOffset } from '../../src/core/units.js'
 import type { MediumCapture } from '../simulation/sim-medium.js'
 import { failureOf } from '../support/failure.js'
@@ -113,6 +114,28 @@ t.test('a node that is started again and again on a full file system loses nothi
   const last = (chunk - 1) * chunkBytes
   t.ok((await node.read('v', last, chunkBytes)).equals(filled(1)))
   await node.write('v', chunk * chunkBytes, filled(2), true)
+})
+
+t.test('a checkpoint that fails again and again is one stack in the log', async (t) => {
+  const warnings: object[] = []
+  const told = { ...silentLog, warn: (bindings: object) => void warnings.push(bindings) }
+  const node = await SmallNode.start({ log: { ...told, child: () => told } })
+  await node.create('v', volumeBytes)
+  const tries = async (count: number): Promise<void> => {
+    for (let at = 0; at < count; at++) await node.run(node.engine.checkpoint())
+  }
+  node.fault = noRoomForCheckpoint
+  await tries(12)
+  t.match(warnings, [{ err: { code: 'ENOSPC' } }, { kind: 'ENOSPC', count: 10 }])
+  t.equal(warnings.length, 2)
+  const events = node.engine.recentEvents().filter(({ kind }) => kind === 'no-space')
+  t.equal(events.length, 12, 'each is among the events')
+  node.fault = () => undefined
+  await tries(1)
+  node.fault = noRoomForCheckpoint
+  await tries(2)
+  t.equal(warnings.length, 3, 'one that comes after a good one is told whole')
+  t.match(warnings.at(-1), { err: { code: 'ENOSPC' } })
 })
 
 t.test('a checkpoint that fails gives back the space that it took', async (t) => {

@@ -12,6 +12,7 @@ import { gate, settled, WatchedFile } from '../support/watched-file.js'
 /** A reclaimer over places 1 to 99, all in use. */
 class Bench {
   readonly calls: string[] = []
+  readonly warnings: object[] = []
   readonly file = new WatchedFile('data', this.calls, Buffer.alloc(100 * chunkBytes, 7))
   readonly allocator = new ChunkAllocator(100)
   readonly scheduler = new Scheduler()
@@ -29,7 +30,7 @@ class Bench {
         this.#clock.defer(callback)
       },
     },
-    log: silentLog,
+    log: { ...silentLog, warn: (bindings) => void this.warnings.push(bindings) },
   })
 
   constructor() {
@@ -215,6 +216,19 @@ t.test('a punch that failed once is tried for the next place', async (t) => {
   bench.release(3, 9)
   await bench.drain()
   t.strictSame([bench.allocator.isStale(3), bench.allocator.isStale(9)], [true, false])
+})
+
+t.test('a file that fails every punch is one stack in the log', async (t) => {
+  const bench = new Bench()
+  const broken = Object.assign(new Error('EIO: i/o error, fallocate'), { code: 'EIO' })
+  bench.file.before = () => Promise.reject(broken)
+  for (let place = 3; place < 99; place += 2) bench.release(place)
+  await bench.drain()
+  t.equal(bench.calls.length, 48)
+  t.same(bench.warnings, [
+    { err: broken, first: 3, end: 4 },
+    { kind: 'EIO', count: 10, first: 21, end: 22 },
+  ])
 })
 
 t.test('after a start the free places are punched, in runs', async (t) => {
