@@ -144,7 +144,7 @@ export function verifyText(stores: readonly VerifyReport[], repaired: Side | und
   return stores
     .map((report, index) => {
       const same = stores.slice(0, index).find((before) => isSameDifference(before, report))
-      return same === undefined ? reportText(report, repaired) : sameText(report, same)
+      return same === undefined ? reportText(report, repaired) : sameText(report, same, repaired)
     })
     .join('\n')
 }
@@ -156,9 +156,12 @@ function isSameDifference(before: VerifyReport, report: VerifyReport): boolean {
   return JSON.stringify(before.ranges) === JSON.stringify(report.ranges)
 }
 
-function sameText({ store, differingBytes, comparedBytes }: VerifyReport, same: VerifyReport) {
+function sameText(report: VerifyReport, same: VerifyReport, repaired: Side | undefined): string {
+  const { store, differingBytes, comparedBytes, skippedBytes = 0 } = report
   const part = `${formatBytes(differingBytes)} of ${formatBytes(comparedBytes)}`
-  return `${store}: ${part} may differ, the same as in ${same.store}, with which it shares them`
+  // What was done about it is told with the first store, unless here it was less.
+  const repair = skippedBytes === 0 ? '' : repairText(report, repaired)
+  return `${store}: ${part} may differ, at the same places as in ${same.store}, with which it shares chunks${repair}`
 }
 
 function reportText(report: VerifyReport, repaired: Side | undefined): string {

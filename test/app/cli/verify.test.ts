@@ -21,9 +21,21 @@ t.test('a shared difference is named with the first store that has it', (t) => {
     [
       'vol0: 64 KiB of 128 KiB (50 %) may differ (shared with vol0@a)',
       '  bytes 0 to 65536',
-      'vol0@a: 64 KiB of 128 KiB may differ, the same as in vol0, with which it shares them',
+      'vol0@a: 64 KiB of 128 KiB may differ, at the same places as in vol0, with which it shares chunks',
     ].join('\n'),
   )
+  t.end()
+})
+
+t.test('what was left out of a repair is told with each store', (t) => {
+  const text = verifyText(
+    [
+      { ...report, store: 'vol0', sharedWith: ['vol0@a'] },
+      { ...report, store: 'vol0@a', sharedWith: ['vol0'], skippedBytes: 65_536 },
+    ],
+    'peer',
+  )
+  t.match(text, /vol0@a: .*at the same places as in vol0.*except 64 KiB .*run it again/)
   t.end()
 })
 
