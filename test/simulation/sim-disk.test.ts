@@ -210,6 +210,25 @@ t.test('callers that break the contract are noticed', async (t) => {
   t.match(disk.violations, [/overlapping write/, /buffer changed/, /sync after close/])
 })
 
+t.test('a crash may keep the newest writes and lose those before them', async (t) => {
+  const { disk } = world()
+  const file = await durable(disk, 'f', sectors('aaaa'))
+  for (const [index, letter] of ['b', 'c', 'd'].entries())
+    await file.write([sectors(letter)], index * 512)
+  const random = new SeededRandom(1)
+  const capture = disk.medium.capture()
+  const found = new Set<string>()
+  for (let times = 0; times < 50; times++) {
+    const after = capture.after(capture.newestChoice(random))
+    const bytes = read(after, 'f')
+    found.add([0, 512, 1024, 1536].map((at) => String.fromCharCode(bytes[at] ?? 0)).join(''))
+  }
+  t.same([...found].sort(), ['aada', 'acda', 'bcda'])
+  await file.sync()
+  const synced = disk.medium.capture()
+  t.same(synced.newestChoice(random), [0], 'nothing to choose but the length')
+})
+
 t.test('who waits for a life that is over is let go when nobody else knows it', async (t) => {
   const { disk, life } = world()
   life.end()

@@ -225,6 +225,24 @@ export class MediumCapture {
     })
   }
 
+  /** The newest of what was not synced, from a write on that is chosen at random, and nothing of what was written before: who kept no order shows it here. */
+  newestChoice(random: SeededRandom): CrashChoice {
+    const states = [...this.#files.values()]
+    const serials = states.flatMap(({ sectors }) => sectors.flatMap((one) => one.serials.slice(1)))
+    const since = serials.length === 0 ? 0 : random.pick(serials)
+    const ofNames = this.#changes.map(() => random.below(2))
+    const ofFiles = states.flatMap(({ lengths, sectors }) => [
+      random.chance(0.5) ? lengths.length - 1 : random.below(lengths.length),
+      ...sectors.map((one) =>
+        Math.max(
+          0,
+          one.serials.findLastIndex((serial) => serial >= since),
+        ),
+      ),
+    ])
+    return [...ofNames, ...ofFiles]
+  }
+
   #add(file: SimFile): void {
     if (this.#files.has(file)) return
     const capture = file.capture()

@@ -64,6 +64,12 @@ export class PairJudge {
     return this.#checkSecondary(await this.#subject.inspect(b.mediumNow(this.#random)))
   }
 
+  /** Law 4 or 5 where the newest that was written there is kept, and what it should stand behind is not. */
+  async checkOrder(b: PairNode, random: SeededRandom): Promise<void> {
+    const medium = b.mediumNow(random, (capture) => capture.newestChoice(random))
+    this.#checkSecondary(await this.#subject.inspect(medium))
+  }
+
   #checkSecondary(found: Inspection): 'whole' | 'new' | 'kept' {
     if (found.isWhole) {
       this.#hasBeenWhole = true

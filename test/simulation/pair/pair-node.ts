@@ -136,8 +136,8 @@ export class PairNode {
   }
 
   /** A medium that a crash at this moment could leave; what it holds when the node is down. */
-  mediumNow(random: SeededRandom): SimMedium {
-    return this.isDown ? this.#medium.afterKill() : crashed(this.#medium, random)
+  mediumNow(random: SeededRandom, choose?: Choose): SimMedium {
+    return this.isDown ? this.#medium.afterKill() : crashed(this.#medium, random, choose)
   }
 
   get medium(): SimMedium {

@@ -45,6 +45,8 @@ export type PairExtras = {
   readonly watchShare: number
   /** Chance that one kind of frame is aimed at: it is cut, or a node ends behind it. */
   readonly aimShare: number
+  /** Of flushes that have writes right behind them, to places that were written before. */
+  readonly rushShare: number
   /** Few extents may be active at once. */
   readonly activeLimits:
     | { readonly itemsMax: number; readonly itemsPerEviction: number }
@@ -97,6 +99,7 @@ function extrasOf(random: SeededRandom): PairExtras {
     // Drawn last: what is above stays as it was.
     watchShare: random.pick([0, 0.1, 0.5]),
     aimShare: 0.5,
+    rushShare: share(0.25, 0.8),
   }
 }
 

@@ -91,6 +91,8 @@ export class PairStage {
       timeline: this.timeline,
       count,
       fuaShare: extras?.fuaShare ?? 0,
+      rushShare: extras?.rushShare ?? 0,
+      inFlightMax: this.shape.inFlightMax,
     })
     this.operator = new PairOperator({
       random: this.random,
@@ -115,6 +117,7 @@ export class PairStage {
       judge: this.judge,
       random: this.random.fork('watch'),
       share: extras?.watchShare ?? 0,
+      watchesOrder: (extras?.rushShare ?? 0) > 0,
       count,
     })
     this.oracle.onPromise = () => this.watch.promised()
@@ -167,7 +170,10 @@ export class PairStage {
         mutants: mutants ?? new Set(),
         disk: this.shape.disks[isFirst ? 0 : 1],
         replication: this.shape.replication,
-        onCall: (call) => this.count(`disk ${call.kind}`),
+        onCall: (call) => {
+          this.count(`disk ${call.kind}`)
+          if (!isFirst) this.watch.called(call)
+        },
         onEvent: (event) => {
           this.watch.heard(name, event)
           this.aim.heard(isFirst ? 'first' : 'second', event)

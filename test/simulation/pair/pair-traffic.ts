@@ -11,6 +11,9 @@ import type { RecordingOracle, Timeline } from './timeline.js'
 const wordBytes = 8
 /** Of one read, so many words are looked at. */
 const wordsPerRead = 12
+/** Behind a flush at most so many writes follow at once, to some of so many places that were written last. */
+const rushMax = 4
+const placesMax = 12
 /** What nobody answers when the second node ends. */
 export const secondaryRead = 'read from the second node'
 
@@ -23,6 +26,11 @@ export class PairTraffic {
   readonly #fuaShare: number
   /** Its own: plain schedules draw nothing for this. */
   readonly #fuaRandom: SeededRandom | undefined
+  readonly #rushShare: number
+  readonly #rushRandom: SeededRandom | undefined
+  readonly #inFlightMax: number
+  /** Where writes went, oldest first. */
+  readonly #places: Place[] = []
   /** Names that stores had, so that a new one with an old name is seen. */
   readonly #usedNames = new Set<string>()
   /** With what each is, for messages. */
@@ -39,9 +47,15 @@ export class PairTraffic {
     readonly count: (what: string) => void
     /** Of writes, so many more are durable before they are answered. */
     readonly fuaShare: number
+    /** Of flushes, so many have writes right behind them. */
+    readonly rushShare: number
+    readonly inFlightMax: number
   }) {
     this.#fuaShare = options.fuaShare
     this.#fuaRandom = options.fuaShare > 0 ? options.random.fork('fua') : undefined
+    this.#rushShare = options.rushShare
+    this.#rushRandom = options.rushShare > 0 ? options.random.fork('rush') : undefined
+    this.#inFlightMax = options.inFlightMax
     this.#random = options.random
     this.#actions = options.actions
     this.#oracle = options.oracle
@@ -136,6 +150,7 @@ export class PairTraffic {
   #issueData(client: Client, store: string, kind: number): void {
     if (kind < 27) {
       this.watch('flush', client.act({ kind: 'flush', store }))
+      if (this.#rushRandom?.chance(this.#rushShare)) this.#rush(client, this.#rushRandom)
     } else if (kind < 40) {
       const { offset, lengthBytes } = this.#actions.range(client.sizeOf(store))
       this.watch('read', client.read(store, offset, lengthBytes))
@@ -144,8 +159,32 @@ export class PairTraffic {
       const action = this.#moreDurable(this.#actions.data(store, client.sizeOf(store)))
       if ('offset' in action && (action.offset % 512 !== 0 || action.lengthBytes % 512 !== 0))
         this.#count('write of parts of sectors')
+      if (this.#rushRandom) this.#remember(action)
       this.watch(action.kind, this.#counted(client.act(action)))
     }
+  }
+
+  /** Where a chunk was written before it needs no place of its own any more: a write there is on the medium as soon as it is done. */
+  #rush(client: Client, random: SeededRandom): void {
+    const stores = client.reachable()
+    const places = this.#places.filter(
+      ({ store, offset, lengthBytes }) =>
+        stores.includes(store) && offset + lengthBytes <= client.sizeOf(store),
+    )
+    for (let count = 1 + random.below(rushMax); count > 0 && places.length > 0; count--) {
+      if (this.#underWay.size >= this.#inFlightMax) return
+      this.writesSinceBase++
+      const action = { kind: 'write', ...random.pick(places) } as const
+      this.#count('write right behind a flush')
+      this.watch(action.kind, this.#counted(client.act(action)))
+    }
+  }
+
+  #remember(action: Action): void {
+    if (action.kind !== 'write') return
+    const { store, offset, lengthBytes } = action
+    this.#places.push({ store, offset, lengthBytes })
+    if (this.#places.length > placesMax) this.#places.shift()
   }
 
   #moreDurable(action: Action): Action {
@@ -181,6 +220,8 @@ export class PairTraffic {
     return isUsed ? 'volume made again' : undefined
   }
 }
+
+type Place = { readonly store: string; readonly offset: number; readonly lengthBytes: number }
 
 /** Stores that the second node keeps for itself. */
 export function isOwn(name: string): boolean {

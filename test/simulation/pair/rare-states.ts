@@ -105,6 +105,11 @@ export const rareStates: readonly RareState[] = [
   { name: 'a batch', counted: /^batch/, isUsual: true },
   { name: 'a write of parts of sectors', counted: /^write of parts of sectors/, isUsual: true },
   {
+    name: 'a write right behind a flush',
+    counted: /^write right behind a flush/,
+    isUsual: true,
+  },
+  {
     name: 'the mode was changed while streaming',
     counted: /^operator: mode while streaming/,
     isUsual: true,
