@@ -208,7 +208,7 @@ function asObject(params: unknown): Record<string, unknown> {
 async function daemonStatus(daemon: Daemon): Promise<DaemonStatus> {
   const fileSystem = await daemon.fileSystem()
   return {
-    ...daemon.engine.status(),
+    ...(await daemon.engine.countedStatus()),
     listeners: daemon.listeners(),
     version: daemon.version,
     pid: process.pid,
@@ -275,11 +275,12 @@ const all: readonly Method[] = [
       'How much of a store the peer may lack, or without a peer changed since its newest snapshot, and where.',
     example: { store: 'vol0' },
     fields: { store: optionalName, cells: optionalCells },
-    run: ({ store, cells }, { daemon }) => ({
-      stores: daemon.engine
-        .dirty(store, cells)
-        .map((report) => ({ ...report, picture: report.picture.map(fraction) })),
-    }),
+    run: async ({ store, cells }, { daemon }) => {
+      const reports = await daemon.engine.dirty(store, cells)
+      return {
+        stores: reports.map((report) => ({ ...report, picture: report.picture.map(fraction) })),
+      }
+    },
   }),
   method({
     name: 'events',

@@ -2,6 +2,7 @@
 import { limits } from '../core/limits.js'
 import type { MarkRequest } from '../core/operation.js'
 import type { Mode } from '../engine/api.js'
+import type { Daemon } from './api.js'
 import { checkNotVerifying } from './job-methods.js'
 import { controlLimits } from './limits.js'
 import { type Call, type Method, method } from './method.js'
@@ -38,12 +39,16 @@ async function mark(params: MarkParams, { daemon }: Call): Promise<object> {
   return { ...done, result }
 }
 
+async function peersOf({ engine }: Daemon): Promise<object> {
+  return { peers: (await engine.countedStatus()).peers }
+}
+
 export const peerMethods: readonly Method[] = [
   method({
     name: 'peer.list',
     summary: 'The other node, the link to it, and what it lacks.',
     fields: {},
-    run: (_, { daemon }) => ({ peers: daemon.engine.status().peers }),
+    run: (_, { daemon }) => peersOf(daemon),
   }),
   method({
     name: 'peer.connect',
@@ -58,7 +63,7 @@ export const peerMethods: readonly Method[] = [
     fields: {},
     run: async (_, { daemon }) => {
       await daemon.engine.disconnectPeer()
-      return { peers: daemon.engine.status().peers }
+      return peersOf(daemon)
     },
   }),
   method({
@@ -68,7 +73,7 @@ export const peerMethods: readonly Method[] = [
     fields: { uri: optionalUri, mode: optionalMode, maxRate: optionalRate },
     run: async (params, { daemon }) => {
       await daemon.setPeer(params)
-      return { peers: daemon.engine.status().peers }
+      return peersOf(daemon)
     },
   }),
   method({

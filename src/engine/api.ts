@@ -106,6 +106,8 @@ export type ReplicationOptions = {
   readonly mode?: Mode
   /** 256 MiB by default. */
   readonly outboxBytesMax?: number
+  /** Entries of the outbox that are looked at in one turn of the event loop, to tell what the peer lacks; for tests. */
+  readonly lookEntriesMax?: number
   /** A full outbox is folded into the dirty maps (the default), or makes writers wait. */
   readonly congestion?: 'fold' | 'stall'
   /** A peer from which nothing came for this long is gone; 5 s by default. */
@@ -238,14 +240,17 @@ export type EngineEvent = {
 
 export interface EngineApi {
   readonly exports: ExportList
+  /** At once: what a peer lacks at most. */
   status(): GroupStatus
+  /** With what a peer lacks counted, as of one moment before the answer. Clients do not wait for it. */
+  countedStatus(): Promise<GroupStatus>
   /** Performs a request: resolves once it is durable here, rejects with a LockstepError and nothing changed. The same `requestId` again returns the first answer. */
   perform(
     request: OperationRequest,
     options?: { readonly requestId?: string },
   ): Promise<OperationResult>
-  /** One report per volume, or for one store. */
-  dirty(store?: string, cellCount?: number): readonly DirtyReport[]
+  /** One report per volume, or for one store, all as of one moment between question and answer. Rejects with NO_SUCH_STORE. */
+  dirty(store?: string, cellCount?: number): Promise<readonly DirtyReport[]>
   /** Recent events, oldest first (the last 1,000), and a subscription to further ones. */
   recentEvents(): readonly EngineEvent[]
   onEvent(listener: (event: EngineEvent) => void): () => void

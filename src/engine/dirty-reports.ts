@@ -2,50 +2,63 @@
 import { changedPicture } from '../storage/extents.js'
 import { fullName, type GroupState, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import { dirtyBytesOf, type TrackedStore } from '../storage/tracked-stores.js'
+import { dirtyBytesOf } from '../storage/tracked-stores.js'
 import type { DirtyReport } from './api.js'
-import { lackedNow } from './lacks.js'
-import { snapshotsOf, storeNamed, volumesOf } from './names.js'
-import type { PrimaryStream } from './primary-stream.js'
+import type { LackLooks } from './lack-looks.js'
+import type { Lacked } from './lacks.js'
+import { absent, snapshotsOf, storeNamed, volumesOf } from './names.js'
 
 export type DirtyParts = {
   readonly pool: Pool
-  readonly stream: PrimaryStream | undefined
+  readonly looks: LackLooks
   /** A primary's: there is another node, or one is expected. */
   readonly hasPeer: boolean
 }
 
-/** One report per volume, or for one store. Throws NO_SUCH_STORE. */
-export function dirtyReports(
-  { pool, stream, hasPeer }: DirtyParts,
+/** One report per volume, or for one store. Rejects with NO_SUCH_STORE. */
+export async function dirtyReports(
+  { pool, looks, hasPeer }: DirtyParts,
   name: string | undefined,
   cellCount: number,
-): readonly DirtyReport[] {
+): Promise<readonly DirtyReport[]> {
   const { state } = pool
-  const stores = name === undefined ? volumesOf(state) : [storeNamed(state, name)]
-  using lacked = lackedNow(pool, stream)
-  return stores.map((store) => {
-    const { sizeBytes } = store
-    const head = { store: fullName(state, store), sizeBytes }
+  const asked = name === undefined ? undefined : storeNamed(state, name)
+  const options = asked === undefined ? {} : { storeId: asked.id }
+  return looks.look(options, (lacked) => {
+    // It may be gone by now, and another one have its name.
+    if (name !== undefined && asked?.isDeleted === true) throw absent(state, name)
+    const stores = asked === undefined ? volumesOf(state) : [asked]
     if (lacked !== undefined)
-      return { ...head, ...lackedPicture(lacked.stores.get(store.id), sizeBytes, cellCount) }
-    // A peer of which nothing is known lacks all that there is.
-    const since = hasPeer ? undefined : newestSnapshotBefore(state, store)
-    return {
-      ...head,
-      ...(since === undefined ? {} : { since: fullName(state, since) }),
-      ...changedPicture(store, since, { chunkBytes: state.chunkBytes, cellCount }),
-    }
+      return stores.flatMap((store) => lackedReport(lacked, { state, store, cellCount }))
+    return stores.map((store) => changedReport({ state, hasPeer }, store, cellCount))
   })
 }
 
-function lackedPicture(
-  known: TrackedStore | undefined,
-  sizeBytes: number,
+type About = { readonly state: GroupState; readonly store: Store; readonly cellCount: number }
+
+/** As it was at the moment of the look: it may have another size now. None of what was made since. */
+function lackedReport(lacked: Lacked, { state, store, cellCount }: About): readonly DirtyReport[] {
+  const known = lacked.stores.get(store.id)
+  if (known === undefined) return []
+  const { sizeBytes, dirty } = known
+  const dirtyBytes = dirtyBytesOf(known)
+  const picture = dirty.picture(cellCount, sizeBytes)
+  return [{ store: fullName(state, store), sizeBytes, dirtyBytes, picture }]
+}
+
+function changedReport(
+  { state, hasPeer }: Pick<About, 'state'> & { readonly hasPeer: boolean },
+  store: Store,
   cellCount: number,
-): Pick<DirtyReport, 'dirtyBytes' | 'picture'> {
-  if (known === undefined) return { dirtyBytes: 0, picture: new Array<number>(cellCount).fill(0) }
-  return { dirtyBytes: dirtyBytesOf(known), picture: known.dirty.picture(cellCount, sizeBytes) }
+): DirtyReport {
+  // A peer of which nothing is known lacks all that there is.
+  const since = hasPeer ? undefined : newestSnapshotBefore(state, store)
+  return {
+    store: fullName(state, store),
+    sizeBytes: store.sizeBytes,
+    ...(since === undefined ? {} : { since: fullName(state, since) }),
+    ...changedPicture(store, since, { chunkBytes: state.chunkBytes, cellCount }),
+  }
 }
 
 /** For a volume its newest snapshot; for a snapshot the one before it. */

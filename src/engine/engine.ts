@@ -34,6 +34,7 @@ import { EventLog } from './event-log.js'
 import { checkDeletable, isHidden, localSource } from './local-stores.js'
 import { LongZeroes } from './long-zeroes.js'
 import { findStore, localStoreNamed, storeNamed, streamStores } from './names.js'
+import type { CountedLacks } from './primary-role.js'
 import { ReadAhead } from './read-ahead.js'
 import { checkRange } from './refusals.js'
 import { RememberedRequests } from './remembered-requests.js'
@@ -146,6 +147,14 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   }
 
   status(): GroupStatus {
+    return this.#status(undefined)
+  }
+
+  async countedStatus(): Promise<GroupStatus> {
+    return this.#status(await this.#replication.count())
+  }
+
+  #status(counted: CountedLacks | undefined): GroupStatus {
     const { state, failure, durableSequence, usage } = this.#pool
     return {
       node: state.node,
@@ -159,7 +168,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
         .filter((store) => !isHidden(store))
         .map((store) => this.#storeStatus(store)),
       pool: { ...usage, sharedBytes: this.#pool.sharedBytes() },
-      peers: this.#replication.peers(),
+      peers: this.#replication.peers(counted),
       ...(state.role === 'secondary' ? { isWhole: state.isWhole } : {}),
       ...(failure === undefined
         ? {}
@@ -265,9 +274,12 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     return this.#replication.waitFor(condition, timeoutMs)
   }
 
-  dirty(name?: string, cellCount: number = dirtyCellCountDefault): readonly DirtyReport[] {
-    const { stream, hasPeer } = this.#replication
-    return dirtyReports({ pool: this.#pool, stream, hasPeer }, name, cellCount)
+  async dirty(
+    name?: string,
+    cellCount: number = dirtyCellCountDefault,
+  ): Promise<readonly DirtyReport[]> {
+    const { looks, hasPeer } = this.#replication
+    return dirtyReports({ pool: this.#pool, looks, hasPeer }, name, cellCount)
   }
 
   recentEvents(): readonly EngineEvent[] {

@@ -1,12 +1,13 @@
-// What the peer lacks at this moment: the dirty maps, and what they would become if nothing of the outbox arrived that the peer has not applied yet. So people are told
-// what would be missing if this node were lost now; the maps themselves know only of what has left the outbox.
+// What the peer lacks: the dirty maps, and what they would become if nothing of the outbox arrived that the peer has not applied yet. So people are told what
+// would be missing if this node were lost now; the maps themselves know only of what has left the outbox.
 //
-// Invariants: looking changes nothing, and costs those who write nothing; the answer is never too little.
-import type { Clock } from '../core/clock.js'
+// Invariants: looking changes nothing, and costs those who write nothing; the answer is that of one moment between its beginning and its end, of everything that
+// was ordered when it began, and never too little for that.
 import { type ByteRange, blockBytes, byteOffset, type StoreId } from '../core/units.js'
 import { type BlockRun, dirtyPageBlockCount } from '../storage/dirty-map.js'
 import type { Pool } from '../storage/pool.js'
-import { changesMaps, type TrackedStore } from '../storage/tracked-stores.js'
+import { changesMaps, type TrackedStore, type TrackedStores } from '../storage/tracked-stores.js'
+import type { Tracking } from '../storage/tracking.js'
 import { moveBytes } from './move-bytes.js'
 import type { PrimaryStream } from './primary-stream.js'
 
@@ -22,25 +23,125 @@ export type Lacked = {
   [Symbol.dispose](): void
 }
 
-/**
- * Of one store or of all; undefined when nothing is known: the peer lacks everything. Takes time in proportion to the entries in the outbox, as folding them would.
- * `countsApplied`: what the peer has applied, but not made durable, counts as lacked. `range`: what lies outside of it may be missing in the answer, which costs less:
- * operations bring dirt from one store to another, but never to another place. `pageCountMax`: the answer may end before the range does, but not at its beginning.
- */
+export type LookOptions = {
+  /** Of one store; else of all. */
+  readonly storeId?: StoreId
+  /** What lies outside of it may be missing in the answer, which costs less: operations bring dirt from one store to another, but never to another place. */
+  readonly range?: { readonly offset: number; readonly lengthBytes: number }
+  /** The answer may end before the range does, but not at its beginning. */
+  readonly pageCountMax?: number
+  /** What the peer has applied, but not made durable, counts as lacked. */
+  readonly countsApplied?: boolean
+}
+
+/** An outbox with more entries is looked at in pieces of so many, each in a turn of its own: a millisecond or so at first, then some tenths (1 to 0.2 µs an entry). */
+export const entriesPerTurnMax = 1024
+
+/** One look, in as many pieces as there shall be. What leaves the outbox before it was looked at is in the maps: then it begins anew behind that, with less to do. */
+export class LackWalk {
+  readonly #pool: Pool
+  readonly #stream: PrimaryStream
+  readonly #tracking: Tracking
+  readonly #options: LookOptions
+  /** Behind the newest entry that counts. */
+  readonly #end: number
+  /** The next entry to look at; what is before it is in the shared maps. */
+  #next = 0
+  #shared: TrackedStores | undefined
+  #only: StoreId | undefined
+  /** In bytes. */
+  #first = 0
+  #endBytes = Number.POSITIVE_INFINITY
+  /** What the peer has applied, as of when the maps were shared. */
+  #applied = 0
+  #markedCount = 0
+  #sharedCount = 0
+  readonly #entryCount: number
+
+  constructor(pool: Pool, stream: PrimaryStream, tracking: Tracking, options: LookOptions) {
+    this.#pool = pool
+    this.#stream = stream
+    this.#tracking = tracking
+    this.#options = options
+    this.#end = stream.outbox.lastSequence + 1
+    this.#entryCount = stream.outbox.entryCount
+  }
+
+  /** Looks at up to `entryCountMax` further entries. True when it is over. */
+  go(entryCountMax: number): boolean {
+    if (this.#isUnknown) {
+      this.#shared?.clear()
+      return true
+    }
+    const { outbox } = this.#stream
+    if (this.#shared === undefined || outbox.oldestSequence > this.#next) this.#begin()
+    const shared = this.#shared as TrackedStores
+    const end = Math.min(this.#end, this.#next + entryCountMax)
+    outbox.look(this.#next, end, (entry, isKept) => {
+      if (entry.kind === 'operation') shared.leave(entry.operation)
+      if (entry.kind !== 'write' && entry.kind !== 'zero') return
+      if (this.#only !== undefined && entry.storeId !== this.#only) return
+      // Behind the operation that deleted its store or made it smaller: it is refused when its turn comes.
+      const entryEnd = entry.offset + entry.lengthBytes
+      if (entryEnd > (shared.get(entry.storeId)?.sizeBytes ?? 0)) return
+      if (entry.offset >= this.#endBytes || entryEnd <= this.#first) return
+      this.#markedCount++
+      // As it leaves one day: had or lacked.
+      if (isKept && entry.sequence <= this.#applied) shared.clean(entry.storeId, rangeOf(entry))
+      else shared.mark(entry.storeId, rangeOf(entry))
+    })
+    this.#next = Math.max(this.#next, end)
+    return this.#next >= this.#end
+  }
+
+  /** When it is over. Undefined when nothing is known any more: the peer lacks everything. */
+  get lacked(): Lacked | undefined {
+    const shared = this.#shared
+    if (this.#isUnknown || shared === undefined) return undefined
+    return {
+      stores: shared.stores,
+      entryCount: this.#markedCount + Math.ceil(this.#entryCount / 16),
+      sharedCount: this.#sharedCount,
+      end: this.#endBytes,
+      [Symbol.dispose]: () => shared.clear(),
+    }
+  }
+
+  get #isUnknown(): boolean {
+    return this.#pool.tracking !== this.#tracking || this.#tracking.isLost
+  }
+
+  #begin(): void {
+    const { storeId, range, pageCountMax = Number.POSITIVE_INFINITY } = this.#options
+    const { progress, outbox } = this.#stream
+    const tracking = this.#tracking
+    // An operation may bring another store's dirt here.
+    const mayMove = tracking.pending.some(({ operation }) => changesMaps(operation))
+    this.#only = mayMove ? undefined : storeId
+    const pagesEach = Math.floor(pageCountMax / (mayMove ? tracking.stores.size : 1))
+    const blocks = blocksAround(range, Math.max(1, pagesEach))
+    this.#first = (blocks?.first ?? 0) * blockBytes
+    this.#endBytes = (blocks?.end ?? Number.POSITIVE_INFINITY) * blockBytes
+    this.#shared?.clear()
+    const shared = tracking.share(this.#only === undefined ? undefined : [this.#only], blocks)
+    this.#shared = shared
+    this.#sharedCount += shared.stores.size
+    for (const { dirty } of shared.stores.values()) this.#sharedCount += dirty.pages.size
+    const { countsApplied } = this.#options
+    this.#applied = progress.isWaiting && countsApplied !== true ? progress.applied : 0
+    this.#next = outbox.oldestSequence
+  }
+}
+
+/** A look that is over at once, however long it takes. Undefined when nothing is known: the peer lacks everything. */
 export function lackedNow(
   pool: Pool,
   stream: PrimaryStream | undefined,
-  options: {
-    readonly storeId?: StoreId
-    readonly range?: { readonly offset: number; readonly lengthBytes: number }
-    readonly pageCountMax?: number
-    readonly countsApplied?: boolean
-  } = {},
+  options: LookOptions = {},
 ): Lacked | undefined {
   const { tracking } = pool
   if (tracking === undefined || tracking.isLost) return undefined
-  const outbox = stream?.outbox
-  if (outbox === undefined || outbox.entryCount === 0)
+  if (stream === undefined || stream.outbox.entryCount === 0)
     return {
       stores: tracking.stores,
       entryCount: 0,
@@ -48,88 +149,39 @@ export function lackedNow(
       end: Number.POSITIVE_INFINITY,
       [Symbol.dispose]: () => {},
     }
-  // An operation may bring another store's dirt here.
-  const mayMove = tracking.pending.some(({ operation }) => changesMaps(operation))
-  const only = mayMove ? undefined : options.storeId
-  const pagesEach = (options.pageCountMax ?? Infinity) / (mayMove ? tracking.stores.size : 1)
-  const blocks = blocksAround(options.range, Math.max(1, Math.floor(pagesEach)))
-  const shared = tracking.share(only === undefined ? undefined : [only], blocks)
-  const { progress } = stream as PrimaryStream
-  const applied = progress.isWaiting && options.countsApplied !== true ? progress.applied : 0
-  const first = (blocks?.first ?? 0) * blockBytes
-  const end = (blocks?.end ?? Number.POSITIVE_INFINITY) * blockBytes
-  let sharedCount = shared.stores.size
-  for (const { dirty } of shared.stores.values()) sharedCount += dirty.pages.size
-  let markedCount = 0
-  outbox.look((entry, isKept) => {
-    if (entry.kind === 'operation') shared.leave(entry.operation)
-    if (entry.kind !== 'write' && entry.kind !== 'zero') return
-    if (only !== undefined && entry.storeId !== only) return
-    // Behind the operation that deleted its store or made it smaller: it is refused when its turn comes.
-    const sizeBytes = shared.get(entry.storeId)?.sizeBytes ?? 0
-    if (entry.offset + entry.lengthBytes > sizeBytes) return
-    if (entry.offset >= end || entry.offset + entry.lengthBytes <= first) return
-    markedCount++
-    // As it leaves one day: had or lacked.
-    if (isKept && entry.sequence <= applied) shared.clean(entry.storeId, rangeOf(entry))
-    else shared.mark(entry.storeId, rangeOf(entry))
-  })
-  return {
-    stores: shared.stores,
-    entryCount: markedCount + Math.ceil(outbox.entryCount / 16),
-    sharedCount,
-    end,
-    [Symbol.dispose]: () => shared.clear(),
-  }
+  const walk = new LackWalk(pool, stream, tracking, options)
+  walk.go(Number.POSITIVE_INFINITY)
+  return walk.lacked
 }
 
-/** Bytes of data that the peer lacks, at most: each chunk once, however many stores share it. With `countsApplied` what a resync would move. */
+/** Few enough entries to be looked at in one turn. */
+export function isShort(stream: PrimaryStream | undefined, entryCountMax: number): boolean {
+  return (stream?.outbox.entryCount ?? 0) <= entryCountMax
+}
+
+/**
+ * Bytes of data that the peer lacks, at most: each chunk once, however many stores share it. With `countsApplied` what a resync would move. At once: of an outbox with many
+ * entries each counts for itself.
+ */
 export function lacksBytes(
   pool: Pool,
   stream: PrimaryStream | undefined,
-  options: { readonly countsApplied?: boolean } = {},
+  options: Pick<LookOptions, 'countsApplied'> & { readonly stepsMax?: number } = {},
 ): number {
+  const { tracking, state, usage } = pool
+  const { stepsMax } = options
+  if (!isShort(stream, entriesPerTurnMax)) {
+    if (tracking === undefined || tracking.isLost) return usage.usedBytes
+    const changedBytes = stream?.outbox.changedBytes ?? 0
+    return Math.min(changedBytes + moveBytes(state, tracking.stores, stepsMax), usage.usedBytes)
+  }
   using lacked = lackedNow(pool, stream, options)
-  const { usedBytes } = pool.usage
-  if (lacked === undefined) return usedBytes
-  return Math.min(moveBytes(pool.state, lacked.stores), usedBytes)
-}
-
-/** An answer that took longer than this is not found anew each time somebody asks. */
-const costlyMs = 5
-/** The part of the time that may go into answers: one in twenty. */
-const restFactor = 20
-
-/** `lacksBytes` for who asks again and again: where it is a lot of work it is as it was a moment ago. */
-export class LacksMeter {
-  readonly #clock: Clock
-  readonly #options: { readonly countsApplied?: boolean }
-  #bytes = 0
-  #validUntilMs = 0
-
-  constructor(clock: Clock, options: { readonly countsApplied?: boolean } = {}) {
-    this.#clock = clock
-    this.#options = options
-  }
-
-  bytes(pool: Pool, stream: PrimaryStream | undefined): number {
-    const beganMs = this.#clock.nowMs()
-    const totals = pool.tracking?.totals
-    const isCalm = pool.tracking?.isLost === false && totals?.dirtyBytes === 0
-    if (isCalm && (stream?.outbox.entryCount ?? 0) === 0) return 0
-    if (beganMs < this.#validUntilMs) return this.#bytes
-    this.#bytes = lacksBytes(pool, stream, this.#options)
-    const tookMs = this.#clock.nowMs() - beganMs
-    this.#validUntilMs = tookMs < costlyMs ? 0 : beganMs + tookMs * restFactor
-    return this.#bytes
-  }
+  if (lacked === undefined) return usage.usedBytes
+  return Math.min(moveBytes(state, lacked.stores, stepsMax), usage.usedBytes)
 }
 
 /** Whole blocks: a change beside the range may lie in a block that is partly in it. No more than so many pages. */
-function blocksAround(
-  range: { readonly offset: number; readonly lengthBytes: number } | undefined,
-  pageCountMax: number,
-): BlockRun | undefined {
+function blocksAround(range: LookOptions['range'], pageCountMax: number): BlockRun | undefined {
   if (range === undefined) return undefined
   const first = Math.floor(range.offset / blockBytes)
   const end = Math.ceil((range.offset + range.lengthBytes) / blockBytes)

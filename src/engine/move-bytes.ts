@@ -1,7 +1,7 @@
 // How much data a resync moves at most: of what is dirty the chunks that hold data, and each of those that several stores share once. The plan of a resync
-// (replication/resync-plan.ts) finds the same chunk by chunk; here it is found page by page, in bounded time.
+// (replication/resync-plan.ts) finds the same chunk by chunk; here it is found page by page, in bounded time, and in pieces where nobody may be kept waiting.
 //
-// Invariant: never less than the plan would send, as the maps are now.
+// Invariant: never less than the plan would send, as the maps are when they are looked at.
 import { blockBytes, type StoreId } from '../core/units.js'
 import { type ChunkPage, pageEntryCount } from '../storage/chunk-map.js'
 import { type BlockRun, type DirtyMap, dirtyPageBlockCount } from '../storage/dirty-map.js'
@@ -9,23 +9,42 @@ import { type GroupState, isLocalId, type Store } from '../storage/group-state.j
 import { dirtyBytesOf, type TrackedStore } from '../storage/tracked-stores.js'
 
 /** Map entries that are looked at: some ten milliseconds. What lies behind counts as if it were in no other store. */
-const stepsMax = 512 * 1024
+const allStepsMax = 512 * 1024
+/** Of these in one piece: a millisecond or two. */
+export const pieceStepsMax = 32 * 1024
 /** A run of blocks. */
 const runSteps = 32
 /** Somebody else's page: two tables are asked for it. */
 const siblingSteps = 4
 
-export function moveBytes(state: GroupState, tracked: ReadonlyMap<StoreId, TrackedStore>): number {
+/** At once; with less than the usual `stepsMax` it takes less time, and the answer may be larger. */
+export function moveBytes(
+  state: GroupState,
+  tracked: ReadonlyMap<StoreId, TrackedStore>,
+  stepsMax = allStepsMax,
+): number {
+  const work = moveBytesInPieces(state, tracked, stepsMax)
+  for (let step = work.next(); ; step = work.next()) if (step.done === true) return step.value
+}
+
+/** The same; something else may be done at each `yield`, and change the chunk maps. The dirty maps must stay as they are. */
+export function* moveBytesInPieces(
+  state: GroupState,
+  tracked: ReadonlyMap<StoreId, TrackedStore>,
+  stepsMax = allStepsMax,
+): Pieces {
   const order = [...state.stores.values()].filter(({ id }) => !isLocalId(id)).sort(inOrder)
-  const count = new Count(order, tracked, state.chunkBytes)
+  const count = new Count(order, tracked, { chunkBytes: state.chunkBytes, stepsMax })
   let sum = 0
   // Snapshots first: what they share is found at once, and a volume shares little where it was written to.
   for (const [index, store] of [...order.entries()].reverse()) {
     const known = tracked.get(store.id)
-    if (known !== undefined) sum += count.ofStore(index, known)
+    if (known !== undefined) sum += yield* count.ofStore(index, known)
   }
   return sum
 }
+
+type Pieces = Generator<undefined, number, undefined>
 
 /** Somebody else's page at the same place. */
 type Sibling = {
@@ -42,7 +61,9 @@ class Count {
   readonly #tracked: ReadonlyMap<StoreId, TrackedStore>
   readonly #blocksPerChunk: number
   readonly #blocksPerPage: number
-  #stepsLeft = stepsMax
+  #stepsLeft: number
+  /** Where the piece ends. */
+  #pauseAtSteps: number
   /** Of the page that was looked at last. */
   #siblings: readonly Sibling[] = []
   /** Of the store that is looked at: its last block, and by how much its end cuts it. */
@@ -52,15 +73,17 @@ class Count {
   constructor(
     order: readonly Store[],
     tracked: ReadonlyMap<StoreId, TrackedStore>,
-    chunkBytes: number,
+    { chunkBytes, stepsMax }: { readonly chunkBytes: number; readonly stepsMax: number },
   ) {
+    this.#stepsLeft = stepsMax
+    this.#pauseAtSteps = stepsMax - pieceStepsMax
     this.#order = order
     this.#tracked = tracked
     this.#blocksPerChunk = chunkBytes / blockBytes
     this.#blocksPerPage = pageEntryCount * this.#blocksPerChunk
   }
 
-  ofStore(index: number, known: TrackedStore): number {
+  *ofStore(index: number, known: TrackedStore): Pieces {
     const store = this.#order[index] as Store
     const sizeBytes = Math.min(known.sizeBytes, store.sizeBytes)
     const endBlock = Math.ceil(sizeBytes / blockBytes)
@@ -78,28 +101,38 @@ class Count {
           pageIndex = pageOf(at)
           this.#siblings = this.#siblingsOf(index, pageIndex)
         }
+        if (this.#isPieceOver()) yield
         const until = Math.min(end, (pageIndex + 1) * this.#blocksPerPage)
         const page = store.map.pages.get(pageIndex)
         const isWhole = until - at === dirtyPageBlockCount
         if (isWhole && until < endBlock && this.#isSaved(page, at, until))
           savedBytes += setCount * blockBytes
-        else savedBytes += this.#savedRuns(known.dirty, page, { first: at, end: until })
+        else savedBytes += yield* this.#savedRuns(known.dirty, page, { first: at, end: until })
         at = until
       }
     }
     return dirtyBytesOf(known) - savedBytes
   }
 
-  #savedRuns(dirty: DirtyMap, page: ChunkPage | undefined, { first, end }: BlockRun): number {
+  *#savedRuns(dirty: DirtyMap, page: ChunkPage | undefined, { first, end }: BlockRun): Pieces {
     let savedBytes = 0
     for (let at = first; at < end && this.#stepsLeft > 0; ) {
+      if (this.#isPieceOver()) yield
       const run = dirty.nextRun(at, end)
       this.#stepsLeft -= runSteps
       if (run === undefined) break
-      savedBytes += this.#saved(page, run.first, run.end)
+      savedBytes +=
+        this.#savedAsOne(page, run.first, run.end) ??
+        (yield* this.#savedChunks(page as ChunkPage, run.first, run.end))
       at = run.end
     }
     return savedBytes
+  }
+
+  #isPieceOver(): boolean {
+    if (this.#stepsLeft > this.#pauseAtSteps) return false
+    this.#pauseAtSteps = this.#stepsLeft - pieceStepsMax
+    return true
   }
 
   #siblingsOf(index: number, pageIndex: number): readonly Sibling[] {
@@ -130,12 +163,16 @@ class Count {
     return this.#siblings.some((one) => one.page === page && isThere(one, first, end))
   }
 
-  /** Bytes of the dirty blocks `[first, end)`, which lie in one page of the chunk map, that do not go over. */
-  #saved(page: ChunkPage | undefined, first: number, end: number): number {
+  /** Bytes of the dirty blocks `[first, end)`, which lie in one page of the chunk map, that do not go over; undefined when each chunk has to be looked at. */
+  #savedAsOne(page: ChunkPage | undefined, first: number, end: number): number | undefined {
     if (page === undefined || this.#isSaved(page, first, end)) return this.#bytesOf(first, end)
-    if (this.#siblings.length === 0 && page.usedCount === pageEntryCount) return 0
+    return this.#siblings.length === 0 && page.usedCount === pageEntryCount ? 0 : undefined
+  }
+
+  *#savedChunks(page: ChunkPage, first: number, end: number): Pieces {
     let savedBytes = 0
     for (let at = first; at < end && this.#stepsLeft > 0; ) {
+      if (this.#isPieceOver()) yield
       const chunk = Math.floor(at / this.#blocksPerChunk)
       const until = Math.min(end, (chunk + 1) * this.#blocksPerChunk)
       if (!this.#goesOver(page, chunk)) savedBytes += this.#bytesOf(at, until)

@@ -19,7 +19,8 @@ export function storeNamed(state: GroupState, name: string): Store {
   throw absent(state, name)
 }
 
-function absent(state: GroupState, name: string): LockstepError {
+/** Nobody has that name. */
+export function absent(state: GroupState, name: string): LockstepError {
   return noSuchStore(
     name,
     streamStores(state).map((one) => ({ name: fullName(state, one) })),

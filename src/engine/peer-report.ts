@@ -6,7 +6,6 @@ import type { ResyncProgress } from '../replication/resync.js'
 import { fullName } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import type { Explanation, Mode, PeerStatus } from './api.js'
-import type { LacksMeter } from './lacks.js'
 import type { PeerLink } from './peer-link.js'
 import type { PrimaryStream } from './primary-stream.js'
 import type { Replica } from './replica.js'
@@ -20,7 +19,7 @@ export function linkStatus(
     readonly clock: Clock
     readonly mode: Mode
     readonly progress: ResyncProgress | undefined
-    readonly lacks: LacksMeter
+    readonly lacksBytes: number
   },
 ): PeerStatus {
   const { pool, stream, clock, mode, progress } = parts
@@ -40,7 +39,7 @@ export function linkStatus(
     durableSequence: stream?.progress.durable ?? (0 as Sequence),
     lagBytes: isKept && (stream?.outbox.entryCount ?? 0) > 0 ? (stream?.outbox.usedBytes ?? 0) : 0,
     lagSeconds: oldest === undefined ? 0 : Math.max(0, clock.nowMs() - oldest) / 1000,
-    lacksBytes: parts.lacks.bytes(pool, stream),
+    lacksBytes: parts.lacksBytes,
     dirtyBytes: totals?.dirtyBytes ?? 0,
     opLogEntries: totals?.opLogEntries ?? 0,
     sentBytes: link?.sentBytes ?? 0,

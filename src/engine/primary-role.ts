@@ -19,7 +19,8 @@ import type {
   VerifyReport,
 } from './api.js'
 import type { FrozenStores } from './frozen.js'
-import { LacksMeter } from './lacks.js'
+import type { LackLooks } from './lack-looks.js'
+import { LacksMeter } from './lacks-meter.js'
 import type { FollowingPeer } from './mark-results.js'
 import { overwrite } from './overwrite.js'
 import { PeerLink } from './peer-link.js'
@@ -34,6 +35,7 @@ import { type Overwrite, type Repair, verifyStore } from './verify.js'
 
 export type PrimaryRoleParts = ReplicationParts & {
   readonly frozen: FrozenStores
+  readonly looks: LackLooks
   /** Resolves when the peer has everything, and nothing is dirty; rejects with the signal's reason when that is aborted. */
   readonly inSync: (signal: AbortSignal | undefined) => Promise<void>
   /** The peer's answer to a mark. */
@@ -46,6 +48,12 @@ export type PrimaryRoleParts = ReplicationParts & {
   readonly onChange: (link: LinkState, reason: string) => void
 }
 
+export type CountedLacks = {
+  readonly lacksBytes: number
+  /** Of a resync under way: what it has yet to move. */
+  readonly moveBytes?: number
+}
+
 export class PrimaryRole {
   readonly #parts: PrimaryRoleParts
   readonly #pool: Pool
@@ -55,6 +63,8 @@ export class PrimaryRole {
   readonly #operations: StreamOperations
   readonly #resync: ResyncRun
   readonly #lacks: LacksMeter
+  /** What a resync has to move. */
+  readonly #moves: LacksMeter
   #stream: PrimaryStream | undefined
   #link: PeerLink | undefined
   #mode: Mode
@@ -67,7 +77,10 @@ export class PrimaryRole {
     this.#log = parts.log
     this.#mutants = parts.mutants ?? new Set()
     this.#mode = parts.replication?.mode ?? 'sync'
-    this.#lacks = new LacksMeter(parts.clock)
+    const meterOf = (countsApplied: boolean): LacksMeter =>
+      new LacksMeter({ ...parts, stream: () => this.#stream, countsApplied })
+    this.#lacks = meterOf(false)
+    this.#moves = meterOf(true)
     this.#operations = new StreamOperations({
       pool: parts.pool,
       sequencer: parts.sequencer,
@@ -127,14 +140,23 @@ export class PrimaryRole {
     )
   }
 
-  status(): PeerStatus {
+  /** What `status` says of the peer, counted, a piece in a turn: as of a moment before the answer. */
+  async count(): Promise<CountedLacks> {
+    const lacksBytes = await this.#lacks.count()
+    return this.#resync.isUnderWay
+      ? { lacksBytes, moveBytes: await this.#moves.count() }
+      : { lacksBytes }
+  }
+
+  /** What was not counted is told at most. */
+  status(counted?: CountedLacks): PeerStatus {
     return linkStatus(this.#link, {
       pool: this.#pool,
       stream: this.#stream,
       clock: this.#parts.clock,
       mode: this.#mode,
-      progress: this.#resync.progress,
-      lacks: this.#lacks,
+      progress: this.#resync.progress(counted?.moveBytes),
+      lacksBytes: counted?.lacksBytes ?? this.#lacks.bytes,
     })
   }
 

@@ -19,12 +19,13 @@ import type {
 } from './api.js'
 import { Doorkeeper } from './doorkeeper.js'
 import { FrozenStores } from './frozen.js'
+import { LackLooks } from './lack-looks.js'
 import { LinkNewsFilter } from './link-news.js'
 import { MarkResults } from './mark-results.js'
 import { describeMark, MarkHandler } from './marks.js'
 import { describeForeign, isOfResync, storesToldMax } from './operation-stores.js'
 import { replicaStatus } from './peer-report.js'
-import { PrimaryRole } from './primary-role.js'
+import { type CountedLacks, PrimaryRole } from './primary-role.js'
 import type { PrimaryStream } from './primary-stream.js'
 import { Replica } from './replica.js'
 import type { ReplicationParts } from './replication-parts.js'
@@ -50,6 +51,8 @@ export class Replication {
   #isStopping = false
   readonly #doorkeeper: Doorkeeper
   readonly #linkNews = new LinkNewsFilter()
+  /** Of a primary: what the peer lacks. */
+  readonly looks: LackLooks
   /** What the sequencer calls for each data entry. */
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
 
@@ -66,9 +69,17 @@ export class Replication {
       const message = `on the peer: ${describeMark(result)}`
       parts.events.add({ kind: 'mark', message, sequence })
     })
+    const { lookEntriesMax } = parts.replication ?? {}
+    this.looks = new LackLooks({
+      pool: parts.pool,
+      stream: () => this.stream,
+      clock: parts.clock,
+      ...(lookEntriesMax === undefined ? {} : { entriesPerTurnMax: lookEntriesMax }),
+    })
     const primary = new PrimaryRole({
       ...parts,
       log,
+      looks: this.looks,
       frozen: this.#frozen,
       inSync: (signal) => this.waitFor('in-sync', verifyWaitMs, signal),
       onResult: (sequence, body) => this.#markResults.came(sequence, body),
@@ -175,7 +186,13 @@ export class Replication {
 
   // --- Operators. ---
 
-  peers(): readonly PeerStatus[] {
+  /** What `peers` says of what the other node lacks, counted: nobody is kept waiting for it but who asked. Undefined where there is nothing to count. */
+  async count(): Promise<CountedLacks | undefined> {
+    return this.hasPeer ? this.#primary.count() : undefined
+  }
+
+  /** What was not counted is told at most. */
+  peers(counted?: CountedLacks): readonly PeerStatus[] {
     const replica = this.#replica
     const primary = this.#primary
     if (replica !== undefined) {
@@ -184,8 +201,9 @@ export class Replication {
     }
     const { refused } = this.#doorkeeper
     // While this node's own link does something it is the news.
-    if (refused !== undefined && !primary.isLinkBusy) return [{ ...primary.status(), ...refused }]
-    return primary.hasPeer ? [primary.status()] : []
+    if (refused !== undefined && !primary.isLinkBusy)
+      return [{ ...primary.status(counted), ...refused }]
+    return primary.hasPeer ? [primary.status(counted)] : []
   }
 
   async connectPeer(options: { readonly explain?: boolean }): Promise<Explanation> {

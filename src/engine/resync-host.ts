@@ -7,7 +7,8 @@ import type { ResyncHost } from '../replication/resync.js'
 import type { ResyncItem, ResyncStore, ResyncView, ShareCopy } from '../replication/resync-plan.js'
 import { isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import { LacksMeter } from './lacks.js'
+import { lacksBytes } from './lacks.js'
+import { pieceStepsMax } from './move-bytes.js'
 import type { PrimaryStream } from './primary-stream.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 
@@ -26,7 +27,6 @@ export type ResyncHostOptions = {
 
 export function resyncHost(options: ResyncHostOptions): ResyncHost {
   const { pool, sequencer, stream, clock } = options
-  const left = new LacksMeter(clock, { countsApplied: true })
   return {
     view: {
       ...resyncView(pool, options.pieceBytesMax),
@@ -37,7 +37,7 @@ export function resyncHost(options: ResyncHostOptions): ResyncHost {
     hurry: () => sequencer.takeFlush(),
     clientsWaiting: () => stream.clientsUnderWay > 0,
     dirtyBytes: () => pool.tracking?.totals.dirtyBytes ?? 0,
-    bytesToMove: () => left.bytes(pool, stream),
+    bytesToMove: () => lacksBytes(pool, stream, { countsApplied: true, stepsMax: pieceStepsMax }),
     isDrained: () => stream.isCalm,
     drained: () => stream.drained(sequencer.lastSequence),
     end: options.end,

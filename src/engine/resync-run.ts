@@ -36,9 +36,13 @@ export class ResyncRun {
     this.#maxRate = parts.maxRate
   }
 
-  /** Absent when none is under way. */
-  get progress(): ResyncProgress | undefined {
-    return this.#resync?.progress
+  get isUnderWay(): boolean {
+    return this.#resync !== undefined
+  }
+
+  /** Absent when none is under way. `leftBytes`: what somebody has counted that it has yet to move. */
+  progress(leftBytes?: number): ResyncProgress | undefined {
+    return this.#resync?.progressWith(leftBytes)
   }
 
   /** Bytes a second, from now on; 0: no limit. */

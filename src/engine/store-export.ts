@@ -11,7 +11,8 @@ import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { nextDirtyIn } from '../storage/tracked-stores.js'
-import { lackedNow } from './lacks.js'
+import type { LackLooks } from './lack-looks.js'
+import type { Lacked } from './lacks.js'
 import { isMarkSnapshot, snapshotPart, sourceName } from './local-stores.js'
 import type { LongZeroes } from './long-zeroes.js'
 import type { PrimaryStream } from './primary-stream.js'
@@ -43,6 +44,7 @@ export type ExportPort = {
   readonly isReadOnly: boolean
   /** Absent while no peer is tracked. */
   readonly stream: PrimaryStream | undefined
+  readonly looks: LackLooks
 }
 
 export type ExportOptions = {
@@ -200,7 +202,7 @@ export class StoreExport implements Export {
     readonly lengthBytes: number
     readonly extentCountMax: number
     readonly look?: Look
-  }): readonly Extent[] {
+  }): readonly Extent[] | Promise<readonly Extent[]> {
     const { offset, lengthBytes, look = { stepsLeft: limits.extentStepsMax } } = request
     const query = {
       offset,
@@ -234,17 +236,19 @@ export class StoreExport implements Export {
     throw new RequestError('EINVAL', `there is no ${context.slice(0, 200)} any more`)
   }
 
-  #dirtyExtents(query: RunQuery, look: Look): readonly Extent[] {
+  /** With a long outbox by and by, with the others who ask. */
+  #dirtyExtents(query: RunQuery, look: Look): readonly Extent[] | Promise<readonly Extent[]> {
     if (this.#pool.tracking === undefined)
       throw new RequestError(
         'EINVAL',
         'x-lockstep:dirty is known on a primary only, as long as it keeps in mind what a peer lacks',
       )
-    using lacked = lackedNow(this.#pool, this.#port.stream, {
-      storeId: this.store.id,
-      range: query,
-      pageCountMax: (look.stepsLeft >>> 2) / lackedPageSteps,
-    })
+    const pageCountMax = (look.stepsLeft >>> 2) / lackedPageSteps
+    const options = { storeId: this.store.id, range: query, pageCountMax }
+    return this.#port.looks.look(options, (lacked) => this.#lackedExtents(lacked, query, look))
+  }
+
+  #lackedExtents(lacked: Lacked | undefined, query: RunQuery, look: Look): readonly Extent[] {
     // Nothing is known: the peer lacks everything.
     if (lacked === undefined)
       return allocatedRuns(this.store, query).map(({ lengthBytes, isSet }) => ({

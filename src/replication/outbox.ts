@@ -9,7 +9,7 @@ import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Clock } from '../core/clock.js'
 import type { Entry } from '../core/entry.js'
-import type { Sequence } from '../core/units.js'
+import { blockBytes, type Sequence } from '../core/units.js'
 import { ByteLog } from './byte-log.js'
 import { bitmapBytesOf, entryPayload, layEntryHead } from './frame-encoder.js'
 import { headBytes } from './frame-head.js'
@@ -48,6 +48,7 @@ export class Outbox {
   readonly #log = new ByteLog()
   #last: number
   #usedBytes = 0
+  #changedBytes = 0
   #isCollecting = false
   /** The first sequence that `collect` promised to keep. */
   #keptFrom = 0
@@ -81,14 +82,28 @@ export class Outbox {
     return this.#isCollecting
   }
 
-  /** Shows what has not left, oldest first, to look at only. `isKept`: it was sent, or will be, and did not fail here. */
-  look(visit: (entry: Entry, isKept: boolean) => void): void {
-    for (const { entry, isKept, isFailed } of this.#slots) visit(entry, isKept && !isFailed)
+  /** Shows what has not left of the sequences from `first` on and before `end`, oldest first, to look at only. `isKept`: it was sent, or will be, and did not fail here. */
+  look(first: number, end: number, visit: (entry: Entry, isKept: boolean) => void): void {
+    for (let sequence = Math.max(first, this.oldestSequence); sequence < end; sequence++) {
+      const slot = this.#slots.at(sequence)
+      if (slot === undefined) return
+      visit(slot.entry, slot.isKept && !slot.isFailed)
+    }
   }
 
   /** Entries that have not left. */
   get entryCount(): number {
     return this.#slots.length
+  }
+
+  /** The oldest sequence that has not left; the next one to be reserved when all have. */
+  get oldestSequence(): number {
+    return this.#slots.first?.sequence ?? this.#last + 1
+  }
+
+  /** What the entries change, in whole blocks, each for itself: together they may change less. */
+  get changedBytes(): number {
+    return this.#changedBytes
   }
 
   /** Bytes kept for the peer, and an overhead for each entry. */
@@ -145,6 +160,7 @@ export class Outbox {
     this.#slots.push(slot)
     if (slot.isKept) this.#keep(slot, entry, keeper)
     this.#usedBytes += slot.usedBytes
+    this.#changedBytes += changedBytesOf(entry)
     if (this.isFull && !this.#wasFull) {
       this.#wasFull = true
       this.#events.overflow()
@@ -185,6 +201,7 @@ export class Outbox {
     assert(!slot.isReady)
     assert(!slot.isSettled)
     const { sequence } = slot
+    this.#changedBytes -= changedBytesOf(slot.entry)
     slot.entry = { kind: 'nothing', sequence }
     letGo(slot)
     if (slot.isKept) {
@@ -360,6 +377,7 @@ export class Outbox {
       if (slot.isKept && slot.sequence > this.#durable) break
       this.#slots.shift()
       this.#usedBytes -= slot.usedBytes
+      this.#changedBytes -= changedBytesOf(slot.entry)
       if (slot.isKept) {
         this.#log.release(slot.end)
         letGo(slot)
@@ -390,6 +408,12 @@ export class Outbox {
     this.#resolveRoom = () => {}
     resolve()
   }
+}
+
+function changedBytesOf(entry: Entry): number {
+  if (entry.kind !== 'write' && entry.kind !== 'zero') return 0
+  const end = Math.ceil((entry.offset + entry.lengthBytes) / blockBytes)
+  return (end - Math.floor(entry.offset / blockBytes)) * blockBytes
 }
 
 /** Its bytes are needed no more. They cannot be sent either: what holds them has left, or is cancelled before it was sent. */

@@ -26,7 +26,7 @@ export interface ResyncHost {
   clientsWaiting(): boolean
   /** Of all stores of the stream, as of now. */
   dirtyBytes(): number
-  /** Data that has yet to go over, at most: chunks that several stores share once. For people. */
+  /** Data that has yet to go over, at most: chunks that several stores share once. At once; for people. */
   bytesToMove(): number
   /** True when nothing is in the outbox that could make blocks dirty when it leaves. */
   isDrained(): boolean
@@ -87,8 +87,12 @@ export class Resync {
   }
 
   get progress(): ResyncProgress {
+    return this.progressWith()
+  }
+
+  /** With what somebody has counted that has yet to go over. */
+  progressWith(leftBytes = this.#host.bytesToMove()): ResyncProgress {
     this.#meter.count(this.#host.clock.nowMs(), this.#doneBytes)
-    const leftBytes = this.#host.bytesToMove()
     // What has all but stopped has no time left that anybody could tell.
     const bytesPerSecond = this.#meter.perSecond < 1 ? 0 : this.#meter.perSecond
     return {

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { byteOffset } from '../../src/core/units.js'
 import type { EngineEvent } from '../../src/engine/api.js'
-import { failureOf, thrownBy } from '../support/failure.js'
+import { failureOf } from '../support/failure.js'
 import { chunkBytes, filled, journalBytes, SmallNode } from '../support/small-node.js'
 
 const volumeBytes = 1024 * 1024
@@ -128,7 +128,7 @@ t.test('dirty is what changed since the newest snapshot', async (t) => {
   const node = await SmallNode.start()
   await node.create('v', 8 * chunkBytes)
   await node.write('v', 0, filled(1, 2 * chunkBytes))
-  const [alone] = node.engine.dirty('v', 8)
+  const [alone] = await node.engine.dirty('v', 8)
   t.strictSame(alone, {
     store: 'v',
     sizeBytes: 8 * chunkBytes,
@@ -139,16 +139,17 @@ t.test('dirty is what changed since the newest snapshot', async (t) => {
   await node.write('v', 0, filled(2))
   await node.snapshot('v@b')
   await node.write('v', 7 * chunkBytes, filled(3))
-  const reports = node.engine.dirty()
+  const reports = await node.engine.dirty()
   t.match(reports, [{ store: 'v', since: 'v@b', dirtyBytes: chunkBytes, picture: { length: 64 } }])
-  t.match(node.engine.dirty('v@b'), [{ store: 'v@b', since: 'v@a', dirtyBytes: chunkBytes }])
-  t.notOk('since' in (node.engine.dirty('v@a')[0] ?? {}))
+  t.match(await node.engine.dirty('v@b'), [{ store: 'v@b', since: 'v@a', dirtyBytes: chunkBytes }])
+  t.notOk('since' in ((await node.engine.dirty('v@a'))[0] ?? {}))
   await node.perform({ kind: 'snapshot.refresh', store: 'v@a' })
-  t.match(node.engine.dirty('v'), [{ since: 'v@a', dirtyBytes: 0 }], 'a refresh makes it newer')
   t.match(
-    thrownBy(() => node.engine.dirty('x')),
-    { code: 'NO_SUCH_STORE' },
+    await node.engine.dirty('v'),
+    [{ since: 'v@a', dirtyBytes: 0 }],
+    'a refresh makes it newer',
   )
+  t.match(await failureOf(node.engine.dirty('x')), { code: 'NO_SUCH_STORE' })
 })
 
 t.test('events tell what was done, to those who ask and those who listen', async (t) => {

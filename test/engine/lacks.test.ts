@@ -1,37 +1,43 @@
 // What the peer lacks at this moment, what is kept for it in memory included: the same as when all of that has become a map.
 import t from 'tap'
 import type { DirtyReport } from '../../src/engine/api.js'
-import { EnginePair, type PairedNode, pattern } from '../support/engine-pair.js'
+import { EnginePair, pattern } from '../support/engine-pair.js'
 import { failureOf } from '../support/failure.js'
 import { SeededRandom } from '../support/random.js'
 
 const volumeBytes = 65536
 const names = ['vol0', 'vol1', 'vol0@a', 'vol0@b']
 
-function reportsOf(node: PairedNode): readonly DirtyReport[] {
-  const stores = names.filter((name) => node.storeNames.includes(name))
-  return stores.flatMap((name) => node.engine.dirty(name, 16))
+async function reportsOf(pair: EnginePair): Promise<readonly DirtyReport[]> {
+  const stores = names.filter((name) => pair.a.storeNames.includes(name))
+  return (await pair.run(Promise.all(stores.map((name) => pair.a.engine.dirty(name, 16))))).flat()
 }
 
-async function dirtyBytesSeen(node: PairedNode, name: string): Promise<number> {
-  const store = node.export(name)
-  const extents = await store.blockStatus({
+async function lacksBytesOf(pair: EnginePair): Promise<number | null | undefined> {
+  return (await pair.run(pair.a.engine.countedStatus())).peers[0]?.lacksBytes
+}
+
+async function dirtyBytesSeen(pair: EnginePair, name: string): Promise<number> {
+  const store = pair.a.export(name)
+  const asked = store.blockStatus({
     context: 'x-lockstep:dirty',
     offset: 0,
     lengthBytes: store.sizeBytes,
     extentCountMax: 100,
   })
+  const extents = await pair.run(Promise.resolve(asked))
   return extents.reduce((sum, { lengthBytes, flags }) => sum + lengthBytes * flags, 0)
 }
 
 /** The same, asked for in pieces that end in the middle of blocks. */
-async function dirtyBytesInPieces(node: PairedNode, name: string): Promise<number> {
-  const store = node.export(name)
+async function dirtyBytesInPieces(pair: EnginePair, name: string): Promise<number> {
+  const store = pair.a.export(name)
   let sum = 0
   for (let offset = 0; offset < store.sizeBytes; offset += 5 * 512) {
     const lengthBytes = Math.min(5 * 512, store.sizeBytes - offset)
     const query = { offset, lengthBytes, extentCountMax: 100 }
-    const extents = await store.blockStatus({ context: 'x-lockstep:dirty', ...query })
+    const asked = store.blockStatus({ context: 'x-lockstep:dirty', ...query })
+    const extents = await pair.run(Promise.resolve(asked))
     sum += extents.reduce((bytes, { lengthBytes, flags }) => bytes + lengthBytes * flags, 0)
   }
   return sum
@@ -72,17 +78,17 @@ t.test('what is in the outbox is lacking, block by block', async (t) => {
   await pair.a.write('vol0', 4096, pattern(1))
   await pair.a.write('vol0', 4096, pattern(2))
   await pair.a.write('vol0', 40_960 + 512, pattern(3, 512))
-  t.match(pair.a.engine.dirty('vol0', 16), [
+  t.match(await pair.a.engine.dirty('vol0', 16), [
     { dirtyBytes: 8192, picture: [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0] },
   ])
-  t.equal(await dirtyBytesSeen(pair.a, 'vol0'), 8192)
+  t.equal(await dirtyBytesSeen(pair, 'vol0'), 8192)
   t.equal(pair.a.peer.lacksBytes, 8192)
   t.equal(pair.a.peer.dirtyBytes, 0, 'none of it has left')
   pair.mend()
   await pair.sync()
   t.equal(pair.a.peer.lacksBytes, 0, 'applied there')
-  t.equal(await dirtyBytesSeen(pair.a, 'vol0'), 0)
-  t.match(pair.a.engine.dirty('vol0', 16), [{ dirtyBytes: 0 }])
+  t.equal(await dirtyBytesSeen(pair, 'vol0'), 0)
+  t.match(await pair.a.engine.dirty('vol0', 16), [{ dirtyBytes: 0 }])
   await pair.close()
 })
 
@@ -93,9 +99,9 @@ t.test('what is asked in pieces is what is asked at once', async (t) => {
   for (let count = 12; count > 0; count--) {
     const offset = 512 * random.below(volumeBytes / 512 - 4)
     await pair.a.write('vol0', offset, pattern(count, 512 * (1 + random.below(4))))
-    const bytes = await dirtyBytesSeen(pair.a, 'vol0')
-    t.equal(await dirtyBytesInPieces(pair.a, 'vol0'), bytes)
-    t.match(pair.a.engine.dirty('vol0', 16), [{ dirtyBytes: bytes }])
+    const bytes = await dirtyBytesSeen(pair, 'vol0')
+    t.equal(await dirtyBytesInPieces(pair, 'vol0'), bytes)
+    t.match(await pair.a.engine.dirty('vol0', 16), [{ dirtyBytes: bytes }])
   }
   await pair.a.close()
   await pair.b.close()
@@ -139,25 +145,83 @@ t.test('a little looking gives a short answer, and the next one goes on behind i
 t.test('what lacks in memory is what a map says when it is one', async (t) => {
   for (let seed = 1; seed <= 12; seed++) {
     const random = new SeededRandom(seed)
-    const pair = await EnginePair.inSync()
+    // Every other time in pieces, a turn each.
+    const pair = await EnginePair.inSync({
+      replication: seed % 2 === 0 ? { lookEntriesMax: 1 + (seed % 3) } : {},
+    })
     await pair.a.create('vol1', volumeBytes)
     for (let count = random.below(12); count > 0; count--) await change(pair, random)
     await pair.sync()
     await pair.part()
     for (let count = 24; count > 0; count--) await change(pair, random)
-    const before = reportsOf(pair.a)
+    const before = await reportsOf(pair)
     const { lacksBytes } = pair.a.peer
+    t.equal(await lacksBytesOf(pair), lacksBytes)
     for (const { store, dirtyBytes } of before) {
-      t.equal(await dirtyBytesSeen(pair.a, store), dirtyBytes, `seed ${seed}, ${store}`)
-      t.equal(await dirtyBytesInPieces(pair.a, store), dirtyBytes, `seed ${seed}, ${store}`)
+      t.equal(await dirtyBytesSeen(pair, store), dirtyBytes, `seed ${seed}, ${store}`)
+      t.equal(await dirtyBytesInPieces(pair, store), dirtyBytes, `seed ${seed}, ${store}`)
     }
     await pair.a.close()
     await pair.a.start({ isAlone: true })
-    t.same(reportsOf(pair.a), before, `seed ${seed}`)
+    t.same(await reportsOf(pair), before, `seed ${seed}`)
     t.equal(pair.a.peer.lacksBytes, lacksBytes, `seed ${seed}`)
+    t.equal(await lacksBytesOf(pair), lacksBytes, `seed ${seed}`)
     await pair.a.close()
     await pair.b.close()
   }
+})
+
+t.test(
+  'with many entries what is told at once is told at most, what is counted is right',
+  async (t) => {
+    const pair = await EnginePair.inSync({ replication: { outboxBytesMax: 16 * 1024 * 1024 } })
+    await pair.a.create('vol1', 4 * volumeBytes)
+    await pair.a.write('vol1', 0, pattern(1, 2 * volumeBytes))
+    await pair.a.flush('vol1')
+    await pair.sync()
+    await pair.part()
+    for (let count = 0; count < 3000; count++)
+      await pair.a.write('vol0', (count % 8) * 4096, pattern(count % 200, 512))
+    t.equal(await lacksBytesOf(pair), 8 * 4096)
+    t.equal(pair.a.peer.lacksBytes, 2 * volumeBytes + 8 * 4096, 'no more than there is')
+    const [report] = await pair.run(pair.a.engine.dirty('vol0', 16))
+    t.equal(report?.dirtyBytes, 8 * 4096)
+    t.equal(await dirtyBytesSeen(pair, 'vol0'), 8 * 4096)
+    pair.mend()
+    await pair.sync()
+    t.equal(await lacksBytesOf(pair), 0)
+    await pair.close()
+  },
+)
+
+t.test('a store that is gone, or another, when a look is over', async (t) => {
+  const pair = await EnginePair.inSync({ replication: { lookEntriesMax: 1 } })
+  await pair.a.create('vol1')
+  await pair.sync()
+  await pair.part()
+  for (let at = 0; at < 16; at++) await pair.a.write('vol1', at * 4096, pattern(at))
+  const vol1 = pair.a.export('vol1')
+  const range = { offset: 0, lengthBytes: volumeBytes, extentCountMax: 9 }
+  const first = pair.a.engine.dirty()
+  const second = vol1.blockStatus({ context: 'x-lockstep:dirty', ...range })
+  await pair.a.perform({ kind: 'volume.resize', name: 'vol1', sizeBytes: 8192 })
+  await pair.a.create('vol2')
+  const all = await pair.run(first)
+  t.match(
+    all,
+    [{ store: 'vol0' }, { store: 'vol1', sizeBytes: volumeBytes, dirtyBytes: volumeBytes }],
+    'as it was',
+  )
+  t.equal(all.length, 2)
+  const extents = await pair.run(Promise.resolve(second))
+  const toldBytes = extents.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
+  t.equal(toldBytes, volumeBytes, 'all of what it asked for')
+  const gone = failureOf(pair.a.engine.dirty('vol1'))
+  await pair.a.perform({ kind: 'volume.delete', name: 'vol1' })
+  await pair.a.create('vol1')
+  t.match(await pair.run(gone), { code: 'NO_SUCH_STORE' })
+  await pair.a.close()
+  await pair.b.close()
 })
 
 t.test(
@@ -168,7 +232,7 @@ t.test(
     await pair.a.create('vol0')
     await pair.a.write('vol0', 0, pattern(1))
     await pair.a.snapshot('vol0@a')
-    t.match(pair.a.engine.dirty('vol0', 4), [{ dirtyBytes: 4096, picture: [0.25, 0, 0, 0] }])
+    t.match(await pair.a.engine.dirty('vol0', 4), [{ dirtyBytes: 4096, picture: [0.25, 0, 0, 0] }])
     t.equal(pair.a.peer.lacksBytes, 4096, 'once, although two stores have it')
     await pair.b.start()
     await pair.sync()
@@ -221,16 +285,18 @@ t.test('a write behind the end of its store is not lacking, and ends nothing', a
       isOver = true
       return found
     })
+    const asked: Promise<readonly DirtyReport[]>[] = []
     await pair.until(() => {
-      const ofOthers = pair.a.engine.dirty().filter(({ store }) => store !== 'vol0')
-      t.ok(
-        ofOthers.every(({ dirtyBytes }) => dirtyBytes === 0),
-        end.kind,
-      )
+      asked.push(pair.a.engine.dirty())
       t.ok(pair.a.peer.lacksBytes <= 4096)
       return isOver
     }, 'the write is refused')
     t.match((await all)[2], { name: 'RequestError' })
+    const ofOthers = (await Promise.all(asked)).flat().filter(({ store }) => store !== 'vol0')
+    t.ok(
+      ofOthers.every(({ dirtyBytes }) => dirtyBytes === 0),
+      end.kind,
+    )
     await pair.close()
   }
 })

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import { blockBytes, KiB, type StoreId } from '../../src/core/units.js'
-import { moveBytes } from '../../src/engine/move-bytes.js'
+import { moveBytes, moveBytesInPieces } from '../../src/engine/move-bytes.js'
 import { ResyncPass, type ResyncView } from '../../src/replication/resync-plan.js'
 import { ChunkMap, pageEntryCount } from '../../src/storage/chunk-map.js'
 import type { GroupState, Store } from '../../src/storage/group-state.js'
@@ -34,6 +34,16 @@ class Group {
   get moveBytes(): number {
     const state = { stores: this.stores, chunkBytes } as unknown as GroupState
     return moveBytes(state, this.tracked.stores)
+  }
+
+  /** The same in pieces, and how many those are. */
+  inPieces(): { readonly bytes: number; readonly pieceCount: number } {
+    const state = { stores: this.stores, chunkBytes } as unknown as GroupState
+    const work = moveBytesInPieces(state, this.tracked.stores)
+    for (let pieceCount = 1; ; pieceCount++) {
+      const step = work.next()
+      if (step.done === true) return { bytes: step.value, pieceCount }
+    }
   }
 
   /** What the plan would send if nothing changed on the way. */
@@ -109,6 +119,7 @@ t.test('the plan moves as much as was told', (t) => {
   const property = fc.property(fc.integer(), (seed) => {
     const group = randomGroup(new SeededRandom(seed))
     assert.equal(group.moveBytes, group.plannedBytes())
+    assert.equal(group.inPieces().bytes, group.moveBytes)
     total += group.moveBytes
     for (const { dirty } of group.tracked.stores.values())
       marked += dirty.dirtyBlockCount * blockBytes
@@ -133,5 +144,10 @@ t.test('what would take too long to look at counts as it is', (t) => {
   const planned = 138 * 3 * chunkBytes
   t.ok(group.moveBytes > planned, 'more than is moved, never less')
   t.ok(group.moveBytes <= 138 * chunkCount * chunkBytes)
+  const { bytes, pieceCount } = group.inPieces()
+  t.equal(bytes, group.moveBytes)
+  t.equal(pieceCount, 16, 'what may be looked at, a sixteenth at a time')
+  const state = { stores: group.stores, chunkBytes } as unknown as GroupState
+  t.ok(moveBytes(state, group.tracked.stores, 1000) >= bytes, 'the less is looked at, the more')
   t.end()
 })

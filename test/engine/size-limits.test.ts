@@ -67,7 +67,7 @@ for (const chunkBytes of [4096, 65536, 1024 * 1024]) {
       const extents = await node.status('v', 'x-lockstep:changed-since:a', range)
       assert.equal(extents[0]?.flags, 0)
     })
-    await quick('dirty', async () => assert.equal(node.engine.dirty('v')[0]?.dirtyBytes, 0))
+    await quick('dirty', async () => assert.equal((await node.engine.dirty('v'))[0]?.dirtyBytes, 0))
     await quick('trim everything', () => node.zero('v', 0, sizeBytes))
     await quick('trim nothing', () => node.zero('v', 0, sizeBytes))
     await quick('flush', () => node.flush('v'))

@@ -100,6 +100,10 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
     }
   }
 
+  async countedStatus(): Promise<GroupStatus> {
+    return this.status()
+  }
+
   async perform(
     request: OperationRequest,
     options: { readonly requestId?: string } = {},
@@ -122,7 +126,7 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
     return result
   }
 
-  dirty(store?: string, cellCount = 8): readonly DirtyReport[] {
+  async dirty(store?: string, cellCount = 8): Promise<readonly DirtyReport[]> {
     const volumes = [...this.stores.values()].filter((known) => known.snapshotOf === undefined)
     const chosen = store === undefined ? volumes : [this.#existing(store)]
     return chosen.map(({ name, sizeBytes }) => ({

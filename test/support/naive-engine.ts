@@ -202,7 +202,8 @@ export class NaiveEngine implements SubjectEngine {
     }
   }
 
-  dirty = () => []
+  countedStatus = async () => this.status()
+  dirty = async () => []
   recentEvents = () => []
   onEvent = () => () => {}
 

@@ -129,7 +129,8 @@ class NaiveNode implements PairEngine {
   }
 
   perform: PairEngine['perform'] = (request) => this.#engine.perform(request)
-  dirty = () => []
+  countedStatus = async () => this.status()
+  dirty = async () => []
   recentEvents = () => []
   onEvent = () => () => {}
   checkInvariants = () => this.#engine.checkInvariants()
