@@ -39,6 +39,9 @@ export class PairExtraActions {
     if (random.chance(extras.verifyShare) && primary)
       traffic.watch('verify', operator.verify(primary, { repair: random.chance(0.3) }))
     if (random.chance(extras.readShare) && secondary) traffic.readSecondary(secondary, random)
+    // Without it nothing is drawn: other schedules stay as they were.
+    if (extras.lookShare > 0 && random.chance(extras.lookShare) && primary)
+      traffic.watch('look', operator.look(primary))
   }
 
   /** Whether to look at what is on both media now. */

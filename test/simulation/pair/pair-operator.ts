@@ -97,6 +97,19 @@ export class PairOperator {
     })
   }
 
+  /** What may be lacking is within the stores, whatever is under way, and no more than there is. */
+  async look(engine: PairEngine): Promise<void> {
+    await this.#tried('look', async () => {
+      const [reports, status] = await Promise.all([engine.dirty(), engine.countedStatus()])
+      this.#options.count('looked at what is lacking')
+      for (const { store, sizeBytes, dirtyBytes } of reports)
+        if (dirtyBytes < 0 || dirtyBytes > sizeBytes)
+          throw new LawBroken(`${dirtyBytes} of ${sizeBytes} bytes of ${store} are dirty`)
+      const lacksBytes = status.peers[0]?.lacksBytes ?? 0
+      if (lacksBytes < 0) throw new LawBroken(`${lacksBytes} bytes are lacking`)
+    })
+  }
+
   async #checkKept(name: string, expected: Buffer | undefined): Promise<void> {
     const found = this.#options.peer()?.exports.find(name)
     if (!found || !expected || this.#options.mayDiffer()) return

@@ -47,6 +47,8 @@ export type PairExtras = {
   readonly aimShare: number
   /** Of flushes that have writes right behind them, to places that were written before. */
   readonly rushShare: number
+  /** Of a look at what the second node lacks, which takes a turn for each two entries. */
+  readonly lookShare: number
   /** Few extents may be active at once. */
   readonly activeLimits:
     | { readonly itemsMax: number; readonly itemsPerEviction: number }
@@ -100,6 +102,7 @@ function extrasOf(random: SeededRandom): PairExtras {
     watchShare: random.pick([0, 0.1, 0.5]),
     aimShare: 0.5,
     rushShare: share(0.25, 0.8),
+    lookShare: share(0.15, 0.1),
   }
 }
 

@@ -169,7 +169,10 @@ export class PairStage {
         random: this.random.fork(`node ${name}`),
         mutants: mutants ?? new Set(),
         disk: this.shape.disks[isFirst ? 0 : 1],
-        replication: this.shape.replication,
+        replication: {
+          ...this.shape.replication,
+          ...((this.shape.extras?.lookShare ?? 0) > 0 ? { lookEntriesMax: 2 } : {}),
+        },
         onCall: (call) => {
           this.count(`disk ${call.kind}`)
           if (!isFirst) this.watch.called(call)

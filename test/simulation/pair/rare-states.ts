@@ -99,6 +99,11 @@ export const rareStates: readonly RareState[] = [
     name: 'a repair of one store left differences in another',
     counted: /^a repair left differences elsewhere/,
   },
+  {
+    name: 'a look at what is lacking, in pieces',
+    counted: /^looked at what is lacking/,
+    isUsual: true,
+  },
   { name: 'a read from the secondary', counted: /^read from the second node/, isUsual: true },
   { name: 'a snapshot of a snapshot', counted: /^snapshot of a snapshot/, isUsual: true },
   { name: 'a volume with an old name', counted: /^volume made again/, isUsual: true },
