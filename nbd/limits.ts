@@ -64,6 +64,8 @@ export const defaultLimits = {
   /** What the export may look at for one block status, all contexts together, and what all connections together may in one turn of the event
    *  loop (the last request of a turn may go beyond it): a few milliseconds, for which others wait. Clients ask again for the rest. */
   statusStepsMax: 512 * KiB,
+  /** What a request counts as of `statusStepsMax` when many come at once: about a thousand of them in a turn of the event loop, some ten milliseconds. */
+  requestSteps: 512,
   /** A read above this is done a slice of this size at a time, and others are served in between: a slice takes half a millisecond when the page
    *  cache has it, and a few when it lies in pieces. The kernel's client and the usual copying tools ask for less. */
   readSliceBytes: 2 * MiB,

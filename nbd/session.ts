@@ -1,7 +1,8 @@
 // The transmission phase of one connection: bytes in, requests out to the performer, until somebody ends it.
 //
 // All requests that have arrived are handled in one synchronous loop without awaits or allocations of its own; their replies leave in
-// one write at its end. The loop stops, and the socket is paused, while the connection has too much in flight or unread, or the
+// one write at its end. More of them than all connections together may have handled in one turn of the event loop wait for the next: a
+// client that never stops sending would keep everybody else waiting. The loop stops, and the socket is paused, while the connection has too much in flight or unread, or the
 // server's memory is used up; whatever frees something starts it again. Only this file reads from the socket, only reply-writer writes.
 import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
@@ -15,7 +16,7 @@ import {
   isAssertion,
   type SessionEnd,
 } from './hooks.js'
-import { Intake } from './intake.js'
+import { Intake, type IntakeStep } from './intake.js'
 import type { Limits } from './limits.js'
 import type { SharedMemory } from './memory.js'
 import { Performer } from './performer.js'
@@ -30,6 +31,8 @@ import { Watchdog } from './watchdog.js'
 
 /** A request of this much keeps both sides busy for longer than a wake-up takes. */
 const largeBytes = 32 * 1024
+/** Steps of the intake, a request each or a part of its payload, that are taken before anybody asks whether the turn is used up. */
+const stepsAtOnce = 64
 /** With this much in flight the event loop does not turn while it waits. */
 const heavyBytes = 256 * 1024
 
@@ -68,6 +71,8 @@ export class Session {
   /** The client will send nothing more. */
   #hasEnded = false
   #isPaused = false
+  /** For a turn of the event loop that has room for more requests. */
+  #isInLine = false
   #isRunning = false
   #isFlushScheduled = false
   /** Set when no further request is accepted. */
@@ -174,9 +179,9 @@ export class Session {
     const { inFlightCount, inFlightBytes } = this.#performer
     const { requests, readBytes, writtenBytes } = this.#o.counters
     try {
-      let step = this.#intake.step()
-      while (step === 'went-on') step = this.#intake.step()
-      if (step === 'blocked') this.#pause()
+      const step = this.#handle()
+      if (step === 'went-on') this.#waitInLine()
+      else if (step === 'blocked') this.#pause()
       else if (this.#hasEnded) this.#drain(this.#endOfInput())
       this.#writer.flush()
     } catch (error) {
@@ -192,6 +197,28 @@ export class Session {
     const { counters } = this.#o
     const dataBytes = counters.readBytes - readBytes + counters.writtenBytes - writtenBytes
     this.#worked(counters.requests - requests + inFlightCount, dataBytes + inFlightBytes)
+  }
+
+  /** 'went-on': there is more, but not in this turn of the event loop. */
+  #handle(): IntakeStep {
+    const { turns, limits } = this.#o
+    for (;;) {
+      let left = stepsAtOnce
+      let step = this.#intake.step()
+      while (step === 'went-on' && --left > 0) step = this.#intake.step()
+      if (step !== 'went-on') return step
+      turns.spend(stepsAtOnce * limits.requestSteps)
+      if (turns.isUsedUp) return step
+    }
+  }
+
+  #waitInLine(): void {
+    this.#pause()
+    this.#isInLine = true
+    this.#o.turns.wait(this, () => {
+      this.#isInLine = false
+      this.#resume()
+    })
   }
 
   /** Tells the poller of a step in which so many requests were under way. */
@@ -218,7 +245,7 @@ export class Session {
 
   #resume(): void {
     if (!this.#isPaused || this.#isRunning || this.#isClosed || this.#end) return
-    if (!this.#intake.canGoOn) return
+    if (this.#isInLine || !this.#intake.canGoOn) return
     this.#isPaused = false
     this.#run()
     if (!this.#isPaused && !this.#end) this.#stream.resume()

@@ -1,5 +1,6 @@
-// How much block status a server looks up in one turn of the event loop, and how much it reads of what is too large for one turn. The answers come from
-// memory, at once: without a bound, a client that asks for a thousand of them together would keep every other client waiting until all are given.
+// How much block status a server looks up in one turn of the event loop, how much it reads of what is too large for one turn, and how many requests it handles
+// that came together. The answers come from memory, at once: without a bound, a client that asks for thousands of them together would keep every other client
+// waiting until all are given.
 //
 // Invariants: what waits is called in later turns, in each at least one, until the budget of that turn is used up; connections take turns.
 

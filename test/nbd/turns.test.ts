@@ -145,3 +145,41 @@ t.test('owners take turns, each in its own order, and each turn serves one at le
   turn()
   t.equal(due.length, 0, 'the loop may sleep')
 })
+
+t.test(
+  'requests that come by the thousand wait for the next turn, all connections together',
+  async (t) => {
+    const served = await startServer(t)
+    const clients = await Promise.all([1, 2, 3, 4].map(() => served.open()))
+    let inOneTurnMax = 0
+    let before = served.server.counters().requests
+    let isOver = false
+    const look = (): void => {
+      const { requests } = served.server.counters()
+      inOneTurnMax = Math.max(inOneTurnMax, requests - before)
+      before = requests
+      if (!isOver) setImmediate(look)
+    }
+    setImmediate(look)
+    const answers = clients.flatMap((client) =>
+      Array.from({ length: 5000 }, (_, at) => client.read({ offset: at % 4096, lengthBytes: 1 })),
+    )
+    await inTime(Promise.all(answers), 'all of them')
+    isOver = true
+    t.equal(served.server.counters().requests, 20_000)
+    // A thousand by the budget; what comes in less than 64 at a time is not counted.
+  t.ok(inOneTurnMax <= 2048, `${inOneTurnMax} in one turn`)
+  t.ok(inOneTurnMax >= 512, 'and not one by one')
+  },
+)
+
+t.test('a client that ends behind thousands of requests has all its answers', async (t) => {
+  const served = await startServer(t)
+  const client = await served.open()
+  const answers = Array.from({ length: 5000 }, () => client.read({ offset: 0, lengthBytes: 1 }))
+  const left = client.disconnect()
+  await inTime(Promise.all(answers), 'all of them')
+  await inTime(left, 'the goodbye')
+  await served.ended(1)
+  t.match(served.ends, [{ reason: 'disconnect' }])
+})
