@@ -168,8 +168,8 @@ t.test(
     isOver = true
     t.equal(served.server.counters().requests, 20_000)
     // A thousand by the budget; what comes in less than 64 at a time is not counted.
-  t.ok(inOneTurnMax <= 2048, `${inOneTurnMax} in one turn`)
-  t.ok(inOneTurnMax >= 512, 'and not one by one')
+    t.ok(inOneTurnMax <= 2048, `${inOneTurnMax} in one turn`)
+    t.ok(inOneTurnMax >= 512, 'and not one by one')
   },
 )
 
