@@ -27,7 +27,7 @@ import {
 } from './listen.js'
 import { createLogger } from './logger.js'
 import { nbdHooks } from './nbd-hooks.js'
-import { contentOf } from './node-directory.js'
+import { absenceOf } from './node-directory.js'
 import { notifySystemd } from './notify.js'
 import { checkTemporaryNames, explainedDiskError } from './own-files.js'
 import { preparePeering } from './peering.js'
@@ -281,21 +281,9 @@ class RunningDaemon implements Daemon {
 
 /** Whose directory it is comes first: a slip such as `serve /` must not shut others out of theirs. */
 async function checkHoldsNode(directory: string): Promise<void> {
-  const content = await contentOf(directory)
-  if (content === 'no-directory') {
-    throw new LockstepError(
-      'NOT_INITIALISED',
-      `${directory} is not a directory`,
-      `make a node there: lockstep init ${directory}`,
-    )
-  }
-  if (content === 'no-node') {
-    throw new LockstepError(
-      'NOT_INITIALISED',
-      `there is no node in ${directory}`,
-      `make one in a directory of its own: lockstep init NEW-DIR`,
-    )
-  }
+  const absence = await absenceOf(directory)
+  if (absence === undefined) return
+  throw new LockstepError('NOT_INITIALISED', absence.message, absence.action)
 }
 
 /** The control socket and the data are the owner's alone. */

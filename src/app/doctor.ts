@@ -11,13 +11,15 @@ import type { GroupStatus } from '../engine/api.js'
 import { nativeSupport } from '../storage/native.js'
 import { processReadRing } from '../storage/node-disk-read-ring.js'
 import { type ConfigSources, resolveConfig } from './config.js'
+import { freeBytesLow } from './free-space.js'
 import { checkHooks, type Hooks } from './hooks.js'
 import { type IdleProcessors, idleProcessors } from './idle-processors.js'
+import { absenceOf } from './node-directory.js'
 import { settings } from './settings.js'
 import { threadCount } from './thread-pool.js'
 
 /** Below this a sparse pool will soon have no room. */
-const freeBytesLow = 1 * GiB
+const freeBytesHint = 1 * GiB
 /** Replay after a crash takes as long as the journal is full. */
 const journalFullFraction = 0.9
 const probeName = 'doctor.tmp'
@@ -114,14 +116,18 @@ function nodeVersion(): Finding {
 }
 
 async function dataDirectory(directory: string): Promise<Finding> {
-  const found = await stat(directory).catch(() => undefined)
-  if (found === undefined) return wrong(`${directory} is not there`, `lockstep init ${directory}`)
-  const isPool = await stat(join(directory, 'checkpoint')).catch(() => undefined)
-  if (isPool === undefined) {
-    return wrong(`${directory} holds no node`, `lockstep init ${directory}`)
-  }
+  const absence = await absenceOf(directory)
+  if (absence !== undefined) return wrong(absence.message, absence.action)
+  const found = await stat(directory)
   if ((found.mode & 0o077) !== 0) {
     return wrong(`${directory} is open to other users`, `chmod 700 ${directory}`)
+  }
+  const failure = await access(directory, constants.W_OK).then(() => '', errnoNameOf)
+  if (failure === 'EROFS') {
+    return wrong(
+      `the file system of ${directory} is mounted read-only: nothing can be written`,
+      'dmesg, which tells why; then: mount -o remount,rw MOUNTPOINT, and start the daemon again',
+    )
   }
   return ok(`${directory} is private to its owner`)
 }
@@ -145,9 +151,9 @@ async function diskSpace(directory: string): Promise<Finding> {
   const found = await statfs(directory)
   const freeBytes = found.bavail * found.bsize
   const message = `${formatBytes(freeBytes)} free on the file system of ${directory}`
-  return freeBytes >= freeBytesLow
-    ? ok(message)
-    : hint(message, 'delete snapshots, or make the file system larger: writes fail when it is full')
+  const action = 'delete snapshots, or make the file system larger: writes fail when it is full'
+  if (freeBytes >= freeBytesHint) return ok(message)
+  return freeBytes >= freeBytesLow ? hint(message, action) : wrong(message, action)
 }
 
 async function kernelModule(): Promise<Finding> {
@@ -235,7 +241,21 @@ function checksums(): Finding {
       )
 }
 
+/** Of writing a file, which says nothing of punching. */
+const untried: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS'])
+
 async function holePunching(disk: Disk): Promise<Finding> {
+  try {
+    return await punchProbe(disk)
+  } catch (error) {
+    const errno = errnoNameOf(error)
+    if (!untried.has(errno)) throw error
+    const action = 'see "disk space" and "data directory", and look again when they are in order'
+    return hint(`cannot be tried: nothing can be written (${errno})`, action)
+  }
+}
+
+async function punchProbe(disk: Disk): Promise<Finding> {
   const file = await disk.open(probeName, { create: true })
   try {
     await file.write([Buffer.alloc(probeBytes, 1)], 0)

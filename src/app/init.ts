@@ -7,7 +7,7 @@ import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { shownName } from '../core/shown-name.js'
 import { initGroup } from '../engine/engine.js'
 import { NodeDisk } from '../storage/node-disk.js'
-import { NotAFile } from '../storage/node-disk-kind.js'
+import { NotAFile, otherKindOf } from '../storage/node-disk-kind.js'
 import { systemClock, systemRandom } from './system.js'
 
 export type InitRequest = {
@@ -35,6 +35,7 @@ export async function initDirectory(
   const { directory } = request
   const role = request.isSecondary === true ? 'secondary' : 'primary'
   const node = checkNodeName(request.node ?? defaultNodeName())
+  if (request.data !== undefined) await checkData(request.data)
   const made = await makeDirectory(directory)
   await using disk = await NodeDisk.open(directory).catch((error: unknown) => {
     throw explained(error, request)
@@ -146,6 +147,14 @@ async function isThere(path: string): Promise<boolean> {
     if (errnoNameOf(error) === 'ENOENT') return false
     throw error
   }
+}
+
+/** What opens and takes bytes, but is no place for them: /dev/full, a terminal. Everything else is told when it is opened. */
+async function checkData(data: string): Promise<void> {
+  const found = await stat(data).catch(() => undefined)
+  const kind = found === undefined ? undefined : otherKindOf(found)
+  if (kind === undefined || found?.isBlockDevice() === true) return
+  throw cannotTakeData(data, new NotAFile(data, kind))
 }
 
 function cannotTakeData(data: string, error: unknown): LockstepError {

@@ -182,6 +182,15 @@ export function isOperationKind(kind: unknown): kind is Single['kind'] {
 /** The operations of a batch document, as `lockstep batch` reads it from a file too. Throws FieldError. */
 export const batchOperations = listOf(batchElement, { countMax: limits.batchOperationCountMax })
 
+/** What `perform` takes, in one object: `kind` is the method. */
+const checkedOperation: Check<OperationRequest> = (value, field) => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new FieldError(field, 'an object', value)
+  const { kind, ...params } = value as Record<string, unknown>
+  if (kind !== 'batch') return batchElement(value, field)
+  return { kind, ...object({ operations: batchOperations })(params, field) }
+}
+
 function performing(entry: OperationMethod): Method {
   return {
     name: entry.kind,
@@ -246,6 +255,16 @@ const all: readonly Method[] = [
     run: ({ operations: set, requestId: id }, call) => {
       const request: OperationRequest = { kind: 'batch', operations: set }
       return call.daemon.engine.perform(request, id === undefined ? {} : { requestId: id })
+    },
+  }),
+  method({
+    name: 'check',
+    summary: 'Says what an operation or a batch would be refused for now. Changes nothing.',
+    example: { operation: { kind: 'volume.delete', name: 'vol0' } },
+    fields: { operation: checkedOperation },
+    run: ({ operation: request }, { daemon }) => {
+      daemon.engine.check(request)
+      return { ok: true }
     },
   }),
   method({

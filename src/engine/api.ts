@@ -249,6 +249,8 @@ export interface EngineApi {
     request: OperationRequest,
     options?: { readonly requestId?: string },
   ): Promise<OperationResult>
+  /** Throws what `perform` would reject with if it came now. For whoever asks people first: what is ordered meanwhile may change the answer. */
+  check(request: OperationRequest): void
   /** One report per volume, or for one store, all as of one moment between question and answer. Rejects with NO_SUCH_STORE. */
   dirty(store?: string, cellCount?: number): Promise<readonly DirtyReport[]>
   /** Recent events, oldest first (the last 1,000), and a subscription to further ones. */

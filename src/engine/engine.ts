@@ -184,6 +184,17 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     return this.#remembered.once(options.requestId, request, () => this.#perform(request))
   }
 
+  check(request: OperationRequest): void {
+    this.#checkTakesOperations()
+    const { state } = this.#pool
+    if (request.kind === 'snapshot.delete') {
+      const found = findStore(state, request.store)
+      if (found !== undefined && isLocalId(found.id)) return void this.#resolveLocal(request.store)
+    }
+    if (state.role === 'secondary') throw notPrimary()
+    this.#resolve(request)
+  }
+
   acceptPeer(stream: Duplex, from: string): Promise<void> {
     return this.#replication.accept(stream, from)
   }
@@ -326,17 +337,23 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       if (found === undefined && this.#pool.state.role === 'secondary')
         storeNamed(this.#pool.state, request.store)
     }
-    return this.#operate(() =>
-      resolve(this.#pool.state, request, {
-        connectionCount: (store) => this.exports.connectionsOf(store),
-      }),
-    )
+    return this.#operate(() => this.#resolve(request))
+  }
+
+  #resolve(request: OperationRequest): Resolved {
+    return resolve(this.#pool.state, request, {
+      connectionCount: (store) => this.exports.connectionsOf(store),
+    })
+  }
+
+  #checkTakesOperations(): void {
+    if (this.#closing !== undefined) throw stopping()
+    if (this.#pool.failure !== undefined) throw this.#pool.failure
   }
 
   /** Performs what `resolveNow` says when everything before it took effect. */
   async #operate(resolveNow: () => Resolved): Promise<OperationResult> {
-    if (this.#closing !== undefined) throw stopping()
-    if (this.#pool.failure !== undefined) throw this.#pool.failure
+    this.#checkTakesOperations()
     if (this.#pool.state.role === 'secondary') throw notPrimary()
     const { sequence, plan } = await this.#replication.operate(
       async () => {
@@ -354,20 +371,20 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     return { position: { generation: presentGeneration(this.#pool.state), sequence }, stores }
   }
 
+  #resolveLocal(name: string): LocalOperation {
+    const store = localStoreNamed(this.#pool.state, name)
+    checkDeletable(store)
+    checkUnused(name, this.exports.connectionsOf(store))
+    return { kind: 'delete', storeId: store.id }
+  }
+
   /** A snapshot that this node keeps for itself: no entry of the stream, and allowed on a secondary. */
   async #deleteLocal(name: string): Promise<OperationResult> {
-    if (this.#closing !== undefined) throw stopping()
-    if (this.#pool.failure !== undefined) throw this.#pool.failure
+    this.#checkTakesOperations()
     const { state } = this.#pool
-    const operation = (): LocalOperation => {
-      const store = localStoreNamed(state, name)
-      checkDeletable(store)
-      checkUnused(name, this.exports.connectionsOf(store))
-      return { kind: 'delete', storeId: store.id }
-    }
-    await this.#pool.prepare(operation())
+    await this.#pool.prepare(this.#resolveLocal(name))
     // Looked up again: somebody may have been quicker.
-    this.#pool.performLocal(operation())
+    this.#pool.performLocal(this.#resolveLocal(name))
     await this.#pool.commit()
     this.#events.add({ kind: 'operation', message: `deleted ${name}`, stores: [name] })
     const sequence = this.#sequencer.lastSequence

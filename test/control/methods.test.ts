@@ -1,6 +1,7 @@
 // The table of methods: each passes its own example, refuses what is not in it, and asks the engine for the right thing.
 import t from 'tap'
 import { methods } from '../../src/control/methods.js'
+import { LockstepError } from '../../src/core/errors.js'
 import { RawClient, startControl } from '../support/control.js'
 
 const refused = -32000
@@ -126,6 +127,32 @@ t.test('a retry with the same requestId is performed once', async (t) => {
   t.same(second.result, first.result)
   t.equal(engine.asked.length, 1)
   t.same(engine.asked[0], { kind: 'volume.create', name: 'vol0', sizeBytes: 512 })
+})
+
+t.test('an operation can be asked about without being performed', async (t) => {
+  const { engine, path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  const remove = { kind: 'volume.delete', name: 'vol0' }
+  const batch = { kind: 'batch', operations: [remove] }
+  for (const operation of [remove, batch])
+    t.same((await client.ask('check', { operation })).result, { ok: true })
+  t.same(engine.checked, [remove, batch])
+  t.same(engine.asked, [])
+  engine.refusal = new LockstepError('HAS_SNAPSHOTS', 'it has some', 'delete them')
+  const { error } = await client.ask('check', { operation: remove })
+  t.match(error, { message: 'it has some', data: { code: 'HAS_SNAPSHOTS', action: 'delete them' } })
+  const wrong: readonly (readonly [unknown, string])[] = [
+    [7, 'operation'],
+    [{}, 'operation.kind'],
+    [{ kind: 'status' }, 'operation.kind'],
+    [{ kind: 'volume.delete' }, 'operation.name'],
+    [{ kind: 'batch' }, 'operation.operations'],
+    [{ kind: 'batch', operations: [batch] }, 'operation.operations[0].kind'],
+  ]
+  for (const [operation, field] of wrong) {
+    const answer = await client.ask('check', { operation })
+    t.equal(answer.error?.data.field, field)
+  }
 })
 
 t.test('a batch becomes one request', async (t) => {

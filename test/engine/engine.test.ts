@@ -1,5 +1,6 @@
 // The engine as an operator and a client see it: answers, status, differences, events, and its end.
 import t from 'tap'
+import type { OperationRequest } from '../../src/core/operation.js'
 import { byteOffset } from '../../src/core/units.js'
 import type { EngineEvent } from '../../src/engine/api.js'
 import { failureOf } from '../support/failure.js'
@@ -50,6 +51,24 @@ t.test('an id that was used for another request is refused, and nothing is done'
     })
   }
   t.equal(node.engine.status().sequence, 1)
+})
+
+t.test('what would be refused is told without being done', async (t) => {
+  const node = await SmallNode.start()
+  await node.create('v', volumeBytes)
+  await node.run(node.engine.perform({ kind: 'snapshot.create', stores: ['v'], name: 'a' }))
+  const before = node.engine.status()
+  const check = (request: OperationRequest) => () => node.engine.check(request)
+  t.throws(check({ kind: 'volume.delete', name: 'v' }), { code: 'HAS_SNAPSHOTS' })
+  const range = { offset: byteOffset(volumeBytes), lengthBytes: 1 }
+  t.throws(check({ kind: 'snapshot.restore', store: 'v@a', range }), { code: 'OUT_OF_RANGE' })
+  const none = { kind: 'snapshot.delete', store: 'v@none' } as const
+  t.throws(check({ kind: 'batch', operations: [none] }), { code: 'NO_SUCH_STORE' })
+  check({ kind: 'snapshot.delete', store: 'v@a' })()
+  check({ kind: 'batch', operations: [{ kind: 'snapshot.delete', store: 'v@a' }] })()
+  t.same(node.engine.status(), before)
+  await node.run(node.engine.close())
+  t.throws(check({ kind: 'snapshot.delete', store: 'v@a' }), { code: 'BUSY' })
 })
 
 t.test('ids are remembered up to a bound, the newest', async (t) => {

@@ -91,8 +91,12 @@ t.test('a snapshot of the replica is deleted there, and lives through a start', 
   const attached = pair.b.export('vol0@local.x')
   const detach = pair.b.engine.exports.attach(attached)
   const request = { kind: 'snapshot.delete', store: 'vol0@local.x' } as const
+  t.throws(() => pair.b.engine.check(request), { code: 'IN_USE' })
   await t.rejects(pair.b.perform(request), { code: 'IN_USE' })
   detach()
+  pair.b.engine.check(request)
+  const ofStream = { kind: 'snapshot.delete', store: 'vol0@m' } as const
+  t.throws(() => pair.b.engine.check(ofStream), { code: 'NOT_PRIMARY' })
   t.match(await pair.b.perform(request), { stores: ['vol0@local.x'] })
   await t.rejects(pair.b.perform(request), { code: 'NO_SUCH_STORE' }, 'gone')
   await t.rejects(

@@ -201,7 +201,7 @@ t.test('doctor has a sentence for everything, and its exit code tells', async (t
   rmSync(server.dataDirectory, { recursive: true })
   t.match(
     (await server.cli(['doctor'])).stdout,
-    /WRONG data directory: .* not there\n +try: lockstep init/,
+    /WRONG data directory: there is no directory .*\n +try: .*lockstep init/,
   )
   t.notMatch((await server.cli(['doctor'])).stdout, /disk space/, 'one finding, not two')
 })

@@ -31,6 +31,10 @@ async function sayFull(t: Test, server: LockstepServer): Promise<void> {
   const said = await server.cli(['status', '-x'])
   t.equal(said.status, 6)
   t.match(said.stdout, /file system of the data directory has .* left/)
+  const { status, stdout } = await server.cli(['doctor'])
+  t.equal(status, 1)
+  t.match(stdout, /WRONG disk space: .* free on the file system/)
+  t.match(stdout, /(hint {2}hole punching: cannot be tried|ok {4}hole punching)/)
 }
 
 async function startWithoutABlock(server: LockstepServer, directory: string): Promise<void> {
@@ -186,4 +190,14 @@ t.test('an init without room leaves the room as it was', { skip }, async (t) => 
   }
   const small = await runLine(['init', join(directory, 'one'), '--journal-size', '1M'])
   t.equal(small.status, 0, small.stderr)
+})
+
+t.test('doctor says that a file system is read-only', { skip }, async (t) => {
+  const mount = await makeSmallDirectory(t, 64 * MiB)
+  const directory = join(mount, 'node')
+  t.equal((await runLine(['init', directory, '--journal-size', '1M'])).status, 0)
+  await output('mount', ['-o', 'remount,ro', mount])
+  const { status, stdout } = await runLine(['doctor', '--dir', directory])
+  t.equal(status, 1)
+  t.match(stdout, /WRONG data directory: the file system of .* read-only.*\n +try: dmesg/)
 })

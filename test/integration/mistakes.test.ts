@@ -65,7 +65,8 @@ const volumeMistakes: readonly Mistake[] = [
     /has 1 snapshot.*; nothing was changed$/,
     /snapshot delete vol0@a/,
   ],
-  ['volume delete vol0', ...unsure, /vol0 with all its data/, /--yes/],
+  ['volume delete vol0', 1, 'HAS_SNAPSHOTS', /has 1 snapshot.*; nothing/, /delete vol0@a/],
+  ['volume delete bare', ...unsure, /bare with all its data/, /--yes/],
   ['volume resize vol0 512', ...unsure, /last 1023\.5 KiB of vol0/, /--yes/],
   ['volume resize vol0 0', ...noSize, /cannot have 0 bytes/, /512/],
   ['volume resize vol0 513', ...noSize, /513 bytes/, /such as 1024/],
@@ -76,7 +77,8 @@ const snapshotMistakes: readonly Mistake[] = [
   ['snapshot create vol0', ...noName, /does not name a snapshot/, /vol0@monday/],
   ['snapshot create vol0@', ...noName, /does not name a snapshot/, /vol0@monday/],
   ['snapshot create vol0@a', 1, 'NAME_TAKEN', /vol0@a/, /snapshot refresh vol0@a/],
-  ['snapshot create vol0@x vol0@y', ...usage, /one name/, /snapshot create vol0@x vol0@x/],
+  ['snapshot create vol0@x vol0@y', ...usage, /one name/, /snapshot create vol0@x, and/],
+  ['snapshot create vol0@x wide@x vol0@y', ...usage, /one name/, /create vol0@x wide@x, and/],
   ['snapshot create vol0@x vol0@x', ...usage, /vol0@x is given twice/, /once/],
   ['snapshot create none@x', ...absent, /"none"/, /vol0/],
   ['snapshot create --all vol0@x', ...usage, /--all takes one name/, /--all monday/],
@@ -94,6 +96,14 @@ const snapshotMistakes: readonly Mistake[] = [
     /not inside vol0.*; nothing was changed$/,
     /OFFSET/,
   ],
+  [
+    'snapshot restore vol0@a --range 1M:1',
+    1,
+    'OUT_OF_RANGE',
+    /not inside vol0.*; nothing was changed$/,
+    /OFFSET/,
+  ],
+  ['snapshot restore vol0@a --range 0:9P', ...noRange, /beyond what any store has/, /0:64K/],
   ['snapshot restore vol0@b --yes', ...absent, /vol0@b/, /vol0@a/],
   ['snapshot rename vol0@a a', 1, 'NAME_TAKEN', /vol0@a/, /name/],
 ]
@@ -102,6 +112,8 @@ const otherMistakes: readonly Mistake[] = [
   ['sync vol0 none --yes', ...absent, /none/, /vol0/],
   ['sync none vol0 --yes', ...absent, /none/, /vol0/],
   ['sync vol0 vol0 --yes', ...usage, /same store$/, /two different/],
+  ['sync none vol0', ...absent, /"none"/, /vol0/],
+  ['sync vol0 wide --range 1M:1', 1, 'OUT_OF_RANGE', /not inside vol0/, /OFFSET/],
   ['sync vol0 vol0@a', ...unsure, /all of vol0@a .* will be overwritten from vol0/, /--yes/],
   ['sync vol0 wide', ...unsure, /overwritten from vol0; wide is cut to 1 MiB/, /--yes/],
   ['snapshot restore wide@small', ...unsure, /will be lost; wide is cut to 1 MiB/, /--yes/],
@@ -119,7 +131,7 @@ const otherMistakes: readonly Mistake[] = [
 ]
 
 t.test('mistakes with volumes, snapshots and the rest change nothing', async (t) => {
-  const volumes = { vol0: MiB, wide: MiB }
+  const volumes = { vol0: MiB, wide: MiB, bare: MiB }
   const server = await LockstepServer.start(t, { directory: scratch(t), volumes })
   await server.ok('snapshot', 'create', 'vol0@a')
   await server.ok('snapshot', 'create', 'wide@small')
@@ -212,11 +224,11 @@ t.test('a batch is checked as a whole before anything is done', async (t) => {
   const unsaid = await runLine(['batch', '-'], { environment, input: deletes })
   t.equal(unsaid.status, 5)
   t.match(unsaid.stderr, /will be lost: vol0/)
-  const refused = await runLine(['batch', '-', '--yes'], {
-    environment,
-    input: '[{"kind":"volume.delete","name":"vol0"},{"kind":"volume.delete","name":"none"}]',
-  })
-  t.match(refused.stderr, /^will be lost: vol0; none\nlockstep: .*"none"; nothing was changed\n/)
+  const input = '[{"kind":"volume.delete","name":"vol0"},{"kind":"volume.delete","name":"none"}]'
+  for (const words of [[], ['--yes']]) {
+    const refused = await runLine(['batch', '-', ...words], { environment, input })
+    t.match(refused.stderr, /^lockstep: operation 2 .*"none"; nothing was changed\n/)
+  }
 })
 
 t.test('without a daemon, and without saying which', async (t) => {
@@ -225,7 +237,14 @@ t.test('without a daemon, and without saying which', async (t) => {
   const node = join(directory, 'node')
   t.equal((await runLine(['init', node, '--journal-size', '256K'])).status, 0)
   await refuseAll(t, [
-    [`status --dir ${directory}`, 4, 'UNREACHABLE', /there is no node in \//, /lockstep init \//],
+    [
+      `status --dir ${directory}`,
+      4,
+      'UNREACHABLE',
+      /there is no node in \/.*other files/,
+      /lockstep init NEW-DIR/,
+    ],
+    [`status --dir ${node}/data`, 4, 'UNREACHABLE', /data is no directory/, /init NEW-DIR/],
     [
       `dirty --dir ${directory}/x`,
       4,
@@ -274,6 +293,7 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
       /none\/x cannot be the data file: ENOENT/,
       /give --data/,
     ],
+    [`init ${bad} --data /dev/full`, 1, 'IO_ERROR', /it is a character device/, /give --data/],
     ['init', ...usage, /which node/, /LOCKSTEP_DIR/],
     ['init ', ...usage, /an empty word/, /name the directory/],
     ['init /proc/x', 1, 'IO_ERROR', /\/proc\/x cannot be made a node/, /directory/],

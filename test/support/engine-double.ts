@@ -28,6 +28,9 @@ const createdAt = '2024-01-01T00:00:00.000Z'
 
 export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
   readonly asked: OperationRequest[] = []
+  readonly checked: OperationRequest[] = []
+  /** Why `check` refuses. */
+  refusal: LockstepError | undefined
   readonly stores = new Map<string, StoreStatus>()
   readonly #answers = new Map<string, OperationResult>()
   readonly #listeners = new Set<(event: EngineEvent) => void>()
@@ -102,6 +105,11 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
 
   async countedStatus(): Promise<GroupStatus> {
     return this.status()
+  }
+
+  check(request: OperationRequest): void {
+    this.checked.push(request)
+    if (this.refusal !== undefined) throw this.refusal
   }
 
   async perform(

@@ -202,6 +202,7 @@ export class NaiveEngine implements SubjectEngine {
     }
   }
 
+  check = () => {}
   countedStatus = async () => this.status()
   dirty = async () => []
   recentEvents = () => []

@@ -129,6 +129,7 @@ class NaiveNode implements PairEngine {
   }
 
   perform: PairEngine['perform'] = (request) => this.#engine.perform(request)
+  check = () => {}
   countedStatus = async () => this.status()
   dirty = async () => []
   recentEvents = () => []

@@ -1,14 +1,18 @@
 // Asks before data is destroyed. First it says what is lost; then it goes on only by --yes, or when a person types the name.
 import { createInterface } from 'node:readline'
 import { type ErrorCode, LockstepError } from '../../core/errors.js'
+import type { OperationRequest } from '../../core/operation.js'
 import type { Context } from './command.js'
+import { ask } from './query.js'
 
-/** Resolves when it may be done. Rejects with NEEDS_CONFIRMATION without a terminal, INTERRUPTED when another name was typed. */
+/** Resolves when it may be done. Rejects with NEEDS_CONFIRMATION without a terminal or when another name was typed, INTERRUPTED, and with what would be refused anyhow: nobody is asked then. */
 export async function confirm(
   context: Context,
-  options: { readonly lost: string; readonly name: string },
+  options: { readonly lost: string; readonly name: string; readonly request?: OperationRequest },
 ): Promise<void> {
   const { output } = context
+  if (options.request !== undefined)
+    await afterConfirmation(ask(context, 'check', { operation: options.request }))
   if (context.arguments.isSet('yes')) {
     output.note(options.lost)
     return
@@ -21,7 +25,7 @@ export async function confirm(
     )
   }
   output.note(output.paint('yellow', options.lost))
-  const answer = await ask(context, `Type ${options.name} to go on: `)
+  const answer = await askPerson(context, `Type ${options.name} to go on: `)
   if (answer !== options.name) {
     throw new LockstepError(
       'NEEDS_CONFIRMATION',
@@ -62,7 +66,7 @@ export async function afterConfirmation<T>(
   }
 }
 
-function ask(context: Context, question: string): Promise<string> {
+function askPerson(context: Context, question: string): Promise<string> {
   const { stdin, stderr } = context.output.terminal
   const prompt = createInterface({ input: stdin, output: stderr })
   return new Promise((resolve, reject) => {

@@ -57,7 +57,7 @@ async function syncStores(context: Context): Promise<ExitCode> {
   const becomesBytes = stores.find(({ name }) => name === source)?.sizeBytes ?? sizeBytes
   const size = range === undefined ? newSizeText(target, sizeBytes, becomesBytes) : ''
   const lost = `${partText(target, range, sizeBytes)} will be overwritten from ${source}${size}`
-  await confirm(context, { lost, name: target })
+  await confirm(context, { lost, name: target, request })
   const done = `overwrote ${partText(target, range, becomesBytes)} from ${source}`
   return perform(context, request, { done, isConfirmed: true })
 }
@@ -69,11 +69,13 @@ async function performBatch(context: Context): Promise<ExitCode> {
   const sizes = new Map(stores.map((store) => [store.name, store.sizeBytes]))
   const losses = operations.flatMap((one) => lossOf(one, sizes) ?? [])
   const isConfirmed = losses.length > 0
+  const request = { kind: 'batch', operations } as const
   if (isConfirmed) {
-    await confirm(context, { lost: `will be lost: ${losses.join('; ')}`, name: 'batch' })
+    const lost = `will be lost: ${losses.join('; ')}`
+    await confirm(context, { lost, name: 'batch', request })
   }
   const done = `performed ${operations.length} operation${operations.length === 1 ? '' : 's'}`
-  return perform(context, { kind: 'batch', operations }, { done, isConfirmed })
+  return perform(context, request, { done, isConfirmed })
 }
 
 async function readText(file: string, stdin: NodeJS.ReadStream): Promise<string> {

@@ -1,15 +1,13 @@
 // Answers of the daemon as text for people: tables, the status, the picture of differences. Pure: values in, text out.
 import type { DaemonStatus, DoctorCheck, SettingReport } from '../../control/api.js'
-import { formatBytes, MiB } from '../../core/units.js'
+import { formatBytes } from '../../core/units.js'
 import type { DirtyReport, EngineEvent, PeerStatus, StoreStatus } from '../../engine/api.js'
+import { freeBytesLow } from '../free-space.js'
 import { peerComplaints, peerSection } from './peer-text.js'
 import { type Complaint, type Paint, percent, table } from './table.js'
 
 /** A full pool stops writers; from here on somebody should know. */
 const poolFullFraction = 0.95
-/** With less free on the file system of the data directory, writes are about to fail: ext4's own last reserve is of this order. */
-const freeBytesLow = 64 * MiB
-
 /** Empty when there are none. */
 export function storeTable(stores: readonly StoreStatus[]): string {
   if (stores.length === 0) return ''

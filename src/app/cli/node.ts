@@ -232,6 +232,6 @@ async function printCompletion(context: Context): Promise<ExitCode> {
   }
   const file = fileURLToPath(new URL(`../../../../completion/lockstep.${shell}`, import.meta.url))
   const text = await readFile(file, 'utf8')
-  context.output.result({ shell, text }, text.trimEnd())
+  context.output.result({ shell, text }, text.trimEnd(), { isQuoted: true })
   return ExitCode.DONE
 }

@@ -20,6 +20,7 @@ export class Output {
   readonly isJson: boolean
   readonly terminal: Terminal
   readonly #hasColor: boolean
+  readonly #exact: (text: string) => string
   #hasResult = false
   #isDrawn = false
 
@@ -27,9 +28,12 @@ export class Output {
     readonly isJson: boolean
     readonly terminal: Terminal
     readonly environment: Readonly<Record<string, string | undefined>>
+    /** Makes the commands in a text such that they can be typed as they stand. */
+    readonly exact?: (text: string) => string
   }) {
     this.isJson = options.isJson
     this.terminal = options.terminal
+    this.#exact = options.exact ?? ((text) => text)
     const { NO_COLOR: noColor, TERM: term } = options.environment
     const isPlain = (noColor !== undefined && noColor !== '') || term === 'dumb'
     this.#hasColor = options.terminal.stdout.isTTY === true && !isPlain
@@ -44,16 +48,17 @@ export class Output {
     return this.terminal.stdin.isTTY === true && this.terminal.stderr.isTTY === true
   }
 
-  /** The result: `value` as JSON, or `text` for people. */
-  result(value: unknown, text: string): void {
+  /** The result: `value` as JSON, or `text` for people. `isQuoted`: the text is what others wrote, and stays as it is. */
+  result(value: unknown, text: string, options: { readonly isQuoted?: boolean } = {}): void {
     this.#hasResult = true
+    const said = options.isQuoted === true ? text : this.#exact(text)
     if (this.isJson) this.terminal.stdout.write(`${JSON.stringify(value)}\n`)
-    else if (text !== '') this.terminal.stdout.write(`${harmless(text)}\n`)
+    else if (said !== '') this.terminal.stdout.write(`${harmless(said)}\n`)
   }
 
   /** For people only, beside the result. */
   note(text: string): void {
-    if (!this.isJson) this.terminal.stderr.write(`${harmless(text)}\n`)
+    if (!this.isJson) this.terminal.stderr.write(`${harmless(this.#exact(text))}\n`)
   }
 
   /** A line on stderr can be written over. */
@@ -73,7 +78,9 @@ export class Output {
 
   /** Says why the command failed and what to type next; answers its exit code. */
   failure(error: unknown): ExitCode {
-    const { code, message, action, exitCode } = describeFailure(error)
+    const { code, exitCode, ...said } = describeFailure(error)
+    const message = this.#exact(said.message)
+    const action = this.#exact(said.action)
     if (this.#isDrawn) this.redraw('')
     if (this.isJson && !this.#hasResult) {
       this.#hasResult = true

@@ -3,9 +3,10 @@ import { join, resolve } from 'node:path'
 import { ControlClient } from '../../control/client.js'
 import { checkSocketPath } from '../../control/socket-path.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
-import { contentOf } from '../node-directory.js'
+import { absenceOf } from '../node-directory.js'
 import { readVersion } from '../version.js'
 import type { Context } from './command.js'
+import { withDirectory } from './exact-command.js'
 import { Output, type Terminal } from './output.js'
 import { type Parsed, parseCommandLine } from './parse.js'
 import { ofWords, UsageError } from './usage-error.js'
@@ -26,7 +27,9 @@ export async function runCommandLine(surroundings: Surroundings): Promise<ExitCo
   const end = words.indexOf('--')
   const options = end === -1 ? words : words.slice(0, end)
   const isJson = options.some((word) => word === '--json' || word === '--json=true')
-  const output = new Output({ isJson, terminal, environment })
+  const directory = directoryIn(options)
+  const exact = (text: string) => (directory === undefined ? text : withDirectory(text, directory))
+  const output = new Output({ isJson, terminal, environment, exact })
   let parsed: Parsed
   try {
     parsed = parseCommandLine(words, { version: readVersion(), columns: output.columns })
@@ -55,6 +58,15 @@ export async function runCommandLine(surroundings: Surroundings): Promise<ExitCo
     process.off('SIGINT', interrupt)
     for (const client of clients) client.close()
   }
+}
+
+/** What stands behind `--dir`, when that is there once. */
+function directoryIn(words: readonly string[]): string | undefined {
+  const said = words.flatMap((word, index) => {
+    if (word.startsWith('--dir=')) return [word.slice('--dir='.length)]
+    return word === '--dir' ? words.slice(index + 1, index + 2) : []
+  })
+  return said.length === 1 && said[0] !== '' ? said[0] : undefined
 }
 
 function contextOf(
@@ -95,13 +107,8 @@ function contextOf(
 /** Where there is no node, none can be started either. */
 async function explainedAbsence(error: unknown, directory: string): Promise<unknown> {
   if (!(error instanceof LockstepError) || error.code !== 'UNREACHABLE') return error
-  const content = await contentOf(directory)
-  if (content === 'node') return error
-  const what = content === 'no-node' ? 'no node in' : 'no directory'
-  const action = `check the name; to make a node there: lockstep init ${directory}`
-  return new LockstepError(
-    'UNREACHABLE',
-    `no daemon answers: there is ${what} ${directory}`,
-    action,
-  )
+  const absence = await absenceOf(directory)
+  if (absence === undefined) return error
+  const { message, action } = absence
+  return new LockstepError('UNREACHABLE', `no daemon answers: ${message}`, action)
 }

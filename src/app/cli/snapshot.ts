@@ -1,4 +1,5 @@
 // The commands on snapshots.
+import assert from 'node:assert/strict'
 import { ExitCode, notPrimary } from '../../core/errors.js'
 import { checkVolumeName, isReserved } from '../../core/store-name.js'
 import type { OperationResult, StoreStatus } from '../../engine/api.js'
@@ -67,7 +68,7 @@ export const snapshotCommands: readonly Command[] = [
       const request = operation({ kind: 'snapshot.delete', store: name })
       const store = await deletable(context, name)
       const lost = `${name} (created ${store.createdAt}, ${momentOf(store)}) will be lost`
-      await confirm(context, { lost, name })
+      await confirm(context, { lost, name, request })
       return perform(context, request, { done: `deleted ${name}`, isConfirmed: true })
     },
   },
@@ -108,7 +109,7 @@ export const snapshotCommands: readonly Command[] = [
       const { stores } = await askPrimary(context)
       const found = storeOf(stores, store)
       const lost = `what ${store} holds (${momentOf(found)}) will be lost: it becomes what ${found.snapshotOf} is now`
-      await confirm(context, { lost, name: store })
+      await confirm(context, { lost, name: store, request })
       return perform(context, request, { done: `refreshed ${store}`, isConfirmed: true })
     },
   },
@@ -144,15 +145,16 @@ async function createSnapshots(context: Context): Promise<ExitCode> {
     return perform(context, request, { done: `created @${name} of every volume` })
   }
   const parts = words.map(readNewSnapshot)
-  const names = new Set(parts.map((part) => part.name))
-  const [name] = names
-  if (names.size !== 1 || name === undefined) {
+  const [name, ...others] = new Set(parts.map((part) => part.name))
+  assert(name !== undefined)
+  const stores = parts.map((part) => part.store)
+  if (others.length > 0) {
+    const each = [...new Set(stores)].map((store) => `${store}@${name}`)
     throw new UsageError(
       'the snapshots of one command have one name',
-      `lockstep snapshot create ${parts.map((part) => `${part.store}@${name}`).join(' ')}`,
+      `lockstep snapshot create ${each.join(' ')}, and the others by commands of their own`,
     )
   }
-  const stores = parts.map((part) => part.store)
   const request = operation({ kind: 'snapshot.create', stores, name })
   // Of a snapshot of a snapshot the name is another than the one that was typed: it is the volume's.
   const done = (result: OperationResult): string => `created ${result.stores.join(', ')}`
@@ -172,7 +174,7 @@ async function restoreSnapshot(context: Context): Promise<ExitCode> {
   const what = partText(volume, range, sizeBytes)
   const size = range === undefined ? newSizeText(volume, sizeBytes, becomesBytes) : ''
   const lost = `what was written to ${what} since ${store} was ${momentOf(snapshot)} will be lost${size}`
-  await confirm(context, { lost, name: volume })
+  await confirm(context, { lost, name: volume, request })
   const done = `restored ${partText(volume, range, becomesBytes)} from ${store}`
   return perform(context, request, { done, isConfirmed: true })
 }

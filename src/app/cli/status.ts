@@ -76,14 +76,14 @@ async function showEvents(context: Context): Promise<ExitCode> {
   const { output } = context
   const follow = context.arguments.isSet('follow')
   const client = await context.client()
-  const show = (event: EngineEvent) => output.result(event, eventLine(event))
+  const show = (event: EngineEvent) => output.result(event, eventLine(event), { isQuoted: true })
   client.onNotification((method, params) => {
     if (method === 'event') show(params as EngineEvent)
   })
   const answer = await ask(context, 'events', { follow })
   const { events } = answer as { events: readonly EngineEvent[] }
   if (!follow) {
-    output.result({ events }, events.map(eventLine).join('\n'))
+    output.result({ events }, events.map(eventLine).join('\n'), { isQuoted: true })
     return ExitCode.DONE
   }
   events.forEach(show)

@@ -10,14 +10,18 @@ export function readSize(text: string, what: string): number {
   const sizeBytes = parseSize(text)
   if (sizeBytes !== undefined) return sizeBytes
   if (negativePattern.test(text)) throw belowZero(text, what)
-  const whole = /^\d+(?=(?:\.\d+)?([KMGTP]?)(?:i?B)?$)/i.exec(text.trim())
-  if (whole !== null && parseSize(`${whole[0]}${whole[1] ?? ''}`) === undefined)
-    throw tooLarge(text, what, 'write less than 8P, such as 10G or 1T')
+  if (isTooLarge(text)) throw tooLarge(text, what, 'write less than 8P, such as 10G or 1T')
   throw new UsageError(
     `${what} "${text}" is not a size`,
     'write a whole number of bytes: 512, 64K, 10G or 1T',
     'INVALID_SIZE',
   )
+}
+
+/** A size in all but that no store has as many bytes. */
+function isTooLarge(text: string): boolean {
+  const whole = /^\d+(?=(?:\.\d+)?([KMGTP]?)(?:i?B)?$)/i.exec(text.trim())
+  return whole !== null && parseSize(`${whole[0]}${whole[1] ?? ''}`) === undefined
 }
 
 function belowZero(text: string, what: string): UsageError {
@@ -53,6 +57,12 @@ export function readRange(text: string | undefined): ByteRange | undefined {
   const action = 'write OFFSET:LENGTH, such as 0:64K or 1G:512M'
   if (parts.some((part) => negativePattern.test(part)))
     throw new UsageError(`the range "${text}" is below zero`, action, 'OUT_OF_RANGE')
+  if (parts.length === 2 && parts.some((part) => isTooLarge(part)))
+    throw new UsageError(
+      `the range "${text}" ends beyond what any store has`,
+      action,
+      'OUT_OF_RANGE',
+    )
   if (parts.length !== 2 || offset === undefined || lengthBytes === undefined)
     throw new UsageError(`"${text}" is not a range`, action)
   return { offset: byteOffset(offset), lengthBytes }

@@ -51,7 +51,7 @@ export const volumeCommands: readonly Command[] = [
       const store = await askVolume(context, name)
       const allocated = formatBytes(store.allocatedBytes)
       const lost = `${name} with all its data (${allocated} of ${formatBytes(store.sizeBytes)} in use) will be lost`
-      await confirm(context, { lost, name })
+      await confirm(context, { lost, name, request })
       return perform(context, request, { done: `deleted ${name}`, isConfirmed: true })
     },
   },
@@ -82,7 +82,7 @@ export const volumeCommands: readonly Command[] = [
       if (isConfirmed) {
         const cut = formatBytes(store.sizeBytes - sizeBytes)
         const lost = `the last ${cut} of ${name} (all from byte ${sizeBytes} on) will be lost`
-        await confirm(context, { lost, name })
+        await confirm(context, { lost, name, request })
       }
       const done = `resized ${name} from ${formatBytes(store.sizeBytes)} to ${formatBytes(sizeBytes)}`
       return perform(context, request, { done, isConfirmed })

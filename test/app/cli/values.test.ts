@@ -44,9 +44,12 @@ t.test('ranges', (t) => {
   t.same(readRange(undefined), undefined)
   t.same(readRange('1M:64K'), { offset: 1048576, lengthBytes: 65536 })
   t.same(readRange('0:1'), { offset: 0, lengthBytes: 1 })
-  for (const text of ['', '5', '1:', ':1', '1:2:3', 'a:b', '1-5', '9P:1', '-:5']) {
+  for (const text of ['', '5', '1:', ':1', '1:2:3', 'a:b', '1-5', '9P:1:1', '-:5']) {
     t.throws(() => readRange(text), usage, JSON.stringify(text))
   }
+  const beyond = { ...notRange, message: /beyond what any store has/ }
+  for (const text of ['9P:1', '0:8P', '99999999999999999999:512', '1:9.5PiB'])
+    t.throws(() => readRange(text), beyond, text)
   t.end()
 })
 
