@@ -94,7 +94,7 @@ complete -c lockstep -n '__fish_seen_subcommand_from serve' -l peer-secret-file 
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l connections -x -d 'NBD connections in all (256)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l connections-per-export -x -d 'NBD connections to one store (64)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l handshakes -x -d 'connections that have not chosen a store yet (16)'
-complete -c lockstep -n '__fish_seen_subcommand_from serve' -l handshake-timeout -x -d 'seconds from the first byte to the choice of a store (10)'
+complete -c lockstep -n '__fish_seen_subcommand_from serve' -l handshake-timeout -x -d 'seconds from the first byte to the choice of a store; one more for each that was listed (10)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l options -x -d 'options that one handshake may send, and four more for each store that it lists (32)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l option-bytes -x -d 'length of one option (65536)'
 complete -c lockstep -n '__fish_seen_subcommand_from serve' -l payload-bytes -x -d 'data of one request; clients are told (33554432)'

@@ -359,7 +359,7 @@ _lockstep() {
         '--connections[NBD connections in all (256)]:n: ' \
         '--connections-per-export[NBD connections to one store (64)]:n: ' \
         '--handshakes[connections that have not chosen a store yet (16)]:n: ' \
-        '--handshake-timeout[seconds from the first byte to the choice of a store (10)]:s: ' \
+        '--handshake-timeout[seconds from the first byte to the choice of a store; one more for each that was listed (10)]:s: ' \
         '--options[options that one handshake may send, and four more for each store that it lists (32)]:n: ' \
         '--option-bytes[length of one option (65536)]:size: ' \
         '--payload-bytes[data of one request; clients are told (33554432)]:size: ' \

@@ -118,10 +118,16 @@ export class Connection {
     const patience = timers.setTimer(limits.handshakePatienceMs, () => {
       this.#isSlow = true
     })
-    const deadline = timers.setTimer(limits.handshakeTimeoutMs, () => {
-      if (!this.#isHandshakeOver)
-        this.cut({ reason: 'timeout', message: 'the handshake took too long' })
-    })
+    const waitUntil = (timeoutMs: number, waitedMs: number): void => {
+      deadline = timers.setTimer(timeoutMs - waitedMs, () => {
+        if (this.#isHandshakeOver) return
+        const grownMs = this.#handshake.timeoutMs
+        if (grownMs > timeoutMs) waitUntil(grownMs, timeoutMs)
+        else this.cut({ reason: 'timeout', message: 'the handshake took too long' })
+      })
+    }
+    let deadline: { cancel(): void } | undefined
+    waitUntil(limits.handshakeTimeoutMs, 0)
     try {
       return await this.#handshake.run()
     } catch (error) {
@@ -133,7 +139,7 @@ export class Connection {
       throw error
     } finally {
       patience.cancel()
-      deadline.cancel()
+      deadline?.cancel()
       this.#isHandshakeOver = true
       this.#o.onHandshakeOver()
     }

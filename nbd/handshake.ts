@@ -109,6 +109,12 @@ export class Handshake {
     throw new ProtocolError(`more than ${this.#optionCountMax} options`)
   }
 
+  /** From the first byte on; grows as the options do. */
+  get timeoutMs(): number {
+    const { handshakeTimeoutMs, handshakePerExportMs } = this.#limits
+    return handshakeTimeoutMs + handshakePerExportMs * this.#negotiated.listedCount
+  }
+
   /** Grows with what was listed: nbdinfo and qemu-nbd ask for each export that LIST names on the one connection. */
   get #optionCountMax(): number {
     const { optionCountMax, optionsPerExportMax } = this.#limits

@@ -12,6 +12,8 @@ export const defaultLimits = {
   handshakePatienceMs: 1000,
   /** From the first byte to transmission, however many options. */
   handshakeTimeoutMs: 10_000,
+  /** More for each export that the client was told of by LIST: over TCP libnbd takes 0.2 s to ask for one, because it corks a query that has no end. */
+  handshakePerExportMs: 1000,
   /** A client needs about eight; the rest is for probing. */
   optionCountMax: 32,
   /** More for each export that the client was told of by LIST: INFO, LIST_META_CONTEXT, SET_META_CONTEXT, and one to spare. */

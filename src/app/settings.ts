@@ -161,7 +161,8 @@ export const settings = {
     max: 600,
     default: 10,
     group: 'Limits',
-    description: 'seconds from the first byte to the choice of a store',
+    description:
+      'seconds from the first byte to the choice of a store; one more for each that was listed',
   },
   options: {
     type: 'integer',

@@ -5,6 +5,7 @@ import { ClientFlag, Info, OptionCode, OptionReply, TransmissionFlag } from '../
 import { RequestError } from '../../nbd/errors.js'
 import { OptionHeader } from '../../nbd/messages.js'
 import { contextBody, infoBody } from '../../nbd/option-bodies.js'
+import { ManualTimers } from '../support/manual-timers.js'
 import { MemoryExport } from '../support/memory-export.js'
 import { assertServes, inTime, startServer } from '../support/nbd-server.js'
 
@@ -389,6 +390,29 @@ t.test('whoever lists the exports may ask for each of them', async (t) => {
   await served.ended(1)
   t.match(served.ends[0], { reason: 'protocol-error', message: 'more than 45 options' })
   client.destroy()
+})
+
+t.test('who lists has more time, a second for each export, and no more', async (t) => {
+  const others = Array.from(
+    { length: 20 },
+    (_, index) => new MemoryExport({ name: `e${index}`, sizeBytes: 512 }),
+  )
+  const timers = new ManualTimers()
+  const served = await startServer(t, { others, timers, limits: { handshakeTimeoutMs: 10_000 } })
+  const plain = await served.connect()
+  const lister = await served.connect()
+  t.equal((await lister.list()).length, 21)
+  timers.advance(10_000)
+  await served.ended(1)
+  t.match(served.ends[0], { reason: 'timeout' })
+  await plain.closed
+  timers.advance(20_999)
+  await lister.info('e19')
+  t.equal(served.ends.length, 1)
+  timers.advance(1)
+  await served.ended(2)
+  t.match(served.ends[1], { reason: 'timeout', message: 'the handshake took too long' })
+  t.equal(timers.count, 0, 'no timer is left')
 })
 
 t.test('options above their number and a slow handshake end the connection', async (t) => {
