@@ -36,6 +36,8 @@ export class PairDamage {
     const images = await a.running.readStores()
     const sectors = images.flatMap(({ bytes }) => sectorsOf(bytes))
     if (sectors.length === 0 || b.damage(this.#random.pick(sectors)) === 0) return
+    // In another store, perhaps, of which a repair of the first one says nothing.
+    if (this.#random.chance(0.4)) b.damage(this.#random.pick(sectors))
     if ((await this.#verify({})) === 0) throw new LawBroken('verify did not find a wrong byte')
     await this.#known('when it was found')
     for (let ends = this.#random.below(3); ends > 0; ends--) await this.#end()
