@@ -41,6 +41,8 @@ import { takeLongTimeSlice } from './time-slice.js'
 import { readVersion } from './version.js'
 
 const controlSocketName = 'control.sock'
+/** What requests under way may wait for the other node when this one stops. Its connection ends a second later, and they still have one to be answered before their own are cut. */
+const peerPatienceMs = 3_000
 
 /** Runs until a signal stops it. Answers the exit code of a clean stop; a failed start throws the reason. */
 export async function serve(
@@ -266,14 +268,18 @@ class RunningDaemon implements Daemon {
     })
   }
 
-  /** Clients first, then operators, then the data. Rejects when the last flush failed. */
+  /** Clients first, then operators, then the data. Rejects when the last flush failed. A peer that does not answer holds up none of it for long. */
   async stop(): Promise<void> {
+    const late = setTimeout(() => void this.engine.leavePeer(), peerPatienceMs)
     try {
+      this.engine.stopWaiting()
       await this.#nbd.stop()
+      clearTimeout(late)
       await this.#control?.stop()
       await this.#hooks.close()
       await this.engine.close()
     } finally {
+      clearTimeout(late)
       await this.#disk.close()
     }
   }

@@ -15,6 +15,7 @@ import {
 } from '../../nbd/messages.js'
 import type { Random } from '../core/clock.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
+import type { Connect } from '../engine/api.js'
 import { isLoopback, parsePeerUri } from './listen.js'
 import {
   GreetBody,
@@ -45,11 +46,15 @@ export type ConnectorOptions = {
 }
 
 /** What ReplicationOptions.connect wants. Rejects with a LockstepError: one sentence without its full stop, and what to do. */
-export function peerConnector(options: ConnectorOptions): (uri: string) => Promise<Duplex> {
-  return (uri) => connectPeer(uri, options)
+export function peerConnector(options: ConnectorOptions): Connect {
+  return (uri, signal) => connectPeer(uri, signal, options)
 }
 
-async function connectPeer(uri: string, options: ConnectorOptions): Promise<Duplex> {
+async function connectPeer(
+  uri: string,
+  signal: AbortSignal,
+  options: ConnectorOptions,
+): Promise<Duplex> {
   const address = parsePeerUri(uri)
   const timeoutMs = options.timeoutMs ?? connectTimeoutMs
   const socket =
@@ -59,6 +64,11 @@ async function connectPeer(uri: string, options: ConnectorOptions): Promise<Dupl
   // Whoever reads hears of it; between two owners it would end the process.
   socket.on('error', () => {})
   const late = setTimeout(() => socket.destroy(new TimedOut()), timeoutMs)
+  const giveUp = (): void => {
+    socket.destroy(new ConnectionEnded(0, 0))
+  }
+  signal.addEventListener('abort', giveUp)
+  if (signal.aborted) giveUp()
   try {
     await connected(socket)
     checkAddress(socket, uri, options.secret)
@@ -73,6 +83,7 @@ async function connectPeer(uri: string, options: ConnectorOptions): Promise<Dupl
     throw explained(error, uri, timeoutMs)
   } finally {
     clearTimeout(late)
+    signal.removeEventListener('abort', giveUp)
   }
 }
 

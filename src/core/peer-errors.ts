@@ -1,6 +1,11 @@
 // What an operator is told who asks this node for something that its role, or its peer, does not allow now.
 import { LockstepError } from './errors.js'
 
+/** Whoever waits for something of it waits in vain. */
+export function nodeStops(): LockstepError {
+  return new LockstepError('BUSY', 'the node is stopping', 'try again when it has started')
+}
+
 export function isPrimary(): LockstepError {
   return new LockstepError(
     'INVALID_ARGUMENT',

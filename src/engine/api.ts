@@ -96,10 +96,12 @@ export type PeerChange = {
   readonly maxRate?: number
 }
 
+/** A connection to the node that listens at `uri`, identity proven, handshake done: what follows are frames. Rejects with the reason, and soon when the signal is aborted; nothing of it is left then. */
+export type Connect = (uri: string, signal: AbortSignal) => Promise<Duplex>
+
 /** What replication needs of the world. Without it a node neither connects nor lets anybody connect. */
 export type ReplicationOptions = {
-  /** A connection to the node that listens at `uri`, identity proven, handshake done: what follows are frames. Rejects with the reason. */
-  readonly connect: (uri: string) => Promise<Duplex>
+  readonly connect: Connect
   /** Where the peer listens; only a primary connects. */
   readonly peerUri?: string
   /** `sync` by default. */

@@ -301,6 +301,16 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     return this.#events.subscribe(listener)
   }
 
+  /** `close` will follow: whoever waits for something of the other node hears so now. */
+  stopWaiting(): void {
+    this.#replication.stopWaiting()
+  }
+
+  /** Ends the link before `close`: changes under way that wait for the other node go on without it. Resolves when it has ended. */
+  leavePeer(): Promise<void> {
+    return this.#replication.stopLink()
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing

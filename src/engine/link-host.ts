@@ -1,7 +1,6 @@
 // The two that a connection of the primary works for: its node, which every part of the link asks, and the link, which hears how the connection fares.
 //
 // Invariant: nothing of the link knows the node by anything else; what is here stays the same from one connection to the next.
-import type { Duplex } from 'node:stream'
 import type { SendNow } from '../../nbd/bytes/send-now.js'
 import type { Clock, Random } from '../core/clock.js'
 import type { Log } from '../core/log.js'
@@ -9,6 +8,7 @@ import type { Sequence } from '../core/units.js'
 import type { LocalKnowledge } from '../replication/greeting.js'
 import type { Decision, Hello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
+import type { Connect } from './api.js'
 import type { FollowingPeer } from './mark-results.js'
 import type { PrimaryStream } from './primary-stream.js'
 
@@ -17,7 +17,7 @@ export type LinkHost = {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
-  readonly connect: (uri: string) => Promise<Duplex>
+  readonly connect: Connect
   readonly deadlineMs?: number
   readonly sendNow?: SendNow | undefined
   /** Absent until a peer is tracked. */

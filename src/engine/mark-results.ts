@@ -22,6 +22,12 @@ export type FollowingPeer = {
   readonly isNew: boolean
 }
 
+type Waiter = {
+  readonly sequence: Sequence
+  settle(result: MarkResult): void
+  fail(error: LockstepError): void
+}
+
 export class MarkResults {
   readonly #clock: Clock
   readonly #onResult: (sequence: Sequence, result: MarkResult) => void
@@ -29,7 +35,7 @@ export class MarkResults {
   readonly #kept = new Map<Sequence, MarkResult>()
   /** The newest, by their sequence: what they are called, and how many bytes the peer lacked there while it followed. */
   readonly #marks = new Map<Sequence, { readonly name: string; readonly dirtyBytes: number }>()
-  readonly #waiters = new Set<{ readonly sequence: Sequence; settle(result: MarkResult): void }>()
+  readonly #waiters = new Set<Waiter>()
   /** The run of the peer that will tell its results. */
   #peerRun: string | undefined
   /** What the peer did at marks up to here, and has not told, nobody will tell any more. */
@@ -74,6 +80,14 @@ export class MarkResults {
     return { ...result, problems: [...result.problems, notTheSame(dirtyBytes)] }
   }
 
+  /** Whoever waits now waits in vain, and hears why: a clause. */
+  stopWaiting({ code, message, action }: LockstepError): void {
+    for (const waiter of [...this.#waiters]) {
+      const made = `the mark is in the stream at sequence ${waiter.sequence}, and its result is not known`
+      waiter.fail(new LockstepError(code, `${made}: ${message}`, action))
+    }
+  }
+
   /** No outcome: what is known is that the mark was made, and that nobody tells more. */
   #forgotten(sequence: Sequence): MarkResult {
     const name = this.#marks.get(sequence)?.name ?? ''
@@ -85,18 +99,22 @@ export class MarkResults {
     if (kept !== undefined) return Promise.resolve(kept)
     if (sequence <= this.#forgottenSequence) return Promise.resolve(this.#forgotten(sequence))
     return new Promise((resolve, reject) => {
-      const waiter = {
+      const end = (): void => {
+        timer.cancel()
+        this.#waiters.delete(waiter)
+      }
+      const waiter: Waiter = {
         sequence,
-        settle: (result: MarkResult): void => {
-          timer.cancel()
-          this.#waiters.delete(waiter)
+        settle: (result) => {
+          end()
           resolve(result)
         },
+        fail: (error) => {
+          end()
+          reject(error)
+        },
       }
-      const timer = this.#clock.setTimer(timeoutMs, () => {
-        this.#waiters.delete(waiter)
-        reject(notTold(sequence, timeoutMs))
-      })
+      const timer = this.#clock.setTimer(timeoutMs, () => waiter.fail(notTold(sequence, timeoutMs)))
       this.#waiters.add(waiter)
     })
   }

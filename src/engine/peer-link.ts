@@ -5,6 +5,7 @@ import { AssertionError } from 'node:assert'
 import type { Duplex } from 'node:stream'
 import type { Timer } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
+import { nodeStops } from '../core/peer-errors.js'
 import { Backoff } from '../replication/backoff.js'
 import { closeAction } from '../replication/close-action.js'
 import type { Decision, Hello } from '../replication/hello.js'
@@ -98,7 +99,7 @@ export class PeerLink {
   /** Connects now; resolves to what the next greeting decides, or to what the present one decided. With `isOnlyAsking` nothing comes of it. */
   connectNow(options: { readonly isOnlyAsking: boolean }): Promise<Decision> {
     const { isOnlyAsking } = options
-    if (this.#isClosed) return Promise.reject(stopping())
+    if (this.#isClosed) return Promise.reject(nodeStops())
     if (!isOnlyAsking) this.#isWanted = true
     if (this.#session !== undefined && this.#lastDecision !== undefined) {
       const anew = this.#session.decideAnew()
@@ -163,9 +164,15 @@ export class PeerLink {
     this.#session?.connection.close('the outbox is full: what the peer lacks is kept as a map')
   }
 
+  /** Whoever waits for a decision hears that none will come. */
+  stopWaiting(): void {
+    this.#tell(nodeStops())
+  }
+
   async close(reason = 'the node is stopping'): Promise<void> {
     this.#isClosed = true
     this.#isWanted = false
+    this.#unwantedReason = reason
     this.#session?.connection.bye(reason)
     this.#giveUp?.(reason)
     this.#wake()
@@ -190,7 +197,7 @@ export class PeerLink {
         this.#state.state === 'refused' ? refusedRetryMs : this.#backoff.nextDelayMs(),
       )
     }
-    this.#tell(stopping())
+    this.stopWaiting()
   }
 
   async #attempt(): Promise<void> {
@@ -285,8 +292,9 @@ export class PeerLink {
     for (const { settle } of waiters) settle(result)
   }
 
-  /** A connection that comes too late is destroyed. */
+  /** Who connects is told when nobody waits for it any more: nothing of the attempt outlives the link. A connection that comes too late is destroyed. */
   #connect(): Promise<Duplex> {
+    const attempt = new AbortController()
     return new Promise((resolve, reject) => {
       let isOver = false
       const end = (): void => {
@@ -296,13 +304,14 @@ export class PeerLink {
       }
       const giveUp = (reason: string): void => {
         end()
+        attempt.abort()
         reject(new Error(reason))
       }
       const timer = this.#host.clock.setTimer(connectTimeoutMs, () =>
         giveUp('no connection within 10 s'),
       )
       this.#giveUp = giveUp
-      this.#host.connect(this.#uri).then(
+      this.#host.connect(this.#uri, attempt.signal).then(
         (duplex) => {
           if (isOver) {
             duplex.on('error', () => {})
@@ -344,10 +353,6 @@ type Shown = {
 type Waiter = {
   readonly isOnlyAsking: boolean
   readonly settle: (result: Decision | LockstepError) => void
-}
-
-function stopping(): LockstepError {
-  return new LockstepError('BUSY', 'the node is stopping', 'try again when it has started')
 }
 
 function capital(text: string): string {

@@ -411,6 +411,11 @@ export class PrimaryRole {
     this.#parts.clock.defer(() => this.#link?.disconnect(`this node has stopped: ${message}`))
   }
 
+  /** Whoever waits for what a greeting decides hears that this node stops. */
+  stopWaiting(): void {
+    this.#link?.stopWaiting()
+  }
+
   async close(): Promise<void> {
     await this.#link?.close()
   }

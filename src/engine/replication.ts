@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import { isPrimary, noPeer, notTracking, primaryConnects } from '../core/peer-errors.js'
+import { isPrimary, nodeStops, noPeer, notTracking, primaryConnects } from '../core/peer-errors.js'
 import type { Sequence, StoreId } from '../core/units.js'
 import type { Hello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
@@ -301,8 +301,17 @@ export class Replication {
     this.#primary.failed(message)
   }
 
+  /** Whoever waits for something of the other node hears that this one stops. */
+  stopWaiting(): void {
+    this.#watchers.fail(nodeStops())
+    this.#markResults.stopWaiting(nodeStops())
+    this.#primary.stopWaiting()
+  }
+
+  /** Resolves when there is no connection any more: nobody waits for the peer then. Once more does no harm. */
   async stopLink(): Promise<void> {
     this.#isStopping = true
+    this.stopWaiting()
     this.#primary.stopResync()
     this.#doorkeeper.close()
     await this.#primary.close()

@@ -2,9 +2,11 @@
 import type { Clock } from '../core/clock.js'
 import type { LockstepError } from '../core/errors.js'
 
+type Watcher = { look(): void; fail(error: LockstepError): void }
+
 export class Watchers {
   readonly #clock: Clock
-  readonly #looks = new Set<() => void>()
+  readonly #watchers = new Set<Watcher>()
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -12,8 +14,13 @@ export class Watchers {
 
   /** Something may have become true. Costs nothing when nobody waits. */
   look(): void {
-    if (this.#looks.size === 0) return
-    for (const look of [...this.#looks]) look()
+    if (this.#watchers.size === 0) return
+    for (const watcher of [...this.#watchers]) watcher.look()
+  }
+
+  /** Whoever waits now waits in vain. */
+  fail(error: LockstepError): void {
+    for (const watcher of [...this.#watchers]) watcher.fail(error)
   }
 
   /** Resolves when `holds` is true at a look, the first of which is now. Rejects with `tooLate()` after `timeoutMs`, and with the signal's reason in the step that aborts it. */
@@ -31,27 +38,28 @@ export class Watchers {
         reject(signal.reason)
         return
       }
-      const look = (): void => {
-        if (!holds()) return
-        end()
-        resolve()
-      }
-      const timer = this.#clock.setTimer(options.timeoutMs, () => {
-        end()
-        reject(options.tooLate())
-      })
-      const giveUp = (): void => {
-        end()
-        reject(signal?.reason)
-      }
       const end = (): void => {
         timer.cancel()
-        this.#looks.delete(look)
+        this.#watchers.delete(watcher)
         signal?.removeEventListener('abort', giveUp)
       }
+      const fail = (error: unknown): void => {
+        end()
+        reject(error)
+      }
+      const watcher: Watcher = {
+        fail,
+        look: () => {
+          if (!holds()) return
+          end()
+          resolve()
+        },
+      }
+      const giveUp = (): void => fail(signal?.reason)
+      const timer = this.#clock.setTimer(options.timeoutMs, () => fail(options.tooLate()))
       signal?.addEventListener('abort', giveUp)
-      this.#looks.add(look)
-      look()
+      this.#watchers.add(watcher)
+      watcher.look()
     })
   }
 }

@@ -48,9 +48,19 @@ async function startListener(
   return { served, uri: `nbd://127.0.0.1:${served.port}`, accepted, refused }
 }
 
-const call = (uri: string, own?: Buffer, timeoutMs = 10_000): Promise<Duplex> =>
+const neverAborted = new AbortController().signal
+
+const call = (
+  uri: string,
+  own?: Buffer,
+  timeoutMs = 10_000,
+  signal = neverAborted,
+): Promise<Duplex> =>
   inTime(
-    peerConnector({ random: systemRandom, timeoutMs, ...(own ? { secret: own } : {}) })(uri),
+    peerConnector({ random: systemRandom, timeoutMs, ...(own ? { secret: own } : {}) })(
+      uri,
+      signal,
+    ),
     'the call',
   )
 
@@ -228,6 +238,24 @@ t.test('a server that says nothing, nonsense, or goes away costs a moment', asyn
     await t.rejects(call(`nbd://127.0.0.1:${port}`, undefined, 200), expected, String(message))
     server.close()
   }
+})
+
+t.test('a call that nobody waits for any more leaves nothing behind', async (t) => {
+  const held: Socket[] = []
+  const silent = createServer((socket) => void held.push(socket.on('error', () => {}).resume()))
+  t.teardown(() => silent.close())
+  silent.listen(0, '127.0.0.1')
+  await until(() => silent.address() !== null, 'a port')
+  const { port } = silent.address() as { port: number }
+  const attempt = new AbortController()
+  const called = call(`nbd://127.0.0.1:${port}`, undefined, 600_000, attempt.signal)
+  const told = t.rejects(called, { code: 'PEER_UNREACHABLE' })
+  await until(() => held.length === 1, 'it is connected, and nobody answers')
+  attempt.abort()
+  await told
+  await until(() => held[0]?.destroyed === true, 'it hung up')
+  const again = call(`nbd://127.0.0.1:${port}`, undefined, 600_000, attempt.signal)
+  await t.rejects(again, { code: 'PEER_UNREACHABLE' }, 'nor when it begins too late')
 })
 
 function greetingAndHugeAnswer(): Buffer {

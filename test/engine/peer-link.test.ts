@@ -1,5 +1,6 @@
 // The primary's link: connecting, greeting, deciding, and ending, whatever the other side and the operator do meanwhile.
 import t from 'tap'
+import type { Connect } from '../../src/engine/api.js'
 import { duplexPair } from '../support/duplex-pair.js'
 import { EnginePair, pattern } from '../support/engine-pair.js'
 
@@ -153,3 +154,65 @@ t.test('who connects right after the address was changed hears of the new one', 
   await pair.sync()
   await pair.close()
 })
+
+t.test('whoever connects hears when nobody waits for the connection any more', async (t) => {
+  const signals: AbortSignal[] = []
+  const connect: Connect = (_, signal) => {
+    signals.push(signal)
+    return new Promise(() => {})
+  }
+  const pair = await EnginePair.make({ replication: { connect } })
+  await pair.a.start()
+  await pair.until(() => signals.length === 1, 'it connects')
+  await pair.run(pair.a.engine.disconnectPeer())
+  await pair.until(() => signals[0]?.aborted === true, 'disconnected')
+  void pair.a.engine.connectPeer().catch(() => {})
+  await pair.until(() => signals.length === 2, 'it connects again')
+  t.notOk(signals[1]?.aborted)
+  await pair.a.close()
+  t.ok(signals[1]?.aborted, 'stopped')
+})
+
+t.test(
+  'a node that falls silent holds up the end of the other by a farewell, in each state',
+  async (t) => {
+    const states = ['greeting', 'resyncing', 'streaming'] as const
+    for (const state of states)
+      for (const who of ['a', 'b'] as const) {
+        const pair = await EnginePair.inSync({ replication: { outboxBytesMax: 128 * 1024 } })
+        await pair.run(pair.a.engine.disconnectPeer())
+        for (let at = 0; at < 48; at++)
+          await pair.a.write('vol0', (at % 16) * 4096, pattern(at + 1))
+        if (state === 'resyncing') await pair.a.engine.setPeer({ maxRate: 4096 })
+        void pair.a.engine.connectPeer().catch(() => {})
+        await pair.until(() => pair[who].link === state, state)
+        for (const connection of pair.network.connections) connection.cut('silence')
+        const writing = pair.a.begin('vol0', 0, pattern(77), true)
+        const beforeMs = pair.scheduler.nowMs
+        // A replica that streams is in sync for all that it knows.
+        if (who === 'a' || state !== 'streaming') {
+          const waiting = pair[who].engine.waitFor('in-sync', 600_000)
+          pair[who].engine.stopWaiting()
+          await t.rejects(waiting, { code: 'BUSY', message: /the node is stopping/ })
+        }
+        if (who === 'a') await pair.run(Promise.all([pair.a.engine.leavePeer(), writing]))
+        await pair[who].close()
+        t.ok(pair.scheduler.nowMs - beforeMs < 1500, `${who} while ${state}`)
+        if (who === 'b') await pair.run(writing)
+      }
+  },
+)
+
+t.test(
+  'the link of a node that stops says so, whatever was the reason of an earlier end',
+  async (t) => {
+    const pair = await EnginePair.inSync()
+    await pair.run(pair.a.engine.disconnectPeer())
+    await pair.run(pair.a.engine.connectPeer())
+    await pair.sync()
+    const events: string[] = []
+    pair.a.engine.onEvent(({ kind, message }) => kind === 'link' && events.push(message))
+    await pair.a.close()
+    t.same(events, ['link offline: the node is stopping'])
+  },
+)

@@ -237,7 +237,7 @@ class NaiveNode implements PairEngine {
       this.#link = 'connecting'
       const { connect, peerUri } = this.#replication ?? {}
       assert(connect)
-      connect(peerUri ?? '').then(
+      connect(peerUri ?? '', new AbortController().signal).then(
         (stream) => this.#greet(stream),
         () => this.#lose(),
       )

@@ -54,7 +54,7 @@ export class ScriptedPeer {
 
   /** A primary's connection to the node that listens there. */
   static async dial(owner: Owner, uri: string): Promise<ScriptedPeer> {
-    const socket = await peerConnector({ random: systemRandom })(uri)
+    const socket = await peerConnector({ random: systemRandom })(uri, new AbortController().signal)
     owner.teardown(() => socket.destroy())
     return new ScriptedPeer(socket as Socket, 'primary')
   }
