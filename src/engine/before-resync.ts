@@ -9,7 +9,7 @@ import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
 import { isBeforeResync } from './local-stores.js'
 
-const allowGivingUp = 'or let it go: before-resync = "if-room" in lockstep.toml of the replica'
+const allowGivingUp = 'or let it go: before-resync = "if-room" in lockstep.toml of this node'
 
 export class BeforeResync {
   readonly #pool: Pool
@@ -70,7 +70,7 @@ export class BeforeResync {
     if (this.#isRequired)
       return {
         message: 'there is no room for the resync beside what this replica had before it',
-        action: `make room on the replica, ${allowGivingUp}`,
+        action: `make room where its data is, ${allowGivingUp}`,
       }
     // Nothing waits for it: the next connection goes on with the resync.
     this.drop().catch(() => {})

@@ -36,7 +36,7 @@ const secondaryCalls = ({ node }: Hello) => ({
 /** It was a stranger a moment ago, when the connection was taken here. */
 const anotherIsServed = {
   reason: 'another connection is served',
-  action: 'lockstep peer connect',
+  action: 'lockstep status',
 }
 
 type Refused = Pick<PeerStatus, 'uri' | 'node' | 'link' | 'reason' | 'action'>

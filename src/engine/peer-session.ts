@@ -10,6 +10,7 @@ import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
 import type { Sequence } from '../core/units.js'
 import type { Frame, ReceivedFrame, ReplayPosition } from '../replication/frames.js'
 import { decide, movesData } from '../replication/greeting.js'
+import { onThe } from '../replication/greeting-actions.js'
 import { type Decision, type Hello, parseHello } from '../replication/hello.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
 import { CatchUp } from './catch-up.js'
@@ -210,7 +211,8 @@ export class PeerSession {
         this.#host.onResult(frame.sequence, frame.body)
         return
       case 'refuse':
-        this.#observer.refused(frame.action)
+        // What it would type itself.
+        this.#observer.refused(onThe('secondary', frame.action))
         this.#observer.go('refused', frame.message)
         this.connection.close(frame.message)
         return

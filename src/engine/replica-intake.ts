@@ -17,10 +17,11 @@ import type {
   ReplayPosition,
   StreamFromFrame,
 } from '../replication/frames.js'
-import { decide, movesData, objection } from '../replication/greeting.js'
+import { movesData, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
+import { refusalHere } from '../replication/told-refusal.js'
 import { type BeforeResync, isNoRoom } from './before-resync.js'
 import { digestsOf } from './digests.js'
 import { checkSequence } from './foreign-operation.js'
@@ -193,7 +194,8 @@ export class Intake {
     if (refusal !== undefined) {
       this.#observer.refused(refusal.action ?? '')
       this.#observer.go('refused', refusal.reason)
-      this.#refuse('CONFLICT', refusal.reason, refusal.action ?? 'lockstep status')
+      const told = `the secondary ${mine.node} refuses: ${refusal.reason}`
+      this.#refuse('CONFLICT', told, refusal.action ?? 'lockstep status')
       return
     }
     if (movesData(decision)) this.#host.frozen.belongTo(peer.runs.at(-1)?.runId)
@@ -214,9 +216,9 @@ export class Intake {
         else await this.#beforeResync.markUnfinished()
         break
       default: {
-        const own = decide(mine, peer)
-        this.#observer.refused(own.action ?? decision.action ?? '')
-        this.#observer.go('refused', decision.reason)
+        const { reason, action } = refusalHere(decision, mine, peer)
+        this.#observer.refused(action)
+        this.#observer.go('refused', reason)
         return
       }
     }
@@ -278,7 +280,7 @@ export class Intake {
     this.#host.log.error({ err: error }, 'an entry cannot be applied: the link stops')
     const { message, action } = this.#explained(error)
     this.#observer.refused(action)
-    this.#observer.go('refused', `the secondary cannot go on: ${message}`)
+    this.#observer.go('refused', `this node cannot go on: ${message}`)
     this.#refuse('IO_ERROR', `the secondary cannot go on: ${message}`, action)
   }
 
@@ -291,11 +293,12 @@ export class Intake {
       return {
         message: `there is no room where its data is (${message})`,
         action:
-          'make room where the data of the secondary is, or delete snapshots of its own there (lockstep snapshot list): the link goes on by itself',
+          'make room where its data is, or delete snapshots of its own (lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT): the link goes on by itself',
       }
-    return { message, action: 'see the log of the secondary, and its doctor' }
+    return { message, action: 'see the log, and lockstep doctor' }
   }
 
+  /** In words for the primary; the action is what is to be typed here. */
   #refuse(code: string, message: string, action: string): void {
     this.connection.send({ kind: 'refuse', code, message, action })
     this.connection.bye(message)

@@ -6,11 +6,18 @@ const makeSecondary = 'lockstep init NEW-DIR --secondary'
 /** It is another node then. */
 const giveAll = 'then, on the primary: lockstep peer forget, lockstep peer connect'
 
+/** What is to be typed on the other node. */
+export function onThe(node: 'primary' | 'secondary', action: string): string {
+  return `on the ${node}: ${action}`
+}
+
 export const actions = {
   sameRelease: 'run the same release of lockstep on both nodes',
   otherAddress: 'lockstep peer set URI, with the address of the other node',
-  otherGroup:
-    'connect the nodes of one group: lockstep peer set URI, or make a blank node for this one: lockstep init NEW-DIR --secondary',
+  otherGroup: `connect the nodes of one group: lockstep peer set URI, or make a blank node for this one: ${makeSecondary}`,
+  /** Said by a secondary: it does not connect to anybody. */
+  otherPrimary: (node: string) =>
+    `on node ${node}: lockstep peer set nbd://HOST:PORT, with the address of its own secondary; or stop this node and make a blank one for that group: ${makeSecondary}`,
   startPrimary:
     'start the primary of this group: it connects to its secondary by itself (lockstep peer set nbd://HOST:PORT there)',
   blankHere: `stop this node and make it anew: ${makeSecondary}; ${giveAll}`,
@@ -19,6 +26,8 @@ export const actions = {
   chooseOne: `decide which node is right; copy from the other what you need of it (nbdcopy nbd://HOST:PORT/VOLUME), and make that one anew: ${makeSecondary}; ${giveAll}`,
   forget:
     'connect the node that this one replicates to: lockstep peer set nbd://HOST:PORT; or, when it is lost for good: lockstep peer forget, then lockstep peer connect',
+  forgetThere:
+    'lockstep peer set nbd://HOST:PORT, with the address of the node that it replicates to; or, when that one is lost for good: lockstep peer forget, then lockstep peer connect',
   chunkSize: (chunkBytes: number, node: string | undefined) =>
     `make the secondary anew with the primary's chunk size, ${node === undefined ? 'here' : `on node ${node}`}: ${makeSecondary} --chunk-size ${chunkBytes / KiB}K`,
   newerSecondary: (node: string) =>

@@ -116,7 +116,7 @@ function strangers(mine: Hello, theirs: Hello): Decision | undefined {
     return refuse(
       'other-group',
       `node ${theirs.node} belongs to group ${theirs.group}, this node to ${mine.group}`,
-      actions.otherGroup,
+      otherGroup(mine, theirs),
     )
   if (mine.role === 'secondary' && theirs.role === 'secondary')
     return noMove('wait', 'two-secondaries', 'neither node is primary', actions.startPrimary)
@@ -125,7 +125,7 @@ function strangers(mine: Hello, theirs: Hello): Decision | undefined {
 
 function twoPrimaries(mine: Hello, theirs: Hello): Decision {
   const histories = compareHistories(mine, theirs)
-  if (histories === undefined) return unrelated(theirs)
+  if (histories === undefined) return unrelated(mine, theirs)
   if (histories.mine.hasEntries && histories.theirs.hasEntries) return parted(histories, theirs)
   if (histories.theirs.hasEntries)
     return refuse(
@@ -163,7 +163,8 @@ function unfit({ primary, secondary, local, toPeer }: Pair): Decision | undefine
 function byHistory(pair: Pair): Decision {
   const { primary, secondary } = pair
   const histories = compareHistories(primary, secondary)
-  if (histories === undefined) return unrelated(pair.toPeer ? secondary : primary)
+  if (histories === undefined)
+    return pair.toPeer ? unrelated(primary, secondary) : unrelated(secondary, primary)
   const { mine: here, theirs: there, commonSequence } = histories
   if (there.fork !== undefined) {
     if (here.hasEntries) return parted(histories, pair.toPeer ? secondary : primary)
@@ -287,12 +288,16 @@ function parted({ commonSequence }: Histories, theirs: Hello): Decision {
   )
 }
 
-function unrelated(theirs: Hello): Decision {
+function unrelated(mine: Hello, theirs: Hello): Decision {
   return refuse(
     'unrelated',
     `this node and node ${theirs.node} have no history in common that is still known`,
-    actions.otherGroup,
+    otherGroup(mine, theirs),
   )
+}
+
+function otherGroup(mine: Hello, theirs: Hello): string {
+  return mine.role === 'primary' ? actions.otherGroup : actions.otherPrimary(theirs.node)
 }
 
 /** Whether the primary still has what it has shown to the secondary. */

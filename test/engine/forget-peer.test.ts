@@ -13,6 +13,11 @@ t.test('a node that is lost is let go of, and another one takes its place', asyn
   await pair.b.start()
   t.match(await pair.run(pair.a.engine.connectPeer()), { kind: 'refuse', rule: 'other-node' })
   t.match(pair.a.peer.action, /lockstep peer forget/)
+  await pair.until(() => pair.b.link === 'refused', 'b hears of it')
+  t.match(pair.b.peer, {
+    reason: /The primary a replicates to another node than this one/,
+    action: /^on the primary: .*lockstep peer forget/,
+  })
   const { dirtyBytes, opLogEntries } = await pair.run(pair.a.engine.forgetPeer())
   t.ok(dirtyBytes >= 4096, 'what was only in the outbox counts')
   t.ok(opLogEntries >= 1)

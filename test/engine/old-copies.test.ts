@@ -110,5 +110,8 @@ t.test('a copy of the secondary is refused', async (t) => {
   await pair.b.start()
   await refused(pair)
   t.match(await pair.run(pair.a.engine.connectPeer({ explain: true })), { rule: 'old-secondary' })
+  t.match(pair.a.peer, { reason: /Node b is at \d+/, action: /^make node b anew/ })
+  t.match(pair.b.peer, { reason: /This node is at \d+, and has told the primary a/ })
+  t.match(pair.b.peer.action, /^stop this node and make it anew/)
   await pair.close()
 })

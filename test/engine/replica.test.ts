@@ -20,10 +20,14 @@ t.test(
     await pair.a.snapshot('vol0@a')
     await pair.a.write('vol0', 4096, pattern(2))
     await pair.until(() => pair.b.link === 'refused', 'b refuses')
-    t.match(pair.b.peer.reason, /the secondary cannot go on/i)
+    t.match(pair.b.peer.reason, /This node cannot go on/)
     await pair.until(() => pair.a.link === 'refused', 'a knows')
-    t.match(pair.a.peer.reason, /cannot go on/)
-    t.ok(pair.a.peer.action, 'and says what to do')
+    t.match(pair.a.peer.reason, /The secondary cannot go on/)
+    t.equal(
+      pair.a.peer.action,
+      `on the secondary: ${pair.b.peer.action}`,
+      'and what to do, and where',
+    )
     t.same(pair.b.storeNames, ['vol0'], 'the snapshot behind the write was not taken without it')
     pair.b.fault = () => undefined
     await pair.sync()

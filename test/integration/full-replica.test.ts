@@ -41,11 +41,17 @@ async function stopsAs(t: Test, pair: NodePair, action: RegExp): Promise<void> {
   })
   t.match(peer.reason, /there (is|was) no room/)
   t.match(peer.action, action)
-  for (const node of [pair.primary, pair.replica]) {
-    const said = await node.cli(['status', '-x'])
-    t.equal(said.status, 6)
-    t.match(said.stdout, action)
+  const said = await Promise.all(
+    [pair.primary, pair.replica].map((node) => node.cli(['status', '-x'])),
+  )
+  for (const { status, stdout } of said) {
+    t.equal(status, 6)
+    t.match(stdout, action)
   }
+  const [here, there] = said.map(({ stdout }) => stdout)
+  t.match(here, /The secondary cannot go on: .*\n +action: on the secondary: /)
+  t.match(there, /This node cannot go on: /)
+  t.notMatch(there, /on the secondary: /)
 }
 
 /** There is room again. Nobody says anything to either node, unless the next try is to be now. */
@@ -65,7 +71,7 @@ t.test('a replica that ran full goes on by itself when there is room', { skip },
   const { pair } = cramped
   await writePattern(pair.primary, 1, '0 32M')
   await writePattern(pair.primary, 2, '32M 32M')
-  await stopsAs(t, pair, /make room where the data of the secondary is/)
+  await stopsAs(t, pair, /make room where its data is, or delete/)
   await writePattern(pair.primary, 3, '1M 1M')
   t.ok(await holdsPattern(pair.primary, 2, '32M 32M'), 'the primary goes on')
   t.ok(await holdsPattern(pair.replica, 1, '2M 30M'), 'the replica has what it had')
@@ -85,7 +91,11 @@ t.test(
     await primary.ok('mark', 'two', '--snapshot', 'two', '--wait')
     await writePattern(primary, 3, '0 14M')
     await writePattern(primary, 4, '14M 8M')
-    await stopsAs(t, cramped.pair, /delete snapshots of its own there \(lockstep snapshot list\)/)
+    await stopsAs(
+      t,
+      cramped.pair,
+      /delete snapshots of its own \(lockstep snapshot list, lockstep snapshot delete/,
+    )
     t.match(await replica.ok('snapshot', 'list'), /vol0@local\.one/)
     await replica.ok('snapshot', 'delete', 'vol0@local.one', '--yes')
     await goesOn(t, cramped, { isAsked: true })
@@ -111,7 +121,7 @@ async function startResync(t: Test): Promise<Cramped> {
 t.test('a resync without room goes on by itself when there is room', { skip }, async (t) => {
   const cramped = await startResync(t)
   const { pair } = cramped
-  await stopsAs(t, pair, /make room on the replica, or let it go: before-resync = "if-room"/)
+  await stopsAs(t, pair, /make room where its data is, or let it go: before-resync = "if-room"/)
   const kept = await pair.replica.ok('snapshot', 'list')
   t.match(kept, /vol0@before-resync/, 'what it had before is still there')
   cramped.makeRoom()
@@ -122,7 +132,7 @@ t.test('a resync without room goes on by itself when there is room', { skip }, a
 t.test('a resync without room gives up what was before when it is told so', { skip }, async (t) => {
   const cramped = await startResync(t)
   const { pair } = cramped
-  await stopsAs(t, pair, /let it go: before-resync = "if-room" in lockstep\.toml of the replica/)
+  await stopsAs(t, pair, /let it go: before-resync = "if-room" in lockstep\.toml of this node/)
   await pair.replica.stop()
   const toml = join(pair.replica.dataDirectory, 'lockstep.toml')
   writeFileSync(toml, 'before-resync = "if-room"\n')
