@@ -23,6 +23,8 @@ export type LinkHost = {
   /** Absent until a peer is tracked. */
   readonly stream: () => PrimaryStream | undefined
   readonly hello: () => Hello
+  /** A node is tracked, and it is not this one. */
+  readonly isStranger: (nodeId: string) => boolean
   readonly knowledge: () => LocalKnowledge
   /** The newest batch that is durable in the journal. */
   readonly durableBatch: () => number

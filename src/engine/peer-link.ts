@@ -75,9 +75,10 @@ export class PeerLink {
     return this.#before ?? { state, reason, action: this.#action }
   }
 
-  /** The node that was met last. */
+  /** The node that is tracked, as it was met last; while none is, who was met last. Whoever else answers at a wrong address is named by the refusal alone. */
   get peer(): Hello | undefined {
-    return this.#session?.peer ?? this.#peer
+    const met = this.#session?.peer
+    return met === undefined || this.#host.isStranger(met.nodeId) ? this.#peer : met
   }
 
   get uri(): string {
@@ -234,7 +235,7 @@ export class PeerLink {
     this.#session = session
     this.#state.go('greeting', `connected to ${this.#uri}`)
     const reason = await session.run()
-    this.#peer = session.peer ?? this.#peer
+    this.#peer = this.peer
     this.#sentBytes += session.connection.sentBytes
     this.#receivedBytes += session.connection.receivedBytes
     this.#session = undefined

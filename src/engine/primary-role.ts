@@ -242,6 +242,7 @@ export class PrimaryRole {
         ...(replication.deadlineMs === undefined ? {} : { deadlineMs: replication.deadlineMs }),
         stream: () => this.#stream,
         hello: () => helloOf(this.#pool, this.#sequencer.lastSequence),
+        isStranger: (nodeId) => (this.#pool.state.peer?.nodeId ?? nodeId) !== nodeId,
         knowledge: () => knowledgeOf(this.#pool, this.#stream),
         durableBatch: () => this.#pool.durableBatch,
         activatedBatch: () => this.#pool.activatedBatch,

@@ -29,6 +29,7 @@ export class Replica {
   #intake: Intake | undefined
   #sentBytes = 0
   #receivedBytes = 0
+  /** Where the primary's last connection came from, and the primary. A stranger to this node's group takes neither place. */
   from = ''
   peer: Hello | undefined
   #action: string | undefined
@@ -96,13 +97,15 @@ export class Replica {
     }
     // What could not be applied before comes again, with all that follows.
     this.#host.sequencer.rewind()
-    this.from = from
     if (this.state === 'refused') this.#state.go('greeting', `connection from ${from}`)
     else this.#go('greeting', `connection from ${from}`)
     const intake = new Intake(stream, this.#host, this.beforeResync, {
       go: (state, reason) => this.#go(state, reason),
       met: (peer) => {
+        const mine = this.#host.hello()
+        if (!mine.isBlank && peer.group !== mine.group) return
         this.peer = peer
+        this.from = from
       },
       refused: (action) => {
         this.#action = action

@@ -144,17 +144,18 @@ function twoPrimaries(mine: Hello, theirs: Hello): Decision {
 
 /** A secondary that cannot be a copy of this primary, whatever it holds. */
 function unfit({ primary, secondary, local, toPeer }: Pair): Decision | undefined {
-  if (primary.chunkBytes !== secondary.chunkBytes)
-    return refuse(
-      'chunk-size',
-      `chunks have ${formatBytes(primary.chunkBytes)} on the primary and ${formatBytes(secondary.chunkBytes)} on the secondary`,
-      actions.chunkSize(primary.chunkBytes, toPeer ? secondary.node : undefined),
-    )
+  // Before anything that would have to be done about the secondary: it is the wrong one.
   if (local?.peerNodeId !== undefined && local.peerNodeId !== secondary.nodeId)
     return refuse(
       'other-node',
       `this node replicates to another node than ${secondary.node}, and keeps in mind what that one lacks`,
       actions.forget,
+    )
+  if (primary.chunkBytes !== secondary.chunkBytes)
+    return refuse(
+      'chunk-size',
+      `chunks have ${formatBytes(primary.chunkBytes)} on the primary and ${formatBytes(secondary.chunkBytes)} on the secondary`,
+      actions.chunkSize(primary.chunkBytes, toPeer ? secondary.node : undefined),
     )
   return undefined
 }

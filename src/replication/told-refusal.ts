@@ -12,14 +12,15 @@ export function refusalHere(
   mine: Hello,
   primary: Hello,
 ): { readonly reason: string; readonly action: string } {
+  // Whatever else there is between the two, it need not be mended.
+  if (told.rule === 'other-node')
+    return {
+      reason: `the primary ${primary.node} replicates to another node than this one, and keeps in mind what that one lacks`,
+      action: onThe('primary', actions.forgetThere),
+    }
   const own = decide(mine, primary)
   if (!movesData(own)) return { reason: own.reason, action: own.action ?? 'lockstep status' }
   switch (told.rule) {
-    case 'other-node':
-      return {
-        reason: `the primary ${primary.node} replicates to another node than this one, and keeps in mind what that one lacks`,
-        action: onThe('primary', actions.forgetThere),
-      }
     case 'old-secondary':
       return {
         reason: `this node is at ${mine.sequence}, and has told the primary ${primary.node} that more than that is durable here: its disk is an old copy`,

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { Life } from '../simulation/sim-clock.js'
 import { EnginePair, pattern } from '../support/engine-pair.js'
-import { FakePrimary, fakeHello } from '../support/fake-peer.js'
+import { blankHello, FakePrimary, FakeSecondary, fakeHello } from '../support/fake-peer.js'
 
 const linkEvents = (pair: EnginePair): readonly string[] =>
   pair.b.engine
@@ -88,6 +88,53 @@ t.test('a stranger who calls a primary does not hide what its own link does', as
   await pair.b.start()
   await pair.sync()
   await pair.same()
+  await pair.close()
+})
+
+t.test('a wrong address does not rename the peer: the refusal says who answered', async (t) => {
+  const pair = await EnginePair.inSync()
+  const { connect } = pair
+  for (const chunkBytes of [4096, 8192]) {
+    FakeSecondary.listen(pair, (peer) => {
+      peer.onFrame = ({ kind }) => {
+        if (kind === 'hello') peer.send({ kind, body: { ...blankHello({ chunkBytes }) } })
+      }
+    })
+    await pair.run(pair.a.engine.setPeer({ uri: `nbd://wrong-${chunkBytes}` }))
+    await pair.until(() => pair.a.link === 'refused', 'the wrong one is refused')
+    t.equal(pair.a.peer.node, 'b')
+    t.match(pair.a.peer, {
+      reason: /replicates to another node than fake,/,
+      action: /^connect the node that this one replicates to/,
+    })
+  }
+  pair.connect = connect
+  t.match((await pair.run(pair.a.engine.forgetPeer())).node, 'b')
+  await pair.run(pair.a.engine.setPeer({ uri: 'nbd://b' }))
+  t.match(await pair.run(pair.a.engine.connectPeer()), { rule: 'untracked' })
+  await pair.sync()
+  t.equal(pair.a.peer.node, 'b')
+  await pair.close()
+})
+
+t.test('a stranger who calls a replica does not take the name of its primary', async (t) => {
+  const pair = await EnginePair.inSync()
+  pair.a.crash()
+  await pair.until(() => pair.b.link === 'offline', 'its primary is gone')
+  const { uri } = pair.b.peer
+  const stranger = await FakePrimary.connect(pair, 'b')
+  stranger.send({ kind: 'hello', body: { ...fakeHello() } })
+  await stranger.next('hello')
+  stranger.send({
+    kind: 'decision',
+    body: { rule: 'other-group', kind: 'refuse', operations: 0, bytes: 0, reason: 'another group' },
+  })
+  await pair.until(() => pair.b.link === 'refused', 'the stranger is refused')
+  t.match(pair.b.peer.reason, /Node fake belongs to group fake-group/)
+  t.same([pair.b.peer.node, pair.b.peer.uri], ['a', uri])
+  await pair.a.start()
+  await pair.sync()
+  t.equal(pair.b.peer.node, 'a')
   await pair.close()
 })
 

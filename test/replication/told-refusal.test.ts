@@ -51,6 +51,8 @@ t.test('what only the primary knows is said of the primary', (t) => {
   )
   t.match(other.reason, /^the primary one replicates to another node than this one/)
   t.match(other.action, /^on the primary: lockstep peer set /)
+  const rough = { ...secondary, chunkBytes: 4096 }
+  t.same(refusalHere(told('other-node', ''), rough, primary), other, 'and nothing else matters')
   const old = refusalHere(told('old-secondary', 'node two is at 10'), secondary, primary)
   t.match(old.reason, /^this node is at 10, and has told the primary one /)
   t.match(old.action, /^stop this node and make it anew/)
