@@ -4,7 +4,6 @@
 // Invariants: looking changes nothing, and costs those who write nothing; the answer is that of one moment between its beginning and its end, of everything that
 // was ordered when it began, and never too little for that.
 import { type ByteRange, blockBytes, byteOffset, type StoreId } from '../core/units.js'
-import { type BlockRun, dirtyPageBlockCount } from '../storage/dirty-map.js'
 import type { Pool } from '../storage/pool.js'
 import { changesMaps, type TrackedStore, type TrackedStores } from '../storage/tracked-stores.js'
 import type { Tracking } from '../storage/tracking.js'
@@ -16,10 +15,8 @@ export type Lacked = {
   readonly stores: ReadonlyMap<StoreId, TrackedStore>
   /** Entries that were marked for it; those that only were passed by count a sixteenth. */
   readonly entryCount: number
-  /** Stores, and pages of dirty maps, that were shared for it. */
+  /** Stores whose maps were shared for it. */
   readonly sharedCount: number
-  /** Where the answer ends, in bytes, when it was asked for with `pageCountMax`. */
-  readonly end: number
   [Symbol.dispose](): void
 }
 
@@ -28,8 +25,6 @@ export type LookOptions = {
   readonly storeId?: StoreId
   /** What lies outside of it may be missing in the answer, which costs less: operations bring dirt from one store to another, but never to another place. */
   readonly range?: { readonly offset: number; readonly lengthBytes: number }
-  /** The answer may end before the range does, but not at its beginning. */
-  readonly pageCountMax?: number
   /** What the peer has applied, but not made durable, counts as lacked. */
   readonly countsApplied?: boolean
 }
@@ -49,9 +44,9 @@ export class LackWalk {
   #next = 0
   #shared: TrackedStores | undefined
   #only: StoreId | undefined
-  /** In bytes. */
-  #first = 0
-  #endBytes = Number.POSITIVE_INFINITY
+  /** In bytes, whole blocks: a change beside the range may lie in a block that is partly in it. */
+  readonly #firstByte: number
+  readonly #endByte: number
   /** What the peer has applied, as of when the maps were shared. */
   #applied = 0
   #markedCount = 0
@@ -65,6 +60,9 @@ export class LackWalk {
     this.#options = options
     this.#end = stream.outbox.lastSequence + 1
     this.#entryCount = stream.outbox.entryCount
+    const { offset, lengthBytes } = options.range ?? everywhere
+    this.#firstByte = Math.floor(offset / blockBytes) * blockBytes
+    this.#endByte = Math.ceil((offset + lengthBytes) / blockBytes) * blockBytes
   }
 
   /** Looks at up to `entryCountMax` further entries. True when it is over. */
@@ -84,7 +82,7 @@ export class LackWalk {
       // Behind the operation that deleted its store or made it smaller: it is refused when its turn comes.
       const entryEnd = entry.offset + entry.lengthBytes
       if (entryEnd > (shared.get(entry.storeId)?.sizeBytes ?? 0)) return
-      if (entry.offset >= this.#endBytes || entryEnd <= this.#first) return
+      if (entry.offset >= this.#endByte || entryEnd <= this.#firstByte) return
       this.#markedCount++
       // As it leaves one day: had or lacked.
       if (isKept && entry.sequence <= this.#applied) shared.clean(entry.storeId, rangeOf(entry))
@@ -102,7 +100,6 @@ export class LackWalk {
       stores: shared.stores,
       entryCount: this.#markedCount + Math.ceil(this.#entryCount / 16),
       sharedCount: this.#sharedCount,
-      end: this.#endBytes,
       [Symbol.dispose]: () => shared.clear(),
     }
   }
@@ -112,22 +109,16 @@ export class LackWalk {
   }
 
   #begin(): void {
-    const { storeId, range, pageCountMax = Number.POSITIVE_INFINITY } = this.#options
+    const { storeId, countsApplied } = this.#options
     const { progress, outbox } = this.#stream
     const tracking = this.#tracking
     // An operation may bring another store's dirt here.
     const mayMove = tracking.pending.some(({ operation }) => changesMaps(operation))
     this.#only = mayMove ? undefined : storeId
-    const pagesEach = Math.floor(pageCountMax / (mayMove ? tracking.stores.size : 1))
-    const blocks = blocksAround(range, Math.max(1, pagesEach))
-    this.#first = (blocks?.first ?? 0) * blockBytes
-    this.#endBytes = (blocks?.end ?? Number.POSITIVE_INFINITY) * blockBytes
     this.#shared?.clear()
-    const shared = tracking.share(this.#only === undefined ? undefined : [this.#only], blocks)
+    const shared = tracking.share(this.#only === undefined ? undefined : [this.#only])
     this.#shared = shared
     this.#sharedCount += shared.stores.size
-    for (const { dirty } of shared.stores.values()) this.#sharedCount += dirty.pages.size
-    const { countsApplied } = this.#options
     this.#applied = progress.isWaiting && countsApplied !== true ? progress.applied : 0
     this.#next = outbox.oldestSequence
   }
@@ -146,7 +137,6 @@ export function lackedNow(
       stores: tracking.stores,
       entryCount: 0,
       sharedCount: 0,
-      end: Number.POSITIVE_INFINITY,
       [Symbol.dispose]: () => {},
     }
   const walk = new LackWalk(pool, stream, tracking, options)
@@ -180,14 +170,7 @@ export function lacksBytes(
   return Math.min(moveBytes(state, lacked.stores, stepsMax), usage.usedBytes)
 }
 
-/** Whole blocks: a change beside the range may lie in a block that is partly in it. No more than so many pages. */
-function blocksAround(range: LookOptions['range'], pageCountMax: number): BlockRun | undefined {
-  if (range === undefined) return undefined
-  const first = Math.floor(range.offset / blockBytes)
-  const end = Math.ceil((range.offset + range.lengthBytes) / blockBytes)
-  const firstPage = Math.floor(first / dirtyPageBlockCount)
-  return { first, end: Math.min(end, (firstPage + pageCountMax) * dirtyPageBlockCount) }
-}
+const everywhere = { offset: 0, lengthBytes: Number.POSITIVE_INFINITY }
 
 function rangeOf(entry: { readonly offset: number; readonly lengthBytes: number }): ByteRange {
   return { offset: byteOffset(entry.offset), lengthBytes: entry.lengthBytes }

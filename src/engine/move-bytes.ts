@@ -4,7 +4,8 @@
 // Invariant: never less than the plan would send, as the maps are when they are looked at.
 import { blockBytes, type StoreId } from '../core/units.js'
 import { type ChunkPage, pageEntryCount } from '../storage/chunk-map.js'
-import { type BlockRun, type DirtyMap, dirtyPageBlockCount } from '../storage/dirty-map.js'
+import type { BlockRun, DirtyMap } from '../storage/dirty-map.js'
+import { dirtyPageBlockCount } from '../storage/dirty-page.js'
 import { type GroupState, isLocalId, type Store } from '../storage/group-state.js'
 import { dirtyBytesOf, type TrackedStore } from '../storage/tracked-stores.js'
 
@@ -89,29 +90,45 @@ class Count {
     const endBlock = Math.ceil(sizeBytes / blockBytes)
     this.#endBlock = endBlock
     this.#cutBytes = endBlock * blockBytes - sizeBytes
+    const { dirty } = known
     let savedBytes = 0
     let pageIndex = -1
-    for (const [dirtyIndex, { setCount }] of known.dirty.pages) {
-      if (this.#stepsLeft <= 0) break
-      const first = dirtyIndex * dirtyPageBlockCount
-      const end = Math.min(endBlock, first + dirtyPageBlockCount)
-      const pageOf = (block: number): number => Math.floor(block / this.#blocksPerPage)
-      for (let at = first; at < end && this.#stepsLeft > 0; ) {
-        if (pageOf(at) !== pageIndex) {
-          pageIndex = pageOf(at)
-          this.#siblings = this.#siblingsOf(index, pageIndex)
-        }
-        if (this.#isPieceOver()) yield
-        const until = Math.min(end, (pageIndex + 1) * this.#blocksPerPage)
-        const page = store.map.pages.get(pageIndex)
-        const isWhole = until - at === dirtyPageBlockCount
-        if (isWhole && until < endBlock && this.#isSaved(page, at, until))
-          savedBytes += setCount * blockBytes
-        else savedBytes += yield* this.#savedRuns(known.dirty, page, { first: at, end: until })
-        at = until
+    for (let at = 0; at < endBlock && this.#stepsLeft > 0; ) {
+      if (this.#isPieceOver()) yield
+      const run = dirty.nextRun(at, endBlock, 1)
+      this.#stepsLeft -= runSteps
+      if (run === undefined) break
+      at = run.first
+      const holesEnd = this.#holesEnd(store, at)
+      if (holesEnd > at) {
+        savedBytes += this.#dirtyBytes(dirty, at, holesEnd)
+        at = holesEnd
+        continue
       }
+      if (pageIndex !== Math.floor(at / this.#blocksPerPage)) {
+        pageIndex = Math.floor(at / this.#blocksPerPage)
+        this.#siblings = this.#siblingsOf(index, pageIndex)
+      }
+      const page = store.map.pages.get(pageIndex)
+      // What is one page of both maps.
+      const pageBlockCount = Math.min(this.#blocksPerPage, dirtyPageBlockCount)
+      const until = Math.min(endBlock, (Math.floor(at / pageBlockCount) + 1) * pageBlockCount)
+      if (this.#isSaved(page, at, until)) savedBytes += this.#dirtyBytes(dirty, at, until)
+      else savedBytes += yield* this.#savedRuns(dirty, page, { first: at, end: until })
+      at = until
     }
     return dirtyBytesOf(known) - savedBytes
+  }
+
+  /** The end of the holes from a block on, whole chunks but for the first: however many pages are absent. */
+  #holesEnd(store: Store, block: number): number {
+    const stepsMax = Math.min(this.#stepsLeft, pieceStepsMax)
+    const look = { stepsLeft: stepsMax }
+    const chunk = Math.floor(block / this.#blocksPerChunk)
+    const endChunk = Math.ceil(this.#endBlock / this.#blocksPerChunk)
+    const end = store.map.runEnd(chunk, endChunk, true, look)
+    this.#stepsLeft -= stepsMax - look.stepsLeft
+    return Math.min(this.#endBlock, end * this.#blocksPerChunk)
   }
 
   *#savedRuns(dirty: DirtyMap, page: ChunkPage | undefined, { first, end }: BlockRun): Pieces {
@@ -160,7 +177,10 @@ class Count {
   #isSaved(page: ChunkPage | undefined, first: number, end: number): boolean {
     if (page === undefined || page.usedCount === 0) return true
     this.#stepsLeft -= this.#siblings.length
-    return this.#siblings.some((one) => one.page === page && isThere(one, first, end))
+    // A chunk is shared as a whole: what is dirty beside the range counts too.
+    const from = Math.floor(first / this.#blocksPerChunk) * this.#blocksPerChunk
+    const to = Math.ceil(end / this.#blocksPerChunk) * this.#blocksPerChunk
+    return this.#siblings.some((one) => one.page === page && isThere(one, from, to))
   }
 
   /** Bytes of the dirty blocks `[first, end)`, which lie in one page of the chunk map, that do not go over; undefined when each chunk has to be looked at. */
@@ -179,6 +199,12 @@ class Count {
       at = until
     }
     return savedBytes
+  }
+
+  #dirtyBytes(dirty: DirtyMap, first: number, end: number): number {
+    this.#stepsLeft -= runSteps
+    const isCut = end === this.#endBlock && dirty.isDirty(end - 1)
+    return dirty.countIn(first, end) * blockBytes - (isCut ? this.#cutBytes : 0)
   }
 
   #bytesOf(first: number, end: number): number {

@@ -46,7 +46,7 @@ export function knowledgeOf(pool: Pool, stream: PrimaryStream | undefined): Loca
       const sentBytes = outbox?.usedBytes ?? 0
       // The entries themselves, and what is dirty besides.
       if (tracking === undefined || totals?.dirtyBytes === 0) return sentBytes
-      return sentBytes + moveBytes(state, tracking.stores)
+      return sentBytes + Math.min(moveBytes(state, tracking.stores), usage.usedBytes)
     },
     isTrackingLost: tracking?.isLost ?? true,
     dirtyBytes: totals?.dirtyBytes ?? 0,

@@ -7,6 +7,7 @@ import { errnoNameOf, LockstepError } from '../core/errors.js'
 import type { FailureLog } from '../core/failure-log.js'
 import { limits } from '../core/limits.js'
 import { blockBytes, formatBytes, MiB, type Sequence } from '../core/units.js'
+import { dirtyPageBlockCount } from '../storage/dirty-page.js'
 import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
@@ -33,10 +34,12 @@ const storeSteps = 4
 const dirtyRunSteps = 32
 /** An entry of the outbox that is looked at. */
 const lackedEntrySteps = 8
-/** A page of a dirty map, or a store, that is shared for a look. */
-const lackedPageSteps = 8
+/** A store whose map is shared for a look. */
+const lackedStoreSteps = 8
 /** Bits of the map that are looked at together. */
 const blocksPerStep = 32
+/** Of a run: its ends may lie in the middle of a page each, the pages between them are one. */
+const runStepsMax = (2 * dirtyPageBlockCount) / blocksPerStep
 
 /** What an export needs to know of the other node. */
 export type ExportPort = {
@@ -243,8 +246,7 @@ export class StoreExport implements Export {
         'EINVAL',
         'x-lockstep:dirty is known on a primary only, as long as it keeps in mind what a peer lacks',
       )
-    const pageCountMax = (look.stepsLeft >>> 2) / lackedPageSteps
-    const options = { storeId: this.store.id, range: query, pageCountMax }
+    const options = { storeId: this.store.id, range: query }
     return this.#port.looks.look(options, (lacked) => this.#lackedExtents(lacked, query, look))
   }
 
@@ -257,9 +259,9 @@ export class StoreExport implements Export {
       }))
     const known = lacked.stores.get(this.store.id)
     // Half of what may be looked at is for the answer: a short one would be asked for again, with the same walk before it.
-    const lookedAt = lacked.entryCount * lackedEntrySteps + lacked.sharedCount * lackedPageSteps
+    const lookedAt = lacked.entryCount * lackedEntrySteps + lacked.sharedCount * lackedStoreSteps
     look.stepsLeft -= Math.min(look.stepsLeft >>> 1, lookedAt)
-    const end = Math.min(query.offset + query.lengthBytes, lacked.end)
+    const end = query.offset + query.lengthBytes
     const extents: Extent[] = []
     const add = (until: number, at: number, flags: number): number => {
       if (until > at) extents.push({ lengthBytes: until - at, flags })
@@ -267,10 +269,9 @@ export class StoreExport implements Export {
     }
     let at = query.offset
     while (at < end && extents.length < query.runCountMax && look.stepsLeft > 0) {
-      const lengthBytesMax = Math.min(end - at, look.stepsLeft * blocksPerStep * blockBytes)
-      const run = known && nextDirtyIn(known, at, lengthBytesMax)
-      look.stepsLeft -=
-        dirtyRunSteps + Math.ceil((run?.lengthBytes ?? 0) / blockBytes / blocksPerStep)
+      const run = known && nextDirtyIn(known, at, end - at)
+      const wordCount = Math.ceil((run?.lengthBytes ?? 0) / blockBytes / blocksPerStep)
+      look.stepsLeft -= dirtyRunSteps + Math.min(wordCount, runStepsMax)
       at = add(Math.min(end, run?.offset ?? end), at, 0)
       if (run !== undefined && at < end && extents.length < query.runCountMax)
         at = add(Math.min(end, run.offset + run.lengthBytes), at, 1)

@@ -3,7 +3,7 @@
 //   head: u32 magic "LSCP", u32 type, u32 body length, u32 CRC-32 of the first 12 bytes and the body. All little-endian.
 //   1 state  JSON                                       2 pages  repeated: u32 count, count × u32 entries (trailing holes left out)
 //   3 map    u32 store id, then repeated: u32 page index, u32 page number (pages count from 0 in the file's order)
-//   5 to 9   what the peer may not have: tracking-sections.ts, right behind the state
+//   5 to 10  what the peer may not have: tracking-sections.ts, right behind the state
 //   4 end    JSON with the counts. A file without it is unfinished.
 // Written to a new name, synced, renamed: the one with the final name is always whole. ON-DISK.md, "Checkpoint".
 import assert from 'node:assert/strict'
@@ -35,6 +35,8 @@ export const checkpointTemporaryName = 'checkpoint.tmp'
 export const checkpointVersion = 2
 /** Of one that says what verify found to differ: programs that do not know of that refuse it. */
 const differingVersion = 3
+/** Of one in which dirty pages are runs (section 10): the same, whatever verify found. */
+const fullRunsVersion = 4
 
 const headBytes = 16
 const magic = 0x5043534c // "LSCP"
@@ -88,7 +90,7 @@ export function describeState(
   const { stores: all, peer, primarySeen, ...plain } = state
   const stores = [...all.values()].map(describeStore)
   return {
-    version: tracking?.hasDiffering === true ? differingVersion : checkpointVersion,
+    version: versionFor(tracking),
     ...plain,
     // A copy: the state goes on while this is written.
     ...(peer === undefined ? {} : { peer: { ...peer } }),
@@ -96,6 +98,12 @@ export function describeState(
     ...options,
     stores,
   }
+}
+
+/** The lowest that says all there is, so that an older program reads it where it can. */
+function versionFor(tracking: FrozenTracking | undefined): number {
+  if (tracking?.hasFullRuns === true) return fullRunsVersion
+  return tracking?.hasDiffering === true ? differingVersion : checkpointVersion
 }
 
 /** Writes a checkpoint into an empty file, in pieces, and syncs it. The caller renames it. */
@@ -243,10 +251,11 @@ function parseObject(body: Buffer): unknown {
 
 function parseState(body: Buffer): CheckpointState {
   const described = parseObject(body) as CheckpointState
-  if (described.version !== checkpointVersion && described.version !== differingVersion) {
+  const { version } = described
+  if (!Number.isInteger(version) || version < checkpointVersion || version > fullRunsVersion) {
     throw new LockstepError(
       'WRONG_VERSION',
-      `the checkpoint has version ${described.version}, this program reads versions ${checkpointVersion} and ${differingVersion}`,
+      `the checkpoint has version ${version}, this program reads versions ${checkpointVersion} to ${fullRunsVersion}`,
       'start this data directory with the program that wrote it',
     )
   }

@@ -40,18 +40,12 @@ export class TrackedStores {
     return store
   }
 
-  /**
-   * As they are now, of all stores or of some, to look further from: pages are shared until one of both changes them. The caller clears it. The dirty maps alone.
-   * `blocks`: pages without one of these are left out.
-   */
-  share(storeIds: Iterable<StoreId> = this.#stores.keys(), blocks?: BlockRun): TrackedStores {
+  /** As they are now, of all stores or of some, to look further from: what is the same is shared until one of both changes it. The caller clears it. The dirty maps alone. */
+  share(storeIds: Iterable<StoreId> = this.#stores.keys()): TrackedStores {
     const shared = new TrackedStores()
     for (const storeId of storeIds) {
       const store = this.#stores.get(storeId)
-      if (store === undefined) continue
-      const { dirty } = shared.add(storeId, store.sizeBytes)
-      if (blocks === undefined) dirty.become(store.dirty)
-      else dirty.becomePart(store.dirty, blocks)
+      if (store !== undefined) shared.add(storeId, store.sizeBytes).dirty.become(store.dirty)
     }
     return shared
   }

@@ -122,8 +122,8 @@ export class Tracking {
   }
 
   /** The maps as they are now, for who wants to know what they would be; `TrackedStores.share`. */
-  share(storeIds?: Iterable<StoreId>, blocks?: BlockRun): TrackedStores {
-    return this.#stores.share(storeIds, blocks)
+  share(storeIds?: Iterable<StoreId>): TrackedStores {
+    return this.#stores.share(storeIds)
   }
 
   get totals(): TrackingTotals {

@@ -129,6 +129,36 @@ t.test('the plan moves as much as was told', (t) => {
   t.end()
 })
 
+t.test('a chunk that is dirty elsewhere in the store it could come from goes over', (t) => {
+  const group = new Group()
+  const volume = group.add(1)
+  group.write(volume, 0, 10)
+  const snapshot = group.add(2, 1)
+  snapshot.map.become(volume.map)
+  // The two blocks of one chunk: neither store can have all of it from the other.
+  group.tracked.mark(volume.id, { offset: blockBytes as never, lengthBytes: blockBytes })
+  group.tracked.mark(snapshot.id, { offset: 0 as never, lengthBytes: blockBytes })
+  t.equal(group.plannedBytes(), blockBytes)
+  t.equal(group.moveBytes, blockBytes)
+  t.end()
+})
+
+t.test('what lies in holes costs what there is beside them, at any size', (t) => {
+  const group = new Group()
+  const sizeBytes = 2 ** 53 - 512
+  const volume = group.add(1, undefined, sizeBytes)
+  const snapshot = group.add(2, 1, sizeBytes)
+  group.write(volume, 7, 8)
+  group.write(volume, 2 ** 38, 2 ** 38 + 3)
+  snapshot.map.become(volume.map)
+  group.write(volume, 2 ** 38 + 1, 2 ** 38 + 2)
+  for (const { id } of [volume, snapshot])
+    group.tracked.mark(id, { offset: 0 as never, lengthBytes: sizeBytes })
+  t.equal(group.moveBytes, 5 * chunkBytes)
+  t.equal(group.inPieces().pieceCount, 1)
+  t.end()
+})
+
 t.test('what would take too long to look at counts as it is', (t) => {
   const group = new Group()
   const volume = group.add(1)

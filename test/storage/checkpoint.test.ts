@@ -2,7 +2,13 @@
 import { crc32 } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { LockstepError } from '../../src/core/errors.js'
-import { byteOffset, type Generation, type Sequence, type StoreId } from '../../src/core/units.js'
+import {
+  byteOffset,
+  type Generation,
+  type Sequence,
+  type StoreId,
+  TiB,
+} from '../../src/core/units.js'
 import {
   describeState,
   type FrozenState,
@@ -10,6 +16,7 @@ import {
   writeCheckpoint,
 } from '../../src/storage/checkpoint.js'
 import { ChunkMap, type PageKeeper, pageEntryCount } from '../../src/storage/chunk-map.js'
+import type { DirtyMap } from '../../src/storage/dirty-map.js'
 import { firstLocalId, type GroupState, Store } from '../../src/storage/group-state.js'
 import { PoolKeeper } from '../../src/storage/page-keeper.js'
 import { Tracking } from '../../src/storage/tracking.js'
@@ -136,30 +143,78 @@ t.test('what is read is what was written, sharing included', async (t) => {
   t.match(found, rest)
 })
 
-t.test('one that says what verify found to differ has a version of its own', async (t) => {
+const peer = { nodeId: 'b', acknowledged: undefined }
+
+/** Written, and read again. */
+async function wayBack(tracking: Tracking): Promise<{
+  readonly version: number
+  readonly tracking: Tracking
+  readonly lengthBytes: number
+}> {
   const state = stateWith(new LooseKeeper())
-  const peer = { nodeId: 'b', acknowledged: undefined }
+  const frozenTracking = freezeTracking(tracking, [])
+  const described = { batchNumber: 21, isClean: true }
+  const file = new MemoryFile()
+  await writeCheckpoint(file, {
+    ...freeze(state),
+    state: describeState({ ...state, peer }, described, frozenTracking),
+    tracking: frozenTracking,
+  })
+  const read = await readCheckpoint(file, new LooseKeeper())
+  if (read.tracking === undefined) throw new Error('there is no tracking in it')
+  return {
+    version: read.described.version,
+    tracking: read.tracking.tracking,
+    lengthBytes: file.bytes.length,
+  }
+}
+
+t.test('one that says what verify found to differ has a version of its own', async (t) => {
   const tracking = new Tracking(peer)
   tracking.restored()
   tracking.restoreStore(1 as StoreId, 65_536).differing.markBytes(4096, 8192)
-  const bytes = async (): Promise<MemoryFile> => {
-    const frozenTracking = freezeTracking(tracking, [])
-    const described = { batchNumber: 21, isClean: true }
-    const file = new MemoryFile()
-    await writeCheckpoint(file, {
-      ...freeze(state),
-      state: describeState({ ...state, peer }, described, frozenTracking),
-      tracking: frozenTracking,
-    })
-    return file
-  }
-  const read = await readCheckpoint(await bytes(), new LooseKeeper())
-  t.equal(read.described.version, 3)
-  t.equal(read.tracking?.tracking.differingBytes(1 as StoreId), 8192)
+  const read = await wayBack(tracking)
+  t.equal(read.version, 3)
+  t.equal(read.tracking.differingBytes(1 as StoreId), 8192)
   tracking.clean(1 as StoreId, { offset: byteOffset(0), lengthBytes: 65_536 })
-  const before = await readCheckpoint(await bytes(), new LooseKeeper())
-  t.equal(before.described.version, 2, 'without it programs from before can read it')
-  t.equal(before.tracking?.tracking.differingBytes(1 as StoreId), 0)
+  const before = await wayBack(tracking)
+  t.equal(before.version, 2, 'without it programs from before can read it')
+  t.equal(before.tracking.differingBytes(1 as StoreId), 0)
+})
+
+t.test('one of a very large store that is dirty has runs, and a version of its own', async (t) => {
+  const id = 1 as StoreId
+  const tracking = new Tracking(peer)
+  tracking.restored()
+  const { dirty, suspects, differing } = tracking.restoreStore(id, 2 ** 53 - 512)
+  dirty.markBytes(0, 8 * TiB)
+  const small = await wayBack(tracking)
+  t.equal(small.version, 2, 'up to 8 TiB programs from before can read it')
+  t.equal(small.tracking.dirtyBytes(id), 8 * TiB)
+  dirty.markBytes(0, 2 ** 53 - 512)
+  const whole = await wayBack(tracking)
+  t.equal(whole.version, 4)
+  t.equal(whole.tracking.dirtyBytes(id), 2 ** 53 - 512)
+  t.ok(whole.lengthBytes < small.lengthBytes, `${whole.lengthBytes} bytes`)
+  dirty.cleanBytes(2 ** 52, 4096)
+  suspects.markBytes(2 ** 51, 2 ** 52)
+  differing.markBytes(2 ** 52, 4096)
+  const read = await wayBack(tracking)
+  t.equal(read.version, 4, 'whatever verify found')
+  t.ok(read.lengthBytes < 64 * 1024, `${read.lengthBytes} bytes`)
+  const found = read.tracking.stores.get(id)
+  for (const [now, then] of [
+    [found?.dirty, dirty],
+    [found?.suspects, suspects],
+    [found?.differing, differing],
+  ] as const) {
+    const runs = (map: DirtyMap | undefined): unknown =>
+      [...(map?.pageRuns() ?? [])].map(({ first, end, page }) => ({ first, end, ...page }))
+    t.strictSame(runs(now), runs(then))
+  }
+  dirty.cleanBytes(0, 2 ** 53)
+  suspects.clear()
+  t.equal((await wayBack(tracking)).version, 3)
 })
 
 t.test('a map of many sections is read as a whole', async (t) => {
@@ -238,9 +293,9 @@ t.test('sections with right checksums that do not belong together are refused', 
 
 t.test('another version is named', async (t) => {
   const { state } = freeze(stateWith(new LooseKeeper()))
-  const bytes = section(1, Buffer.from(JSON.stringify({ ...state, version: 4 })))
+  const bytes = section(1, Buffer.from(JSON.stringify({ ...state, version: 5 })))
   const error = await failureOf(readCheckpoint(new MemoryFile(bytes), new LooseKeeper()))
-  t.match(error, { code: 'WRONG_VERSION', message: /version 4.*versions 2 and 3/, action: /./ })
+  t.match(error, { code: 'WRONG_VERSION', message: /version 5.*versions 2 to 4/, action: /./ })
 })
 
 t.test('pages that change while a checkpoint is written are in it as they were', async (t) => {

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import { blockBytes, MiB, TiB } from '../../src/core/units.js'
-import { DirtyMap, dirtyPageBlockCount, fullDirtyPage } from '../../src/storage/dirty-map.js'
+import { DirtyMap } from '../../src/storage/dirty-map.js'
+import { type DirtyPage, dirtyPageBlockCount, fullDirtyPage } from '../../src/storage/dirty-page.js'
 
 const pageBytes = dirtyPageBlockCount * blockBytes
 const blockCount = 3 * dirtyPageBlockCount + 100
@@ -62,11 +63,19 @@ function runsOf(map: DirtyMap, end: number): number[] {
   return found
 }
 
+/** Each by itself, by its index. */
+function pagesOf(map: DirtyMap): Map<number, DirtyPage> {
+  const pages = new Map<number, DirtyPage>()
+  for (const { first, end, page } of map.pageRuns())
+    for (let index = first; index < end; index++) pages.set(index, page)
+  return pages
+}
+
 function assertSame(pair: Pair): void {
   const expected = [...pair.blocks].sort((a, b) => a - b)
   assert.equal(pair.map.dirtyBlockCount, expected.length)
   assert.deepEqual(runsOf(pair.map, blockCount * 2), expected)
-  for (const page of pair.map.pages.values()) {
+  for (const page of pagesOf(pair.map).values()) {
     assert(page.setCount > 0, 'no page without a bit')
     assert(page === fullDirtyPage || page.setCount < dirtyPageBlockCount, 'no second page of ones')
     let bits = 0
@@ -139,7 +148,7 @@ t.test('single blocks and their neighbours', async (t) => {
   t.equal(map.cleanBytes(0, 4096), undefined)
   t.strictSame(map.cleanBytes(4095, 4097), { first: 1, end: 2 })
   t.equal(map.dirtyBlockCount, 0)
-  t.equal(map.pages.size, 0, 'an empty page is let go')
+  t.equal(pagesOf(map).size, 0, 'an empty page is let go')
 })
 
 t.test('of a long run no more is looked at than is asked for', async (t) => {
@@ -164,19 +173,19 @@ t.test('a dirty terabyte takes no memory for its bits, and its runs are one', as
   const map = new DirtyMap()
   t.strictSame(map.markBytes(0, TiB), { first: 0, end: TiB / blockBytes })
   t.equal(map.dirtyBlockCount, TiB / blockBytes)
-  t.ok([...map.pages.values()].every((page) => page === fullDirtyPage))
+  t.ok([...pagesOf(map).values()].every((page) => page === fullDirtyPage))
   t.strictSame(map.nextRun(5, TiB / blockBytes), { first: 5, end: TiB / blockBytes })
   t.strictSame(map.nextRun(0, 100), { first: 0, end: 100 })
   map.cleanBytes(pageBytes * 7 + blockBytes, blockBytes)
   t.strictSame(map.nextRun(0, TiB / blockBytes), { first: 0, end: 7 * dirtyPageBlockCount + 1 })
-  t.equal([...map.pages.values()].filter((page) => page !== fullDirtyPage).length, 1)
+  t.equal([...pagesOf(map).values()].filter((page) => page !== fullDirtyPage).length, 1)
   t.equal(fullDirtyPage.setCount, dirtyPageBlockCount)
   t.ok(
     fullDirtyPage.words.every((word) => word === 0xffffffff),
     'the shared page is as ever',
   )
   map.markBytes(pageBytes * 7 + blockBytes, 1)
-  t.equal(map.pages.get(7), fullDirtyPage, 'a page that fills becomes the shared one')
+  t.equal(pagesOf(map).get(7), fullDirtyPage, 'a page that fills becomes the shared one')
 })
 
 t.test('the bits of a terabyte with a hole in every page fit in 40 MiB', async (t) => {
@@ -184,7 +193,7 @@ t.test('the bits of a terabyte with a hole in every page fit in 40 MiB', async (
   map.markBytes(0, TiB)
   for (let offset = 0; offset < TiB; offset += pageBytes) map.cleanBytes(offset, blockBytes)
   let bytes = 0
-  for (const page of map.pages.values()) bytes += page.words.byteLength + 300
+  for (const page of pagesOf(map).values()) bytes += page.words.byteLength + 300
   t.ok(bytes <= 40 * MiB, `${bytes}`)
 })
 
@@ -193,17 +202,17 @@ t.test('pages are shared until one side writes, and only that page is copied', a
   for (const page of [0, 1, 2]) volume.markBytes(page * pageBytes, 1)
   const snapshot = new DirtyMap()
   snapshot.become(volume)
-  t.equal(snapshot.pages.get(1), volume.pages.get(1))
+  t.equal(pagesOf(snapshot).get(1), pagesOf(volume).get(1))
   volume.markBytes(pageBytes + blockBytes, 1)
-  t.not(snapshot.pages.get(1), volume.pages.get(1))
-  t.equal(snapshot.pages.get(2), volume.pages.get(2))
-  t.equal(volume.pages.get(1)?.holders, 1)
-  t.equal(volume.pages.get(2)?.holders, 2)
+  t.not(pagesOf(snapshot).get(1), pagesOf(volume).get(1))
+  t.equal(pagesOf(snapshot).get(2), pagesOf(volume).get(2))
+  t.equal(pagesOf(volume).get(1)?.holders, 1)
+  t.equal(pagesOf(volume).get(2)?.holders, 2)
   snapshot.clear()
-  t.equal(volume.pages.get(2)?.holders, 1)
-  const before = volume.pages.get(2)
+  t.equal(pagesOf(volume).get(2)?.holders, 1)
+  const before = pagesOf(volume).get(2)
   volume.markBytes(2 * pageBytes + blockBytes, 1)
-  t.equal(volume.pages.get(2), before, 'a page of one map is changed where it is')
+  t.equal(pagesOf(volume).get(2), before, 'a page of one map is changed where it is')
 })
 
 t.test('a scan skips what is far apart', async (t) => {

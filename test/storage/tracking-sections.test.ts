@@ -2,7 +2,8 @@
 import t from 'tap'
 import { MiB, type Sequence, type StoreId, TiB } from '../../src/core/units.js'
 import type { OperationEvent } from '../../src/storage/apply-operation.js'
-import { fullDirtyPage } from '../../src/storage/dirty-map.js'
+import type { DirtyMap } from '../../src/storage/dirty-map.js'
+import { type DirtyPage, fullDirtyPage } from '../../src/storage/dirty-page.js'
 import { Tracking } from '../../src/storage/tracking.js'
 import {
   freezeTracking,
@@ -23,14 +24,14 @@ function event(sequence: number): OperationEvent {
 }
 
 /** A volume of a terabyte that is dirty as a whole but for a block, and a snapshot that shares its pages. */
-function tracking(): Tracking {
+function tracking(sizeBytes = TiB): Tracking {
   const made = new Tracking(peer)
   made.restored()
-  const store = made.restoreStore(volume, TiB)
-  store.dirty.markBytes(0, TiB)
+  const store = made.restoreStore(volume, sizeBytes)
+  store.dirty.markBytes(0, sizeBytes)
   store.dirty.cleanBytes(8192, 4096)
   store.suspects.markBytes(4096, 1)
-  made.restoreStore(snapshot, TiB - 512).dirty.become(store.dirty)
+  made.restoreStore(snapshot, sizeBytes - 512).dirty.become(store.dirty)
   store.differing.markBytes(8192, 4096)
   made.restoreStore(9 as StoreId, 512).differing.markBytes(0, 1)
   made.restoreOperation(event(4), false)
@@ -54,6 +55,14 @@ function read(found: readonly TrackingSection[]): TrackingReader {
   return reader
 }
 
+/** Each page by itself, by its index. */
+function pagesOf(map: DirtyMap | undefined): Map<number, DirtyPage> {
+  const pages = new Map<number, DirtyPage>()
+  for (const { first, end, page } of map?.pageRuns() ?? [])
+    for (let index = first; index < end; index++) pages.set(index, page)
+  return pages
+}
+
 /** Tracking as text, with what is shared. */
 function plain(made: Tracking): string {
   const numbers = new Map<unknown, number>([[fullDirtyPage, -1]])
@@ -67,9 +76,9 @@ function plain(made: Tracking): string {
     id,
     sizeBytes: store.sizeBytes,
     counts: [store.dirty, store.suspects, store.differing].map((map) => map.dirtyBlockCount),
-    dirty: pages(store.dirty.pages),
-    suspects: pages(store.suspects.pages),
-    differing: pages(store.differing.pages),
+    dirty: pages(pagesOf(store.dirty)),
+    suspects: pages(pagesOf(store.suspects)),
+    differing: pages(pagesOf(store.differing)),
   }))
   const { isLost, opLog, pending, totals } = made
   return JSON.stringify({ stores, isLost, opLog, pending, totals })
@@ -86,7 +95,7 @@ t.test('what is read is what was written, sharing included', async (t) => {
     [...set.items()].map(({ storeId, first, end, state }) => ({ storeId, first, end, state })),
     active.map((one) => ({ ...one, state: 'active' })),
   )
-  const shared = found.stores.get(volume)?.dirty.pages.get(0)
+  const shared = pagesOf(found.stores.get(volume)?.dirty).get(0)
   t.equal(shared?.holders, 2)
   found.stores.get(volume)?.dirty.markBytes(8192, 1)
   t.notOk(found.stores.get(snapshot)?.dirty.isDirty(2), 'a shared page is copied when it changes')
@@ -101,7 +110,7 @@ t.test('a view stays as it was until it is let go of', async (t) => {
   made.acknowledged({ generation: 'g' as never, sequence: 5 as Sequence })
   t.equal(plain(read([...trackingSections(frozen)]).tracking), before)
   thawTracking(frozen)
-  const page = made.stores.get(volume)?.dirty.pages.get(0)
+  const page = pagesOf(made.stores.get(volume)?.dirty).get(0)
   t.equal(page?.holders, 1)
 })
 
@@ -122,8 +131,40 @@ t.test('many pages, extents and operations are several sections', async (t) => {
   t.equal(plain(read(written).tracking), plain(made))
 })
 
+t.test('more full pages than are written one by one are read all the same', async (t) => {
+  // As a store of 16 TiB was written before there were runs.
+  const head = { isLost: false, sizes: [[volume, 16 * TiB]], pageCount: 0, mapCount: 1 }
+  const counts = { activeCount: 0, operationCount: 0 }
+  const map = Uint32Array.from(
+    [volume, 0, ...Array.from({ length: 131_072 }, (_, at) => [at, -1])].flat(),
+  )
+  const found = read([
+    { type: 5, body: [Buffer.from(JSON.stringify({ ...head, ...counts }))] },
+    { type: 7, body: [Buffer.from(map.buffer)] },
+  ]).tracking.stores.get(volume)?.dirty
+  t.strictSame([...(found?.pageRuns() ?? [])], [{ first: 0, end: 131_072, page: fullDirtyPage }])
+})
+
+t.test('pages behind the largest store are CORRUPT', async (t) => {
+  const [head] = sections(tracking())
+  for (const [type, ...entry] of [
+    [7, 2 ** 26, 0xffffffff],
+    [10, 2 ** 26 - 1, 2],
+    [10, 0xffffffff, 0xffffffff],
+  ] as const)
+    t.match(
+      thrownBy(() =>
+        read([
+          head as TrackingSection,
+          { type, body: [Buffer.from(Uint32Array.of(volume, 0, ...entry).buffer)] },
+        ]),
+      ),
+      { code: 'CORRUPT', message: /behind the largest store/ },
+    )
+})
+
 t.test('a section that is missing or cut is CORRUPT', async (t) => {
-  const whole = sections(tracking())
+  const whole = sections(tracking(20 * TiB))
   for (let missing = 1; missing < whole.length; missing++)
     t.match(
       thrownBy(() => read(whole.toSpliced(missing, 1))),
@@ -141,7 +182,7 @@ t.test('a section that is missing or cut is CORRUPT', async (t) => {
       `section type ${type} cut`,
     )
   }
-  t.equal(types.size, 3)
+  t.equal(types.size, 4)
   const body = [Buffer.from(Uint32Array.of(volume, 3).buffer)]
   t.match(
     thrownBy(() => read([whole[0] as TrackingSection, { type: 7, body }])),
