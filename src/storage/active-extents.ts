@@ -9,8 +9,14 @@ import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Operation } from '../core/operation.js'
 import { extentBytes, type StoreId } from '../core/units.js'
-import { type ActiveItem, type ActiveSet, type ExtentRun, isLongRun } from './active-set.js'
-import { recordBytes } from './records.js'
+import {
+  type ActiveItem,
+  type ActiveSet,
+  blocksOf,
+  type ExtentRun,
+  isLongRun,
+} from './active-set.js'
+import { recordBytes, runRecordBytes } from './records.js'
 
 /** What the set needs of the journal. */
 export interface ActiveJournal {
@@ -63,7 +69,7 @@ export class ActiveExtents {
   #evicting: Promise<void> | undefined
   #reclaiming: Promise<void> | undefined
   #useCount = 0
-  #heldCount = 0
+  #heldRecordBytes = 0
   #isClosed = false
   /** The journal has failed: no extent becomes active any more. */
   #failure: Error | undefined
@@ -78,9 +84,9 @@ export class ActiveExtents {
     this.#ignoresReferences = options.ignoresReferences ?? false
   }
 
-  /** References that changes in flight hold: each may need a record yet. */
-  get heldCount(): number {
-    return this.#heldCount
+  /** Bytes of records that the changes in flight which hold references may need yet: that their blocks are dirty. */
+  get heldRecordBytes(): number {
+    return this.#heldRecordBytes
   }
 
   get waitingCount(): number {
@@ -96,7 +102,7 @@ export class ActiveExtents {
       const item = this.#set.get(storeId, extent)
       if (item?.state === 'active') {
         this.#refer(item)
-        this.#heldCount++
+        this.#heldRecordBytes += recordBytes
         return undefined
       }
     }
@@ -111,13 +117,14 @@ export class ActiveExtents {
   /** Gives back what `hold` took. The change has left the outbox, and is done here. */
   drop(storeId: StoreId, offset: number, lengthBytes: number): void {
     // Extents of a store that was deleted meanwhile are gone.
-    if (this.#heldCount > 0) this.#heldCount--
     const first = Math.floor(offset / extentBytes)
     if (offset + lengthBytes <= (first + 1) * extentBytes) {
+      this.#heldRecordBytes = Math.max(0, this.#heldRecordBytes - recordBytes)
       const item = this.#set.get(storeId, first)
       if (item !== undefined && item.references > 0) item.references--
     } else {
       const run = { first, end: Math.ceil((offset + lengthBytes) / extentBytes) }
+      this.#heldRecordBytes = Math.max(0, this.#heldRecordBytes - dirtyRecordBytes(run))
       for (const item of this.#itemsOf(storeId, run)) if (item.references > 0) item.references--
     }
     if (this.#waiting.length > 0) this.#pump()
@@ -190,7 +197,7 @@ export class ActiveExtents {
     const count = isLongRun(run) ? 1 : run.end - run.first
     if (items.length < count || items.some((item) => item.state !== 'active')) return false
     for (const item of items) this.#refer(item)
-    this.#heldCount++
+    this.#heldRecordBytes += dirtyRecordBytes(run)
     return true
   }
 
@@ -212,7 +219,8 @@ export class ActiveExtents {
         this.#evict()
         return
       }
-      if (!this.#journal.hasRoom((missingCount + items.length) * recordBytes)) {
+      const activeBytes = (missingCount + items.length) * recordBytes
+      if (!this.#journal.hasRoom(activeBytes + dirtyRecordBytes(head.run))) {
         this.#reclaim()
         return
       }
@@ -234,7 +242,7 @@ export class ActiveExtents {
       this.#refer(item)
       items.push(item)
     })
-    this.#heldCount++
+    this.#heldRecordBytes += dirtyRecordBytes(request.run)
     const done = (): void => {
       for (const item of items) if (item.state === 'queued') item.state = 'active'
       request.resolve()
@@ -245,7 +253,7 @@ export class ActiveExtents {
     }
     this.#journal.activate().then(done, (error: Error) => {
       for (const item of items) item.references--
-      this.#heldCount--
+      this.#heldRecordBytes -= dirtyRecordBytes(request.run)
       request.reject(error)
       this.failed(error)
     })
@@ -287,8 +295,10 @@ export class ActiveExtents {
       .reclaim()
       .then(
         () => {
-          const need = limits.activeExtentsPerItemMax * recordBytes
-          if (!this.#journal.hasRoom(need)) this.#refuse(noRoom())
+          const [head] = this.#waiting
+          const dirtyBytes = head === undefined ? 0 : dirtyRecordBytes(head.run)
+          const activeBytes = limits.activeExtentsPerItemMax * recordBytes
+          if (!this.#journal.hasRoom(activeBytes + dirtyBytes)) this.#refuse(noRoom())
         },
         (error: Error) => this.#fail(error),
       )
@@ -306,6 +316,11 @@ export class ActiveExtents {
   #refuse(error: Error): void {
     for (const request of this.#waiting.splice(0)) request.reject(error)
   }
+}
+
+/** What a change needs when its blocks become dirty: one record, unless it is very long. */
+function dirtyRecordBytes(run: ExtentRun): number {
+  return isLongRun(run) ? runRecordBytes(blocksOf(run)) : recordBytes
 }
 
 function noRoom(): LockstepError {

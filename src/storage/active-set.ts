@@ -5,7 +5,7 @@
 
 import { limits } from '../core/limits.js'
 import type { Operation } from '../core/operation.js'
-import { type ByteRange, extentBytes, type StoreId } from '../core/units.js'
+import { type ByteRange, blockBytes, extentBytes, type StoreId } from '../core/units.js'
 
 /**
  * `queued`: its record is on the way. `active`: durably so. `derived`: an operation made it, and is perhaps not durable. `leaving`: the record that ends it is
@@ -41,6 +41,11 @@ export function isLongRun(run: ExtentRun): boolean {
   return run.end - run.first > limits.activeExtentsPerItemMax
 }
 
+/** Its blocks. */
+export function blocksOf({ first, end }: ExtentRun): ExtentRun {
+  return { first: first * blocksPerExtent, end: end * blocksPerExtent }
+}
+
 /** The extents that a range touches. */
 export function extentsOf(range: ByteRange): ExtentRun {
   return {
@@ -48,6 +53,8 @@ export function extentsOf(range: ByteRange): ExtentRun {
     end: Math.ceil((range.offset + range.lengthBytes) / extentBytes),
   }
 }
+
+const blocksPerExtent = extentBytes / blockBytes
 
 type VisitItem = (item: ActiveItem, isNew: boolean) => void
 type OfStore = { readonly extents: Map<number, ActiveItem>; readonly long: Map<string, ActiveItem> }

@@ -4,11 +4,11 @@
 import { limits } from '../core/limits.js'
 import type { Sequence, StoreId } from '../core/units.js'
 import { ActiveExtents } from './active-extents.js'
-import type { ActiveSet } from './active-set.js'
+import { type ActiveSet, blocksOf } from './active-set.js'
 import type { OperationEvent } from './apply-operation.js'
 import type { Committer } from './committer.js'
 import type { GroupState } from './group-state.js'
-import { recordBytes } from './records.js'
+import { recordBytes, runRecordBytes } from './records.js'
 import type { Tracking, TrackingRecorder } from './tracking.js'
 import { type FrozenTracking, freezeTracking, type TrackingState } from './tracking-sections.js'
 
@@ -64,14 +64,16 @@ export class PoolTracking {
     this.tracking.goLive(this.#recorder(), options.leftSequence)
   }
 
-  /** Bytes of records that entries in flight may need yet: one each. */
+  /** Bytes of records that entries in flight may need yet. */
   get reservedBytes(): number {
-    return (this.extents.heldCount + this.tracking.pending.length) * recordBytes
+    return this.extents.heldRecordBytes + this.tracking.pending.length * recordBytes
   }
 
   /** What `recover` will write, at most. */
   get recoveryBytesMax(): number {
-    return (this.#active.itemCount + this.tracking.pending.length + 1) * recordBytes
+    let lengthBytes = (this.tracking.pending.length + 1) * recordBytes
+    for (const item of this.#active.items()) lengthBytes += runRecordBytes(blocksOf(item))
+    return lengthBytes
   }
 
   /** After a start: what was in the outbox is gone. */
@@ -125,7 +127,11 @@ export class PoolTracking {
       if (!committer.hasRoomInFlight(0, limits.journalReserveBytes)) committer.commitSoon()
     }
     return {
-      hasRoom: () => committer.hasRoomInFlight(recordBytes, reserveBytes),
+      hasRoom: (run) =>
+        committer.hasRoomInFlight(
+          run === undefined ? recordBytes : runRecordBytes(run),
+          reserveBytes,
+        ),
       dirty: (storeId: StoreId, run) => {
         records.dirty(storeId, run.first, run.end)
         changed()

@@ -27,6 +27,17 @@ const Kind = {
 } as const
 const u32Count = 2 ** 32
 
+/** Of the records of a run of chunks or blocks: several where it is longer than a number of 32 bits. */
+export function runRecordBytes({
+  first,
+  end,
+}: {
+  readonly first: number
+  readonly end: number
+}): number {
+  return Math.ceil((end - first) / (u32Count - 1)) * recordBytes
+}
+
 /** An append-only buffer of records that is handed out whole and used again. */
 export class RecordBuffer {
   #bytes = Buffer.allocUnsafe(4096)

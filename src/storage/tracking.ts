@@ -30,8 +30,8 @@ export type TrackingTotals = {
 
 /** Where tracking writes what a restart must find, and whom it tells. */
 export interface TrackingRecorder {
-  /** The records that follow find room. */
-  hasRoom(): boolean
+  /** What follows finds room: a record, or those of a run. */
+  hasRoom(run?: BlockRun): boolean
   dirty(storeId: StoreId, run: BlockRun): void
   clean(storeId: StoreId, run: BlockRun): void
   differs(storeId: StoreId, run: BlockRun): void
@@ -194,7 +194,7 @@ export class Tracking {
     if (this.#isLost || this.#stores.get(storeId) === undefined) return
     for (const run of this.#stores.differ(storeId, range)) {
       // It is known all the same, until a start.
-      if (!this.#recorder.hasRoom()) throw noRoom()
+      if (!this.#recorder.hasRoom(run)) throw noRoom()
       this.#recorder.differs(storeId, run)
     }
   }
@@ -206,7 +206,8 @@ export class Tracking {
     if (store.copiedSequence > sequence) return
     const changed = this.#stores.same(storeId, range)
     // Without room a restart finds a difference that is none any more.
-    if (changed !== undefined && this.#recorder.hasRoom()) this.#recorder.same(storeId, changed)
+    if (changed !== undefined && this.#recorder.hasRoom(changed))
+      this.#recorder.same(storeId, changed)
   }
 
   /** What verify found to differ, and nobody has repaired: bytes in whole blocks. */
@@ -394,7 +395,7 @@ export class Tracking {
   #mark(storeId: StoreId, range: ByteRange): void {
     const changed = this.#stores.mark(storeId, range)
     if (changed === undefined) return
-    if (this.#recorder.hasRoom()) this.#recorder.dirty(storeId, changed)
+    if (this.#recorder.hasRoom(changed)) this.#recorder.dirty(storeId, changed)
     else this.#lose()
   }
 
@@ -402,7 +403,8 @@ export class Tracking {
     if (this.#isEqual(storeId)) return
     const changed = this.#stores.clean(storeId, range)
     // Without room a restart finds more dirty than there is.
-    if (changed !== undefined && this.#recorder.hasRoom()) this.#recorder.clean(storeId, changed)
+    if (changed !== undefined && this.#recorder.hasRoom(changed))
+      this.#recorder.clean(storeId, changed)
   }
 
   /** As far as anybody knows. */

@@ -7,7 +7,7 @@ import { limits } from '../core/limits.js'
 import { MiB } from '../core/units.js'
 import type { Committer } from './committer.js'
 import type { Store } from './group-state.js'
-import { recordBytes } from './records.js'
+import { runRecordBytes } from './records.js'
 import { poolFull, type Room } from './room.js'
 import type { WritePath } from './write-path.js'
 
@@ -72,9 +72,10 @@ export class ZeroPath {
 
   #unmap(store: Store, first: number, end: number): Promise<void> | undefined {
     if (store.map.isHole(first, end)) return undefined
-    if (!this.#committer.hasRoom(recordBytes, limits.journalReserveBytes)) {
+    const lengthBytes = runRecordBytes({ first, end })
+    if (!this.#committer.hasRoom(lengthBytes, limits.journalReserveBytes)) {
       return this.#room.reclaim().then(() => {
-        if (!this.#committer.hasRoom(recordBytes, limits.journalReserveBytes)) throw poolFull()
+        if (!this.#committer.hasRoom(lengthBytes, limits.journalReserveBytes)) throw poolFull()
         this.#unmapNow(store, first, end)
       })
     }

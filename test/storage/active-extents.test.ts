@@ -17,6 +17,7 @@ class Bench {
   readonly extents: ActiveExtents
   readonly gates: ReturnType<typeof gate>[] = []
   hasRoom = true
+  roomBytes = Number.POSITIVE_INFINITY
   mayEnd = true
   fullCount = 0
   reclaim: () => Promise<void> = () => Promise.resolve()
@@ -36,7 +37,7 @@ class Bench {
           this.calls.push(`inactive ${storeId} ${first}-${end}`),
         activate: waiting('activate'),
         commit: waiting('commit'),
-        hasRoom: () => this.hasRoom,
+        hasRoom: (lengthBytes) => this.hasRoom && lengthBytes <= this.roomBytes,
         reclaim: () => this.reclaim(),
         mayEnd: () => this.mayEnd,
       },
@@ -95,7 +96,7 @@ t.test('a write waits until its extent is durably active, and the next one does 
   await bench.open()
   await Promise.all([held, second])
   t.equal(bench.extents.hold(volume, 4 * extentBytes - 512, 512), undefined)
-  t.equal(bench.extents.heldCount, 3)
+  t.equal(bench.extents.heldRecordBytes, 3 * 16)
   t.equal(bench.calls.filter((call) => call.startsWith('active')).length, 1)
 })
 
@@ -233,7 +234,7 @@ t.test('a full journal refuses those who wait when a checkpoint brings no room',
   const bench = new Bench()
   bench.hasRoom = false
   t.match(await failureOf(bench.hold(0)), { code: 'NO_SPACE', action: /room/ })
-  t.equal(bench.extents.heldCount, 0)
+  t.equal(bench.extents.heldRecordBytes, 0)
   bench.reclaim = async () => {
     bench.hasRoom = true
   }
@@ -244,13 +245,38 @@ t.test('a full journal refuses those who wait when a checkpoint brings no room',
   t.equal(bench.set.get(volume, 0)?.state, 'active')
 })
 
+t.test('a change of a whole store needs room for all that its blocks may need', async (t) => {
+  const bench = new Bench()
+  // 2^41 blocks are 513 records of the number of blocks that fits in one.
+  const extentCount = 2 ** 31
+  const needBytes = 513 * 16
+  bench.roomBytes = 2000
+  let reclaimCount = 0
+  bench.reclaim = async () => {
+    reclaimCount++
+  }
+  t.match(await failureOf(bench.hold(0, extentCount)), { code: 'NO_SPACE' })
+  t.equal(reclaimCount, 1, 'a checkpoint that brings no room is not tried for ever')
+  bench.roomBytes = 64 * 16 + needBytes
+  const held = bench.hold(0, extentCount)
+  await bench.open()
+  await held
+  t.equal(bench.extents.heldRecordBytes, needBytes)
+  t.equal(bench.hold(0, extentCount), undefined)
+  t.equal(bench.extents.heldRecordBytes, 2 * needBytes)
+  bench.drop(0, extentCount)
+  bench.drop(0, extentCount)
+  t.equal(bench.extents.heldRecordBytes, 0)
+  t.equal(bench.set.itemCount, 1)
+})
+
 t.test('a failed journal refuses for good', async (t) => {
   const bench = new Bench()
   const held = bench.hold(0)
   const failure = new LockstepError('FAILED_STOP', 'the medium', 'restart')
   bench.gates[0]?.fail(failure)
   t.equal(await failureOf(held), failure)
-  t.equal(bench.extents.heldCount, 0)
+  t.equal(bench.extents.heldRecordBytes, 0)
   t.equal(bench.set.get(volume, 0)?.references, 0)
 })
 

@@ -30,6 +30,7 @@ class Bench implements TrackingRecorder {
   readonly records: string[] = []
   sequence = 1
   roomCount = Number.POSITIVE_INFINITY
+  roomBlockCount = Number.POSITIVE_INFINITY
   mayRecordLoss = true
 
   constructor() {
@@ -42,7 +43,8 @@ class Bench implements TrackingRecorder {
     this.tracking.reset(event, group.state.stores.values(), 4096)
   }
 
-  hasRoom(): boolean {
+  hasRoom(run?: { readonly first: number; readonly end: number }): boolean {
+    if (run !== undefined && run.end - run.first > this.roomBlockCount) return false
     return this.records.length < this.roomCount
   }
 
@@ -438,6 +440,26 @@ t.test('a difference that the journal has no room for is known until a start', a
   t.equal(bench.differing(1), '')
   t.strictSame(bench.records, [])
   t.equal(bench.tracking.isLost, false)
+})
+
+t.test('a long run needs room for all of its records', async (t) => {
+  const bench = new Bench()
+  bench.roomBlockCount = 10
+  const { tracking } = bench
+  tracking.differs(id(1), range(0, 10 * 4096))
+  t.match(
+    thrownBy(() => tracking.differs(id(1), range(20 * 4096, 11 * 4096))),
+    { code: 'NO_SPACE' },
+  )
+  tracking.same(id(1), range(0, MiB), bench.sequence)
+  t.strictSame(bench.records, ['differs 1 0-10'])
+  tracking.lacked(bench.write(1, 0, 10 * 4096))
+  tracking.lacked(bench.write(1, 20 * 4096, 10 * 4096))
+  tracking.had(bench.write(1, 0, MiB))
+  t.strictSame(bench.records.slice(1), ['dirty 1 0-10', 'dirty 1 20-30'])
+  t.equal(tracking.isLost, false)
+  tracking.lacked(bench.write(1, 0, 11 * 4096))
+  t.equal(tracking.isLost, true, 'what cannot be noted is unknown')
 })
 
 t.test('a reset makes dirty what is allocated, a full page of the map at once', async (t) => {
