@@ -1,5 +1,5 @@
 // Every limit of greeting and resync, each with its reason. The frames' and the link's own are in limits.ts.
-import { GiB, KiB, MiB } from '../core/units.js'
+import { KiB, MiB } from '../core/units.js'
 
 export const resyncLimits = {
   /** The newest generations that a hello names. A node that is behind by more takeovers and losses of the link than this gets everything. */
@@ -11,8 +11,9 @@ export const resyncLimits = {
 
   /** One write of a resync: large enough for full speed, small enough that a client's write behind it does not wait for long. */
   pieceBytesMax: 256 * KiB,
-  /** A range of zeroes costs a head on the wire, so it may be long; the peer gives its space back in one step. */
-  zeroBytesMax: 1 * GiB,
+  /** A range of zeroes costs a head on the wire, so it may be long: 1 TiB of chunks of 64 KiB, and the largest store is some thousand of them. The peer gives their space back in one
+   *  step, 4096 pages of its map in some milliseconds; and one is left out when a write in flight touches it, so a whole store at once might never go. */
+  zeroChunkCountMax: 16 * 1024 * KiB,
   /** One compare entry: one extent of the active set, 64 digests. */
   compareBytesMax: 4 * MiB,
   /** Shared ranges in one batch, as operations of a batch elsewhere. */

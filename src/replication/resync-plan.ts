@@ -178,7 +178,8 @@ export class ResyncPass {
   #nextPiece(target: ResyncStore): ResyncItem | undefined {
     const { chunkBytes } = this.#view
     while (this.#stepsLeft > 0) {
-      const run = this.#view.nextDirty(target.id, this.#offset, resyncLimits.zeroBytesMax)
+      const zeroBytesMax = resyncLimits.zeroChunkCountMax * chunkBytes
+      const run = this.#view.nextDirty(target.id, this.#offset, zeroBytesMax)
       if (run === undefined) return undefined
       assert(run.offset >= this.#offset)
       const runEnd = run.offset + run.lengthBytes
@@ -187,8 +188,8 @@ export class ResyncPass {
       const isHole = fate === 'zero'
       const offset = isHole ? run.offset - (run.offset % chunkBytes) : run.offset
       const { pieceBytesMax } = resyncLimits
-      const pitch = Math.min(pieceBytesMax, this.#view.pieceBytesMax ?? pieceBytesMax)
-      const farEnd = Math.min(runEnd, farthest(fate, offset, pitch))
+      const sendBytesMax = Math.min(pieceBytesMax, this.#view.pieceBytesMax ?? pieceBytesMax)
+      const farEnd = Math.min(runEnd, farthest(fate, offset, { sendBytesMax, zeroBytesMax }))
       const end = this.#extend(target, fate, offset, farEnd)
       this.#offset = end
       if (fate !== 'skip')
@@ -278,10 +279,13 @@ export function dataBytesOf(item: ResyncItem): number {
 }
 
 /** Where an item that begins at `offset` ends at the latest. Pieces end at multiples of their size, so that they cut no chunk in two. */
-function farthest(fate: Fate, offset: number, pieceBytesMax: number): number {
-  const { compareBytesMax, zeroBytesMax } = resyncLimits
-  const pitch =
-    fate === 'send' ? pieceBytesMax : fate === 'compare' ? compareBytesMax : zeroBytesMax
+function farthest(
+  fate: Fate,
+  offset: number,
+  { sendBytesMax, zeroBytesMax }: { readonly sendBytesMax: number; readonly zeroBytesMax: number },
+): number {
+  const { compareBytesMax } = resyncLimits
+  const pitch = fate === 'send' ? sendBytesMax : fate === 'compare' ? compareBytesMax : zeroBytesMax
   return offset - (offset % pitch) + pitch
 }
 

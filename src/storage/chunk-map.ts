@@ -11,6 +11,8 @@ export const pageEntryCount = 4096
 export type Look = { stepsLeft: number }
 /** A page that is passed over as a whole. */
 const pageSteps = 16
+/** Absent pages that are passed one by one before somebody looks at all that are there for the next one. */
+const absentPagesWalked = 64
 
 export class ChunkPage {
   readonly entries: Uint32Array
@@ -152,10 +154,16 @@ export class ChunkMap {
   /** The end of the run from `chunk` on (at most `end`) whose chunks are all holes, or all not. Ends early when the look has no steps left. */
   runEnd(chunk: number, end: number, isHole: boolean, look: Look): number {
     let at = chunk
+    let absentCount = 0
     while (at < end && look.stepsLeft > 0) {
       const pageIndex = Math.floor(at / pageEntryCount)
       const pageEnd = Math.min(end, (pageIndex + 1) * pageEntryCount)
       const page = this.pages.get(pageIndex)
+      if (page === undefined && isHole && ++absentCount > absentPagesWalked) {
+        const endPage = Math.ceil(end / pageEntryCount)
+        at = Math.min(end, this.#absentEnd(pageIndex, endPage, look) * pageEntryCount)
+        continue
+      }
       const usedCount = page?.usedCount ?? 0
       if (page === undefined || usedCount === 0 || usedCount === pageEntryCount) {
         look.stepsLeft -= pageSteps
@@ -195,6 +203,17 @@ export class ChunkMap {
       if (at < pageEnd) return at
     }
     return at
+  }
+
+  /** The end of the absent pages that begin with one, before `endPage`; that of a part of them when finding it costs more than passing them one by one. */
+  #absentEnd(pageIndex: number, endPage: number, look: Look): number {
+    const { size } = this.pages
+    look.stepsLeft -= pageSteps
+    if (size > Math.min(endPage - pageIndex, look.stepsLeft)) return pageIndex + 1
+    look.stepsLeft -= size
+    let next = endPage
+    for (const index of this.pages.keys()) if (index >= pageIndex && index < next) next = index
+    return next
   }
 
   #dropPage(pageIndex: number, page: ChunkPage): void {

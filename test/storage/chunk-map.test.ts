@@ -9,6 +9,7 @@ import {
   type PageKeeper,
   pageEntryCount,
 } from '../../src/storage/chunk-map.js'
+import { SeededRandom } from '../support/random.js'
 
 /** Takes releases at once, and counts. */
 class CountingKeeper implements PageKeeper {
@@ -248,11 +249,39 @@ t.test('the map of the largest volume costs its pages, not its length', async (t
   t.ok(lookups < 100, `${lookups} lookups`)
   t.equal(volume.pages.size, 0)
   lookups = 0
-  const end = volume.runEnd(0, chunkCount, true, look(16_000))
-  t.equal(end, 1000 * pageEntryCount, 'a look is bounded')
+  t.equal(volume.runEnd(0, chunkCount, true, look(160)), 10 * pageEntryCount, 'a look is bounded')
+  t.equal(volume.runEnd(0, chunkCount, true, look(2000)), chunkCount, 'and costs what is there')
   const range = { chunk: 0, end: chunkCount, isSame: true }
   t.equal(volume.sameRunEnd(new ChunkMap(keeper), range, look(160)), 10 * pageEntryCount)
-  t.ok(lookups <= 1010)
+  t.ok(lookups <= 100)
+})
+
+t.test('the next chunk behind a long hole is found among the pages there are', async (t) => {
+  const keeper = new CountingKeeper()
+  const chunkCount = 2 ** 53 / 4096
+  const volume = new ChunkMap(keeper)
+  const random = new SeededRandom(5)
+  const chunks: number[] = []
+  for (let count = 300; count > 0; count--)
+    chunks.push(random.below(2 ** 20) * 2 ** random.below(21))
+  for (const chunk of chunks) volume.set(chunk, keeper.take())
+  chunks.sort((a, b) => a - b)
+  for (let count = 2000; count > 0; count--) {
+    const from = random.below(2 ** 20) * 2 ** random.below(21)
+    const end = Math.min(chunkCount, from + 2 ** random.below(41))
+    const next = chunks.find((chunk) => chunk >= from) ?? end
+    const steps = { stepsLeft: 100_000 }
+    const found = volume.runEnd(from, end, true, steps)
+    assert.equal(found, Math.min(end, next), `from ${from} to ${end}`)
+    // Two pages that are there, the absent ones that are passed one by one, and a look at all.
+    assert(steps.stepsLeft > 100_000 - 2 * pageEntryCount - 65 * 16 - 300)
+  }
+  const last = (chunks.at(-1) ?? 0) + pageEntryCount
+  assert(last < chunkCount - 100 * pageEntryCount)
+  const few = { stepsLeft: 16 * 70 }
+  const end = volume.runEnd(last, chunkCount, true, few)
+  t.ok(end < last + 71 * pageEntryCount, 'without steps for all, one by one')
+  t.ok(few.stepsLeft > -17)
 })
 
 t.test('a page that became empty is let go', async (t) => {
