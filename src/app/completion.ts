@@ -238,11 +238,16 @@ function fishOption(condition: string, [name, option]: Named): string {
   return parts.filter((part) => part !== '').join(' ')
 }
 
-/** True when exactly these command words were typed. */
+/** True when exactly these command words were typed: `wait` is not the second word of `job wait`. */
 function fishCondition(command: Command): string {
   const [first, second] = command.name.split(' ')
   const seen = `__fish_seen_subcommand_from ${first}`
-  return second === undefined ? seen : `${seen}; and __fish_seen_subcommand_from ${second}`
+  if (second !== undefined) return `${seen}; and __fish_seen_subcommand_from ${second}`
+  const around = Object.keys(groups).filter((group) =>
+    subcommands(group).some((inner) => lastWord(inner) === first),
+  )
+  if (around.length === 0) return seen
+  return `${seen}; and not __fish_seen_subcommand_from ${around.join(' ')}`
 }
 
 function fishFile(): string {

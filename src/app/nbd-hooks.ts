@@ -1,7 +1,7 @@
-// What happens to NBD clients, as lines in the log. A client that makes its requests fail cannot fill the log: beyond a few lines
-// in a period, only their number is told.
+// What happens to NBD clients, as lines in the log. A client that makes its requests fail, or comes and goes, cannot fill the log: beyond
+// a few lines in a period, only their number is told.
 import { type ErrnoName, RequestError } from '../../nbd/errors.js'
-import type { Hooks } from '../../nbd/index.js'
+import type { Hooks, SessionEnd } from '../../nbd/index.js'
 import type { Clock } from '../core/clock.js'
 import type { Log } from '../core/log.js'
 
@@ -13,6 +13,9 @@ const noSpacePeriodMs = 2000
 /** Answers that a client may ask for and get all day: they tell of the client, not of the server. */
 const ordinaryAnswers: ReadonlySet<ErrnoName> = new Set(['ENOTSUP', 'EINVAL', 'EPERM'])
 
+/** Ends of a connection that is no client's of a store. */
+const quietEnds: ReadonlySet<SessionEnd['reason']> = new Set(['taken', 'disconnect'])
+
 export function nbdHooks(options: {
   readonly log: Log
   readonly clock: Clock
@@ -23,34 +26,39 @@ export function nbdHooks(options: {
   const failed = new LineLimit(options)
   const refused = new LineLimit(options)
   const noSpace = new LineLimit({ ...options, periodMs: noSpacePeriodMs, linesMax: 1 })
+  const came = new LineLimit({ ...options, level: 'info' })
+  const left = new LineLimit({ ...options, level: 'info' })
   return {
     onSessionStart: ({ id, peer, exportName }) =>
-      log.info({ connection: id, peer, store: exportName }, 'client connected'),
+      came.write({ connection: id, peer, store: exportName }, 'client connected'),
     onSessionEnd: ({ id, peer, exportName }, { reason, message, error }) => {
       const bindings = { connection: id, peer, store: exportName, reason, cause: message }
       if (reason === 'failed') log.error({ ...bindings, err: error }, 'client lost')
-      else log.info(bindings, 'client left')
+      // The primary's link, which tells of itself, and who only looked at what there is.
+      else if (exportName === undefined && quietEnds.has(reason)) log.debug(bindings, 'client left')
+      else left.write(bindings, 'client left')
     },
     onRequestFailed: ({ id, exportName }, { command, offset, lengthBytes, error }) => {
       const request = { connection: id, store: exportName, command, offset, lengthBytes }
       if (!(error instanceof RequestError)) {
-        failed.warn({ ...request, err: error }, 'request failed')
+        failed.write({ ...request, err: error }, 'request failed')
         return
       }
       // A declared refusal: where it was thrown says nothing.
       const { errno, message: cause } = error
       const limit = errno === 'ENOSPC' ? noSpace : failed
       if (ordinaryAnswers.has(errno)) log.debug({ ...request, errno, cause }, 'request refused')
-      else limit.warn({ ...request, errno, cause }, 'request failed')
+      else limit.write({ ...request, errno, cause }, 'request failed')
     },
-    onRefused: (peer, reason) => refused.warn({ peer, reason }, 'client turned away'),
+    onRefused: (peer, reason) => refused.write({ peer, reason }, 'client turned away'),
     onFatal: die,
   }
 }
 
-/** Warnings of one kind, of which only so many are written in a period. */
+/** Lines of one kind, of which only so many are written in a period. */
 export class LineLimit {
   readonly #log: Log
+  readonly #level: 'warn' | 'info'
   readonly #clock: Clock
   readonly #periodMs: number
   readonly #linesMax: number
@@ -62,22 +70,25 @@ export class LineLimit {
     readonly clock: Clock
     readonly periodMs?: number
     readonly linesMax?: number
+    /** `warn` by default. */
+    readonly level?: 'warn' | 'info'
   }) {
     this.#log = options.log
+    this.#level = options.level ?? 'warn'
     this.#clock = options.clock
     this.#periodMs = options.periodMs ?? periodMs
     this.#linesMax = options.linesMax ?? linesMax
   }
 
-  warn(bindings: object, message: string): void {
+  write(bindings: object, message: string): void {
     const nowMs = this.#clock.nowMs()
     if (nowMs - this.#periodStartMs >= this.#periodMs) {
       const untoldCount = this.#lineCount - this.#linesMax
-      if (untoldCount > 0) this.#log.warn({ untoldCount }, `${message}, and more like it`)
+      if (untoldCount > 0) this.#log[this.#level]({ untoldCount }, `${message}, and more like it`)
       this.#periodStartMs = nowMs
       this.#lineCount = 0
     }
     this.#lineCount++
-    if (this.#lineCount <= this.#linesMax) this.#log.warn(bindings, message)
+    if (this.#lineCount <= this.#linesMax) this.#log[this.#level](bindings, message)
   }
 }

@@ -44,11 +44,10 @@ export async function preparePeering(values: Config, runHook?: RunHook): Promise
       isBeforeResyncRequired: values['before-resync'] !== 'if-room',
       ...(runHook === undefined ? {} : { runHook }),
     },
-    privateOptions: (engine, log) =>
-      peerOptions({
-        ...credentials,
-        engine,
-        log: new LineLimit({ log, clock: systemClock }),
-      }),
+    privateOptions: (engine, log) => {
+      const limit = new LineLimit({ log, clock: systemClock })
+      const warn = (bindings: object, message: string) => limit.write(bindings, message)
+      return peerOptions({ ...credentials, engine, log: { warn } })
+    },
   }
 }

@@ -7,7 +7,15 @@ import { checkSocketPath } from './socket-path.js'
 /** What a status of the largest group needs, many times over; the daemon is trusted, its bugs are not. */
 const replyBytesMax = 64 * 1024 * 1024
 
-type Waiting = { resolve(result: unknown): void; reject(error: unknown): void }
+/** Methods that change nothing. */
+const questions =
+  /^(?:status|check|dirty|events|config|doctor|ping|version|methods|wait|job\.wait|\w+\.list)$/
+
+type Waiting = {
+  readonly method: string
+  resolve(result: unknown): void
+  reject(error: unknown): void
+}
 
 export class ControlClient {
   readonly #socket: Socket
@@ -33,7 +41,7 @@ export class ControlClient {
     socket.on('error', () => {}) // 'close' follows.
     this.closed = new Promise((resolve) =>
       socket.once('close', () => {
-        this.#rejectAll(this.#refusal ?? lostConnection(path))
+        this.#rejectAll()
         resolve()
       }),
     )
@@ -66,15 +74,15 @@ export class ControlClient {
     options: { readonly timeoutMs?: number } = {},
   ): Promise<unknown> {
     if (this.#refusal !== undefined) return Promise.reject(this.#refusal)
-    if (this.#socket.destroyed) return Promise.reject(lostConnection(this.#path))
+    if (this.#socket.destroyed) return Promise.reject(lostConnection(this.#path, method))
     const id = ++this.#idLast
     const answer = new Promise<unknown>((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject })
+      this.#waiting.set(id, { method, resolve, reject })
     })
     this.#socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`)
     if (options.timeoutMs === undefined) return answer
     const timer = setTimeout(() => {
-      this.#waiting.get(id)?.reject(noAnswer(method, options.timeoutMs ?? 0))
+      this.#waiting.get(id)?.reject(noAnswer(method, options.timeoutMs ?? 0, this.#path))
       this.#waiting.delete(id)
     }, options.timeoutMs)
     return answer.finally(() => clearTimeout(timer))
@@ -103,7 +111,7 @@ export class ControlClient {
     if (typeof message.id !== 'number') {
       if (message.error === undefined) return
       this.#refusal = errorOf(message.error)
-      this.#rejectAll(this.#refusal)
+      this.#rejectAll()
       return
     }
     const waiting = this.#waiting.get(message.id)
@@ -112,8 +120,9 @@ export class ControlClient {
     else waiting?.reject(errorOf(message.error))
   }
 
-  #rejectAll(error: LockstepError): void {
-    for (const { reject } of this.#waiting.values()) reject(error)
+  #rejectAll(): void {
+    for (const { method, reject } of this.#waiting.values())
+      reject(this.#refusal ?? lostConnection(this.#path, method))
     this.#waiting.clear()
   }
 }
@@ -126,8 +135,12 @@ function errorOf(error: {
   return new LockstepError(code satisfies ErrorCode, error.message, error.data?.action ?? '')
 }
 
+function directoryOf(path: string): string {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/'))) || '.'
+}
+
 function unreachableDaemon(path: string, errnoName: string): LockstepError {
-  const directory = path.slice(0, Math.max(0, path.lastIndexOf('/'))) || '.'
+  const directory = directoryOf(path)
   if (errnoName === 'EACCES') {
     return new LockstepError(
       'UNREACHABLE',
@@ -142,18 +155,23 @@ function unreachableDaemon(path: string, errnoName: string): LockstepError {
   )
 }
 
-function lostConnection(path: string): LockstepError {
+function lostConnection(path: string, method: string): LockstepError {
   return new LockstepError(
     'UNREACHABLE',
     `the daemon closed the connection on ${path} before it answered`,
-    'lockstep status, to see whether it was done',
+    questions.test(method)
+      ? 'the same once more: the daemon was stopped, or is being started again'
+      : 'lockstep status, to see whether it was done',
   )
 }
 
-function noAnswer(method: string, timeoutMs: number): LockstepError {
+/** It has the socket and does not answer: it is stopped, or stands in a call to a disk that hangs. Asking again would wait as long. */
+function noAnswer(method: string, timeoutMs: number, path: string): LockstepError {
+  const directory = directoryOf(path)
+  const told = questions.test(method) ? '' : '; whether it was done nobody knows yet'
   return new LockstepError(
     'TIMED_OUT',
-    `no answer to ${method} within ${timeoutMs / 1000} s`,
-    'lockstep status, to see whether it was done',
+    `the daemon is there and gave no answer to ${method} within ${timeoutMs / 1000} s${told}`,
+    `look at its process (ps -o pid,stat,wchan,cmd -p $(cat ${directory}/lock)), its log and the kernel's (dmesg): a disk may hang`,
   )
 }

@@ -53,6 +53,9 @@ t.test('zsh and fish offer them as well', (t) => {
   t.equal(behind.length, commands.length)
   for (const line of behind) for (const word of globals) t.match(line, `'${word}[`)
   const fish = completionFile('fish')
+  const wait = '__fish_seen_subcommand_from wait'
+  t.match(fish, `-n '${wait}; and not __fish_seen_subcommand_from job' -l timeout -x`)
+  t.notMatch(fish, `-n '${wait}' `)
   for (const name of ['dir', 'json', 'help'])
     t.match(fish, `complete -c lockstep -n 'true' -l ${name} `)
   t.end()

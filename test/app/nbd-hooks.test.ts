@@ -45,9 +45,38 @@ t.test('an end that is a bug is an error, others are information', (t) => {
   }
   const hooks = nbdHooks({ log, clock, die: () => {} })
   hooks.onSessionStart?.({ id: 1, peer: 'unix' })
-  hooks.onSessionEnd?.({ id: 1, peer: 'unix' }, { reason: 'disconnect', message: '' })
+  hooks.onSessionEnd?.({ id: 1, peer: 'unix' }, { reason: 'timeout', message: '' })
   hooks.onSessionEnd?.({ id: 2, peer: 'unix' }, { reason: 'failed', message: '' })
   t.same(lines, ['client connected', 'client left', 'client lost'])
+  t.end()
+})
+
+t.test('clients that come and go become a number, and who is none is not told of', (t) => {
+  const { log, lines } = recorder()
+  let nowMs = 0
+  const clock = {
+    nowMs: () => nowMs,
+    wallTime: () => new Date(0),
+    setTimer: () => ({ cancel: () => {} }),
+    defer: () => {},
+  }
+  const hooks = nbdHooks({ log, clock, die: () => {} })
+  const client = { id: 1, peer: 'unix', exportName: 'vol0' }
+  for (let count = 0; count < 100; count++) {
+    hooks.onSessionStart?.(client)
+    hooks.onSessionEnd?.(client, { reason: 'disconnect', message: '' })
+  }
+  t.equal(lines.filter((line) => line === 'client connected').length, 20)
+  t.equal(lines.filter((line) => line === 'client left').length, 20)
+  nowMs = 10_000
+  hooks.onSessionStart?.(client)
+  t.same(lines.slice(40), ['client connected, and more like it', 'client connected'])
+  const other = { id: 2, peer: 'unix' }
+  for (const reason of ['taken', 'disconnect'] as const)
+    hooks.onSessionEnd?.(other, { reason, message: '' })
+  t.equal(lines.length, 42)
+  hooks.onSessionEnd?.(other, { reason: 'protocol-error', message: '' })
+  t.equal(lines.at(-1), 'client left')
   t.end()
 })
 

@@ -1,5 +1,6 @@
 // Answers of the daemon as text for people: tables, the status, the picture of differences. Pure: values in, text out.
 import type { DaemonStatus, DoctorCheck, SettingReport } from '../../control/api.js'
+import { markPrefix } from '../../core/store-name.js'
 import { formatBytes } from '../../core/units.js'
 import type { DirtyReport, EngineEvent, PeerStatus, StoreStatus } from '../../engine/api.js'
 import { freeBytesLow } from '../free-space.js'
@@ -31,18 +32,34 @@ export function complaintsOf(status: DaemonStatus): readonly Complaint[] {
   if (sizeBytes !== undefined && usedBytes >= sizeBytes * poolFullFraction) {
     complaints.push({
       status: `the pool is full to ${percent(usedBytes, sizeBytes)}; writes that need room fail`,
-      action: 'delete snapshots: lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT',
+      action: roomAction(status, 'the device'),
     })
   }
   const { fileSystem } = status
   if (fileSystem !== undefined && fileSystem.freeBytes < freeBytesLow) {
     complaints.push({
       status: `the file system of the data directory has ${formatBytes(fileSystem.freeBytes)} left; writes that need room fail when it is full`,
-      action:
-        'delete snapshots: lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT; or make the file system larger',
+      action: roomAction(status, 'the file system'),
     })
   }
   return [...complaints, ...peerComplaints(status)]
+}
+
+/** What makes room here: of the stream's stores a secondary deletes none. */
+function roomAction({ role, stores }: DaemonStatus, place: string): string {
+  const larger = `make ${place} larger`
+  const names = stores.filter(({ snapshotOf }) => snapshotOf !== undefined).map(({ name }) => name)
+  if (role === 'secondary') {
+    const own = names.find((name) => name.includes(`@${markPrefix}`))
+    const kept =
+      own === undefined
+        ? ''
+        : `delete what only this node keeps: lockstep snapshot delete ${own}; or `
+    return `${kept}${larger}; or delete snapshots on the primary, which goes for both nodes`
+  }
+  return names.length === 0
+    ? `discard what clients do not use (fstrim), delete a volume: lockstep volume delete NAME; or ${larger}`
+    : `delete snapshots: lockstep snapshot list, lockstep snapshot delete VOLUME@SNAPSHOT; or ${larger}`
 }
 
 /** In the shape of zpool's status. */

@@ -85,7 +85,10 @@ async function mark(context: Context): Promise<ExitCode> {
   context.ifInterrupted('lockstep events, to see whether it was made')
   const asked = client.request('mark', params, options)
   const waitsFor = wait ? 'the peer has not told its result yet' : 'a disk has not answered yet'
-  const answer = (await patiently(context, asked, waitsFor)) as Answer
+  const answer = (await patiently(context, asked, {
+    otherwise: waitsFor,
+    needsLink: wait,
+  })) as Answer
   output.result(answer, markText(name, answer))
   const isPartly = (answer.result?.problems.length ?? 0) > 0 || hasFailed(answer.result)
   return isPartly ? ExitCode.PARTLY_DONE : ExitCode.DONE

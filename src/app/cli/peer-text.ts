@@ -5,7 +5,7 @@ import { formatBytes } from '../../core/units.js'
 import type { Explanation, PeerStatus } from '../../engine/api.js'
 import { type Complaint, percent, table } from './table.js'
 
-const barCells = 24
+const barCellsUsual = 24
 const thePeer = 'the peer'
 
 /** Lines behind the stores of a status; none without a peer. */
@@ -53,7 +53,10 @@ function detailLines(peer: PeerStatus): readonly string[] {
   return lines
 }
 
-export function resyncText(resync: NonNullable<PeerStatus['resync']>): string {
+export function resyncText(
+  resync: NonNullable<PeerStatus['resync']>,
+  barCells = barCellsUsual,
+): string {
   const { doneBytes, totalBytes, bytesPerSecond, secondsLeft } = resync
   const part = totalBytes === 0 ? 1 : Math.min(1, doneBytes / totalBytes)
   const bar = '#'.repeat(Math.floor(part * barCells)).padEnd(barCells, '.')

@@ -109,7 +109,9 @@ type Peers = { readonly peers: readonly PeerStatus[] }
 async function connectPeer(context: Context): Promise<ExitCode> {
   const explain = context.arguments.isSet('explain')
   const answer = ask(context, 'peer.connect', { explain })
-  const explanation = (await patiently(context, answer, 'the peer is asked')) as Explanation
+  const explanation = (await patiently(context, answer, {
+    otherwise: 'the peer is asked',
+  })) as Explanation
   context.output.result(explanation, explanationText(explanation))
   switch (explanation.kind) {
     case 'split-brain':

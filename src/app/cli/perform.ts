@@ -33,7 +33,7 @@ export async function perform(
   const params = { ...words, requestId: randomUUID() }
   context.ifInterrupted('lockstep status, to see whether it was done')
   const answer = client.request(kind, params, { timeoutMs: performTimeoutMs })
-  const awaited = patiently(context, answer, waitsFor)
+  const awaited = patiently(context, answer, { otherwise: waitsFor })
   const settled = telling.isConfirmed === true ? afterConfirmation(awaited) : awaited
   const result = (await settled) as OperationResult
   const done = typeof telling.done === 'string' ? telling.done : telling.done(result)

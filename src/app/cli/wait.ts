@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type ErrorCode, ExitCode, LockstepError } from '../../core/errors.js'
 import type { Command, Context } from './command.js'
+import { patiently } from './patience.js'
 import { askStatus } from './query.js'
 import { UsageError } from './usage-error.js'
 import { readSeconds } from './values.js'
@@ -63,26 +64,30 @@ async function waitFor(context: Context): Promise<ExitCode> {
       return ExitCode.DONE
     }
     if (performance.now() >= deadlineMs) {
-      const message = `not ${condition} within ${seconds} s: ${lack}`
-      throw new LockstepError('TIMED_OUT', message, 'lockstep status')
+      const message = `not ${condition} within ${seconds} s: ${lack.reason}`
+      throw new LockstepError('TIMED_OUT', message, lack.action)
     }
     await delay(waitEveryMs)
   }
 }
 
-/** What is missing for `condition`, in a few words; undefined when it holds. */
+/** What is missing, in a few words, and what to do. */
+type Lack = { readonly reason: string; readonly action: string }
+
+/** Undefined when `condition` holds. */
 async function lackOf(
   context: Context,
   condition: Condition,
   leftMs: number,
-): Promise<string | undefined> {
+): Promise<Lack | undefined> {
   try {
     const { failure } = await askStatus(context)
-    if (failure !== undefined) return failure.message
+    if (failure !== undefined) return { reason: failure.message, action: failure.action }
     if (condition === 'ready') return undefined
     return await lackOfPeers(context, condition, leftMs)
   } catch (error) {
-    if (error instanceof LockstepError && passing.has(error.code)) return error.message
+    if (error instanceof LockstepError && passing.has(error.code))
+      return { reason: error.message, action: 'lockstep status' }
     throw error
   }
 }
@@ -92,16 +97,18 @@ async function lackOfPeers(
   context: Context,
   condition: Condition,
   leftMs: number,
-): Promise<string | undefined> {
+): Promise<Lack | undefined> {
   const timeoutMs = Math.min(leftMs, requestTimeoutMsMax)
   const client = await context.client()
   try {
     const params = { condition, timeoutMs }
-    await client.request('wait', params, { timeoutMs: timeoutMs + answerTimeoutMs })
+    const options = { timeoutMs: timeoutMs + answerTimeoutMs }
+    await patiently(context, client.request('wait', params, options), { needsLink: true })
     return undefined
   } catch (error) {
     if (!(error instanceof LockstepError) || error.code !== 'TIMED_OUT') throw error
-    if (timeoutMs < leftMs) return error.message
-    throw error
+    // How long that was is what was left of the time: nobody asked for that.
+    const reason = error.message.replace(/^not \S+ within [\d.]+ s: /, '')
+    return { reason, action: error.action }
   }
 }

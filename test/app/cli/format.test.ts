@@ -49,7 +49,17 @@ t.test('a file system that is about to be full is a complaint', (t) => {
   t.same(complaintsOf(statusOf(space(64 * 2 ** 20))), [])
   const [complaint] = complaintsOf(statusOf(space(2 ** 20)))
   t.match(complaint?.status, /has 1 MiB left; writes that need room fail/)
-  t.match(complaint?.action, /lockstep snapshot delete/)
+  t.match(complaint?.action, /fstrim.*lockstep volume delete NAME; or make the file system larger/)
+  const [volume] = statusOf().stores
+  if (volume === undefined) throw new Error('no volume')
+  const actionWith = (role: 'primary' | 'secondary', ...names: readonly string[]) => {
+    const stores = [volume, ...names.map((name) => ({ ...volume, name, snapshotOf: 'vol0' }))]
+    return complaintsOf(statusOf({ ...space(2 ** 20), role, stores }))[0]?.action ?? ''
+  }
+  t.match(actionWith('primary', 'vol0@a'), /^delete snapshots: lockstep snapshot list/)
+  t.match(actionWith('secondary', 'vol0@a'), /^make the file system larger; .* on the primary/)
+  const own = actionWith('secondary', 'vol0@a', 'vol0@before-resync', 'vol0@local.m')
+  t.match(own, /^delete what only this node keeps: lockstep snapshot delete vol0@local\.m; or make/)
   t.end()
 })
 

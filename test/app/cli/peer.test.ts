@@ -27,7 +27,8 @@ const peer: PeerStatus = {
 
 async function start(t: Test) {
   const { engine, path } = await startControl(t)
-  const ask = (words: readonly string[]) => runLine([...words, '--dir', dirname(path)])
+  const ask = (words: readonly string[]) =>
+    runLine(words, { environment: { LOCKSTEP_DIR: dirname(path) } })
   return { engine, ask }
 }
 

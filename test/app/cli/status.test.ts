@@ -11,7 +11,8 @@ const failure = {
 
 t.test('status -x: 0 when all is well, 6 with the reason when it is not', async (t) => {
   const { engine, path } = await startControl(t)
-  const ask = (...words: readonly string[]) => runLine([...words, '--dir', dirname(path)])
+  const ask = (...words: readonly string[]) =>
+    runLine(words, { environment: { LOCKSTEP_DIR: dirname(path) } })
   const healthy = await ask('status', '-x')
   t.equal(healthy.status, 0)
   t.equal(healthy.stdout, 'double is healthy\n')
@@ -38,8 +39,8 @@ t.test('a node that has failed is not ready', async (t) => {
 t.test('a daemon that stops in the middle of an answer is unreachable', async (t) => {
   const { engine, path, server } = await startControl(t, { stopTimeoutMs: 50 })
   engine.gate = new Promise(() => {})
-  const words = ['volume', 'create', 'v', '1M', '--dir', dirname(path)]
-  const said = runLine(words)
+  const words = ['volume', 'create', 'v', '1M']
+  const said = runLine(words, { environment: { LOCKSTEP_DIR: dirname(path) } })
   while (engine.asked.length === 0) await new Promise((resolve) => setImmediate(resolve))
   await server.stop()
   const { status, stderr } = await said
@@ -50,7 +51,8 @@ t.test('a daemon that stops in the middle of an answer is unreachable', async (t
 t.test('events are lines for people and one document for scripts', async (t) => {
   const { engine, path } = await startControl(t)
   engine.emit({ at: '2024-01-01T00:00:00Z', kind: 'started', message: 'open' })
-  const ask = (...words: readonly string[]) => runLine(['events', ...words, '--dir', dirname(path)])
+  const ask = (...words: readonly string[]) =>
+    runLine(['events', ...words], { environment: { LOCKSTEP_DIR: dirname(path) } })
   t.equal((await ask()).stdout, '2024-01-01T00:00:00Z started open\n')
   t.equal(JSON.parse((await ask('--json')).stdout).events.length, 1)
 })
@@ -61,7 +63,7 @@ t.test('when the control socket is full every command says so, and what to do', 
   await first.ask('ping')
   const lines = ['status', 'volume create v 1M', 'config', 'doctor', 'events --follow']
   for (const line of lines) {
-    const said = await runLine([...line.split(' '), '--dir', dirname(path)])
+    const said = await runLine(line.split(' '), { environment: { LOCKSTEP_DIR: dirname(path) } })
     t.equal(said.status, 1, line)
     t.match(said.stderr + said.stdout, /all 1 connections to the control socket are taken/, line)
     t.match(said.stderr + said.stdout, /try: wait a moment .* lockstep events --follow/, line)
