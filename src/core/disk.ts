@@ -32,8 +32,11 @@ export interface DiskFile {
 }
 
 export interface Disk {
-  /** Opens `name` for reading and writing. Rejects with ENOENT unless `create`. */
-  open(name: string, options?: { readonly create?: boolean }): Promise<DiskFile>
+  /** Opens `name` for reading and writing. Rejects with ENOENT unless `create`; with `alone`, with a LockstepError IN_USE while somebody else has it so. */
+  open(
+    name: string,
+    options?: { readonly create?: boolean; readonly alone?: boolean },
+  ): Promise<DiskFile>
   /** Replaces `to`. Durable after `syncDirectory`. */
   rename(from: string, to: string): Promise<void>
   remove(name: string): Promise<void>

@@ -25,7 +25,7 @@ export type InitOptions = {
   readonly overwrite?: boolean
 }
 
-/** Rejects with ALREADY_INITIALISED, INVALID_SIZE, NEEDS_CONFIRMATION, or the disk's errors. Interrupted, it can be run again. */
+/** Rejects with ALREADY_INITIALISED, INVALID_SIZE, NEEDS_CONFIRMATION, IN_USE, or the disk's errors. Interrupted, it can be run again. */
 export async function initPool(disk: Disk, options: InitOptions): Promise<void> {
   const chunkBytes = checkChunkBytes(options.chunkBytes ?? limits.chunkBytesDefault)
   const journalBytes = checkJournalBytes(options.journalBytes ?? limits.journalBytesDefault)
@@ -39,7 +39,7 @@ export async function initPool(disk: Disk, options: InitOptions): Promise<void> 
   const dataName = options.dataName ?? 'data'
   const nodeId = options.random.hex(16)
   const isSecondary = options.role === 'secondary'
-  const data = await disk.open(dataName, { create: true })
+  const data = await disk.open(dataName, { create: true, alone: true })
   try {
     if (options.overwrite !== true) await refuseContent(data, dataName)
     if (!data.isFixedSize) await data.truncate(0)

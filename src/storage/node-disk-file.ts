@@ -12,6 +12,7 @@ import { sliceBytes, totalBytes } from './disk-io.js'
 import type { Native } from './native.js'
 import { ColdRuns } from './node-disk-cold-runs.js'
 import { NotAFile, openFailure, otherKindOf } from './node-disk-kind.js'
+import { lockData, openDeviceAlone } from './node-disk-lock.js'
 import type { ReadRing } from './node-disk-read-ring.js'
 import type { RunDelayMs } from './node-disk-run-delay.js'
 import { WriteGate } from './write-gate.js'
@@ -39,6 +40,8 @@ const waveSliceCount = 4
 type OpenOptions = {
   /** Of open(2), for a file that may have to be made; else 0. */
   readonly createFlags: number
+  /** Nobody else may have it open so: a device not for anything, a file not for this. */
+  readonly isAlone?: boolean
   readonly native: Native | undefined
   readonly ring: ReadRing | undefined
   readonly nowMs: () => number
@@ -76,21 +79,29 @@ export class NodeDiskFile implements DiskFile {
 
   static async open(path: string, options: OpenOptions): Promise<NodeDiskFile> {
     const flags = fs.constants.O_RDWR | options.createFlags
-    const fd = await call<number>((done) => fs.open(path, flags, 0o600, done)).catch(
+    let fd = await call<number>((done) => fs.open(path, flags, 0o600, done)).catch(
       async (error: unknown) => {
         throw await openFailure(path, error)
       },
     )
-    const stat = await call<fs.Stats>((done) => fs.fstat(fd, done))
-    const kind = otherKindOf(stat)
-    // A pipe opened for reading and writing opens at once, and then no read of it ends. A device is told by what it holds.
-    if (kind !== undefined && !stat.isBlockDevice() && !stat.isCharacterDevice()) {
+    try {
+      const stat = await call<fs.Stats>((done) => fs.fstat(fd, done))
+      const kind = otherKindOf(stat)
+      // A pipe opened for reading and writing opens at once, and then no read of it ends. A device is told by what it holds.
+      if (kind !== undefined && !stat.isBlockDevice() && !stat.isCharacterDevice())
+        throw new NotAFile(path, kind)
+      if (options.isAlone === true && stat.isBlockDevice()) {
+        const shared = fd
+        fd = await openDeviceAlone(shared, path)
+        await call<void>((done) => fs.close(shared, done))
+      } else if (options.isAlone === true) await lockData(fd, path, options.native)
+      // What is read in order here is a client's volume, or a file of our own from front to end.
+      options.native?.adviseSequential(fd)
+      return new NodeDiskFile(path, fd, stat.isBlockDevice(), options)
+    } catch (error) {
       await call<void>((done) => fs.close(fd, done))
-      throw new NotAFile(path, kind)
+      throw error
     }
-    // What is read in order here is a client's volume, or a file of our own from front to end.
-    options.native?.adviseSequential(fd)
-    return new NodeDiskFile(path, fd, stat.isBlockDevice(), options)
   }
 
   async sizeBytes(): Promise<number> {
@@ -162,6 +173,10 @@ export class NodeDiskFile implements DiskFile {
   }
 
   /** Waits for the calls under way. */
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
   async close(): Promise<void> {
     assert(!this.#isClosed)
     this.#isClosed = true

@@ -2,7 +2,6 @@
 //
 // Invariant: one process at a time has a data directory open. The lock is the kernel's (flock), so a crash releases it.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { constants } from 'node:fs'
 import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
@@ -11,6 +10,7 @@ import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { loadNative, type Native } from './native.js'
 import { NodeDiskFile } from './node-disk-file.js'
 import { NotAFile, openFailure, otherKindOf } from './node-disk-kind.js'
+import { lockFile } from './node-disk-lock.js'
 import { processReadRing, type ReadRing } from './node-disk-read-ring.js'
 import { openRunDelay, type RunDelayMs } from './node-disk-run-delay.js'
 
@@ -36,6 +36,7 @@ export class NodeDisk implements Disk {
   readonly #ring: ReadRing | undefined
   readonly #nowMs: () => number
   readonly #runDelayMs: RunDelayMs
+  readonly #alone: NodeDiskFile[] = []
 
   private constructor(directory: string, lock: FileHandle, options: NodeDiskOptions) {
     this.directory = directory
@@ -54,8 +55,7 @@ export class NodeDisk implements Disk {
       const kind = otherKindOf(await lock.stat())
       if (kind !== undefined) throw new NotAFile(join(directory, lockName), kind)
       const native = options.native === false ? undefined : loadNative()
-      const isMine = native ? native.lock(lock.fd) === 0 : await lockByTool(lock.fd)
-      if (!isMine) throw await inUse(directory, lock)
+      if (!(await lockFile(lock.fd, native))) throw await inUse(directory, lock)
       await noteOwner(lock)
       return new NodeDisk(directory, lock, options)
     } catch (error) {
@@ -64,18 +64,24 @@ export class NodeDisk implements Disk {
     }
   }
 
-  async open(name: string, options: { readonly create?: boolean } = {}): Promise<NodeDiskFile> {
+  async open(
+    name: string,
+    options: { readonly create?: boolean; readonly alone?: boolean } = {},
+  ): Promise<NodeDiskFile> {
     const isElsewhere = isAbsolute(name)
     const path = isElsewhere ? name : this.#pathOf(name)
     // A device has many names, and most of them are links.
     const flags = isElsewhere ? constants.O_CREAT : createFlags
-    return NodeDiskFile.open(path, {
+    const file = await NodeDiskFile.open(path, {
       createFlags: options.create === true ? flags : 0,
+      isAlone: options.alone === true,
       native: this.#native,
       ring: this.#ring,
       nowMs: this.#nowMs,
       runDelayMs: this.#runDelayMs,
     })
+    if (options.alone === true) this.#alone.push(file)
+    return file
   }
 
   async rename(from: string, to: string): Promise<void> {
@@ -96,8 +102,9 @@ export class NodeDisk implements Disk {
     await directory.sync()
   }
 
-  /** Gives the directory back. Files are closed one by one, before. */
+  /** Gives the directory back. Files are closed one by one, before; of one that nobody else may have open that is made sure, whatever failed. */
   async close(): Promise<void> {
+    for (const file of this.#alone.splice(0)) if (!file.isClosed) await file.close()
     await this.#lock.close()
   }
 
@@ -134,23 +141,6 @@ async function noteOwner(lock: FileHandle): Promise<void> {
   } catch (error) {
     if (!['ENOSPC', 'EDQUOT'].includes(errnoNameOf(error))) throw error
   }
-}
-
-/** util-linux's flock on our own descriptor: the lock belongs to the open file, and stays when the tool has ended. */
-async function lockByTool(fd: number): Promise<boolean> {
-  const arguments_ = ['--exclusive', '--nonblock', '3']
-  const tool = spawn('flock', arguments_, { stdio: ['ignore', 'ignore', 'ignore', fd] })
-  const status = await new Promise<number | null>((resolve, reject) => {
-    tool.once('error', reject)
-    tool.once('exit', resolve)
-  }).catch((cause: unknown) => {
-    throw new LockstepError(
-      'IO_ERROR',
-      `the data directory cannot be locked: ${String(cause)}`,
-      'install the package koffi (npm install koffi) or the flock tool (apt install util-linux)',
-    )
-  })
-  return status === 0
 }
 
 async function inUse(directory: string, lock: FileHandle): Promise<LockstepError> {

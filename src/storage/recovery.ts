@@ -113,7 +113,7 @@ async function recoverFrom(
 ): Promise<Recovered> {
   const { disk, keeper, mutants } = options
   const { described, state } = loaded
-  const data = await openOrExplain(disk, described.dataName)
+  const data = await openOrExplain(disk, described.dataName, { alone: true })
   const label: DataLabel = {
     magic: 'LOCKSTEP DATA',
     version: 1,
@@ -194,9 +194,13 @@ async function loadCheckpoint(disk: Disk, keeper: PoolKeeper): Promise<LoadedChe
   }
 }
 
-async function openOrExplain(disk: Disk, name: string): Promise<DiskFile> {
+async function openOrExplain(
+  disk: Disk,
+  name: string,
+  options: { readonly alone?: boolean } = {},
+): Promise<DiskFile> {
   try {
-    return await disk.open(name)
+    return await disk.open(name, options)
   } catch (error) {
     if (errnoNameOf(error) === 'ENOENT') throw corrupt(`the file "${name}" is missing`)
     throw error

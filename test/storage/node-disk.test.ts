@@ -328,6 +328,50 @@ t.test('a block device has its capacity and a fixed size', needsLoop, async (t) 
   }
 })
 
+t.test('a data file is had by one directory at a time, whatever it is called', async (t) => {
+  for (const native of [true, false]) {
+    const first = await NodeDisk.open(await directoryFor(t), { native })
+    const second = await NodeDisk.open(await directoryFor(t), { native })
+    const path = join(first.directory, 'data')
+    const link = join(second.directory, 'elsewhere')
+    const file = await first.open('data', { create: true, alone: true })
+    fs.linkSync(path, link)
+    for (const name of [path, link]) {
+      const refused = { code: 'IN_USE', message: /in use by another process/, action: /fuser -v / }
+      await t.rejects(second.open(name, { alone: true }), refused)
+    }
+    await using reader = await second.open(path)
+    t.ok(reader, 'who only looks may')
+    await file.close()
+    await second.open(path, { alone: true })
+    await second.close()
+    // Nobody closed it: a start that failed.
+    await first.open('data', { alone: true })
+    await first.close()
+  }
+})
+
+t.test('a device that is in use is refused, and opened alone', needsLoop, async (t) => {
+  const directory = await directoryFor(t)
+  const image = join(directory, 'image')
+  await writeFile(image, '')
+  fs.truncateSync(image, 64 * MiB)
+  const device = loopDevice(t, image)
+  await using first = await NodeDisk.open(directory)
+  await using second = await NodeDisk.open(await directoryFor(t))
+  const file = await first.open(device, { alone: true })
+  t.equal(file.isFixedSize, true)
+  const refused = { code: 'IN_USE', message: /in use: it is mounted/, action: /lsblk/ }
+  await t.rejects(second.open(device, { alone: true }), refused)
+  await file.close()
+  execFileSync('mkfs.ext4', ['-q', device])
+  const mount = join(directory, 'mount')
+  fs.mkdirSync(mount)
+  execFileSync('mount', [device, mount])
+  t.teardown(() => execFileSync('umount', ['--lazy', mount]))
+  await t.rejects(second.open(device, { alone: true }), refused)
+})
+
 function loopDevice(t: Test, image: string): string {
   const device = execFileSync('losetup', ['--find', '--show', image], { encoding: 'utf8' }).trim()
   t.teardown(() => execFileSync('losetup', ['--detach', device]))
