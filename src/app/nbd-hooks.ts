@@ -13,8 +13,12 @@ const noSpacePeriodMs = 2000
 /** Answers that a client may ask for and get all day: they tell of the client, not of the server. */
 const ordinaryAnswers: ReadonlySet<ErrnoName> = new Set(['ENOTSUP', 'EINVAL', 'EPERM'])
 
-/** Ends of a connection that is no client's of a store. */
-const quietEnds: ReadonlySet<SessionEnd['reason']> = new Set(['taken', 'disconnect'])
+/** Ends of a connection that is no client's of a store: the primary's link, who looked at what there is, and who knocked, such as a peer that was turned away. */
+const quietEnds: ReadonlySet<SessionEnd['reason']> = new Set([
+  'taken',
+  'disconnect',
+  'end-of-stream',
+])
 
 export function nbdHooks(options: {
   readonly log: Log
@@ -34,7 +38,6 @@ export function nbdHooks(options: {
     onSessionEnd: ({ id, peer, exportName }, { reason, message, error }) => {
       const bindings = { connection: id, peer, store: exportName, reason, cause: message }
       if (reason === 'failed') log.error({ ...bindings, err: error }, 'client lost')
-      // The primary's link, which tells of itself, and who only looked at what there is.
       else if (exportName === undefined && quietEnds.has(reason)) log.debug(bindings, 'client left')
       else left.write(bindings, 'client left')
     },

@@ -30,6 +30,7 @@ import {
   peerProtocolVersion,
   proofOf,
 } from './peer-protocol.js'
+import { sameSecret } from './peer-secret.js'
 import { calmConnection } from './socket-options.js'
 
 /** From the call to the last proof: two round trips, and a node that is busy. */
@@ -100,7 +101,7 @@ function checkAddress(socket: Socket, uri: string, secret: Buffer | undefined): 
   if (secret !== undefined || remoteAddress === undefined || isLoopback(remoteAddress)) return
   throw unreachable(
     `the peer ${uri} is on another machine, and this node has no secret to prove itself with`,
-    'set peer-secret-file on both nodes, to the same secret',
+    sameSecret,
   )
 }
 
@@ -137,12 +138,16 @@ class Caller {
   async #prove(nonces: Nonces, flags: number): Promise<void> {
     const { secret, uri } = this.#o
     const wantsProof = (flags & PeerFlag.HAS_SECRET) !== 0
+    // It turns this node away for that, and so both know why.
+    if (wantsProof && secret === undefined)
+      await this.#ask(PeerOption.JOIN, noProof, Proof).catch((error: unknown) => {
+        if (!(error instanceof LockstepError)) throw error
+      })
     if (wantsProof !== (secret !== undefined)) {
-      const who = wantsProof ? 'this node' : `the node at ${uri}`
-      throw unreachable(
-        `${who} has no secret, and the other one has`,
-        'set peer-secret-file on both nodes, to the same secret',
-      )
+      const [without, owner] = wantsProof
+        ? ['this node', `the node at ${uri}`]
+        : [`the node at ${uri}`, 'this node']
+      throw unreachable(`${without} has no secret, and ${owner} has one`, sameSecret)
     }
     const proof = secret === undefined ? noProof : proofOf('caller', secret, nonces)
     const answer = await this.#ask(PeerOption.JOIN, proof, Proof)
@@ -166,7 +171,7 @@ class Caller {
     if (header.option !== option) throw new ProtocolError(`it answers option ${header.option}`)
     if (header.lengthBytes > answerBytesMax) throw new ProtocolError('its answer is too long')
     const data = await reader.read(header.lengthBytes)
-    if (header.type !== OptionReply.ACK) throw refusalOf(header.type, data, uri)
+    if (header.type !== OptionReply.ACK) throw refusalOf(option, header.type, data, uri)
     if (data.length !== reply.lengthBytes) throw new ProtocolError('its answer is cut')
     return data
   }
@@ -174,7 +179,7 @@ class Caller {
 
 class TimedOut extends Error {}
 
-function refusalOf(type: number, data: Buffer, uri: string): LockstepError {
+function refusalOf(option: number, type: number, data: Buffer, uri: string): LockstepError {
   switch (type) {
     case OptionReply.ERR_UNSUP:
       return unreachable(
@@ -188,7 +193,11 @@ function refusalOf(type: number, data: Buffer, uri: string): LockstepError {
       )
     default: {
       const said = readable(data) || nameOf(OptionReply, type)
-      return unreachable(`the node at ${uri} refuses: ${said}`, 'lockstep status on the other node')
+      const isSecret = option === PeerOption.JOIN && type === OptionReply.ERR_POLICY
+      return unreachable(
+        `the node at ${uri} refuses: ${said}`,
+        isSecret ? sameSecret : 'lockstep status on the other node',
+      )
     }
   }
 }

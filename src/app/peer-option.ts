@@ -5,7 +5,7 @@
 import { OptionReply, type PrivateOption, type PrivateOptionContext } from '../../nbd/index.js'
 import type { Random } from '../core/clock.js'
 import type { Log } from '../core/log.js'
-import type { ReplicationApi } from '../engine/api.js'
+import type { ReplicationApi, TurnedAway } from '../engine/api.js'
 import { isLoopback } from './listen.js'
 import {
   GreetBody,
@@ -20,12 +20,13 @@ import {
   peerProtocolVersion,
   proofOf,
 } from './peer-protocol.js'
+import { sameSecret } from './peer-secret.js'
 
 export type PeerOptionParts = {
-  readonly engine: Pick<ReplicationApi, 'acceptPeer'>
+  readonly engine: Pick<ReplicationApi, 'acceptPeer' | 'peerTurnedAway'>
   readonly secret?: Buffer
   readonly random: Random
-  readonly log: Pick<Log, 'warn'>
+  readonly log: Pick<Log, 'debug'>
 }
 
 export function peerOptions(parts: PeerOptionParts): readonly PrivateOption[] {
@@ -46,6 +47,17 @@ export function peerOptions(parts: PeerOptionParts): readonly PrivateOption[] {
   ]
 }
 
+const hasOtherSecret: TurnedAway = {
+  kind: 'secret',
+  reason: 'the secret is another one',
+  action: sameSecret,
+}
+const hasNoSecret: TurnedAway = {
+  kind: 'secret',
+  reason: 'it has no secret, and this node has one',
+  action: sameSecret,
+}
+
 class PeerListener {
   readonly #parts: PeerOptionParts
   /** What was said on connections that have not joined yet; a challenge is used once. */
@@ -61,10 +73,11 @@ class PeerListener {
     const { versionMin, versionMax, nonce } = GreetBody.decode(body)
     if (versionMin > peerProtocolVersion || versionMax < peerProtocolVersion) {
       const theirs = `${versionMin} to ${versionMax}`
-      return this.#refuse(
-        context,
-        `this node speaks version ${peerProtocolVersion}, not ${theirs}: use one release on both nodes`,
-      )
+      return this.#refuse(context, {
+        kind: 'version',
+        reason: `this node speaks version ${peerProtocolVersion} of the handshake, not ${theirs}`,
+        action: 'use one release of lockstep on both nodes',
+      })
     }
     const refusal = this.#refusalOf(context)
     if (refusal !== undefined) return this.#refuse(context, refusal)
@@ -83,7 +96,7 @@ class PeerListener {
     }
     const { secret, engine } = this.#parts
     if (secret !== undefined && !isProof(context.body, 'caller', secret, nonces)) {
-      return this.#refuse(context, 'the secret is another one: peer-secret-file must be the same')
+      return this.#refuse(context, context.body.equals(noProof) ? hasNoSecret : hasOtherSecret)
     }
     const proof = secret === undefined ? noProof : proofOf('listener', secret, nonces)
     await context.reply(OptionReply.ACK, proof)
@@ -93,14 +106,21 @@ class PeerListener {
     void engine.acceptPeer(stream, context.peer)
   }
 
-  #refusalOf(context: PrivateOptionContext): string | undefined {
+  #refusalOf(context: PrivateOptionContext): TurnedAway | undefined {
     if (this.#parts.secret !== undefined || isFromHere(context.peer)) return undefined
-    return 'nodes on two machines need a secret: set peer-secret-file on both'
+    return {
+      kind: 'no-secret',
+      reason: 'nodes on two machines need a secret',
+      action: sameSecret,
+    }
   }
 
-  async #refuse(context: PrivateOptionContext, message: string): Promise<void> {
-    this.#parts.log.warn({ peer: context.peer, reason: message }, 'peer turned away')
-    await context.reply(OptionReply.ERR_POLICY, Buffer.from(message))
+  async #refuse(context: PrivateOptionContext, why: TurnedAway): Promise<void> {
+    const { reason } = why
+    // The engine tells of it, as often as somebody can read.
+    this.#parts.log.debug({ peer: context.peer, reason }, 'peer turned away')
+    this.#parts.engine.peerTurnedAway(context.peer, why)
+    await context.reply(OptionReply.ERR_POLICY, Buffer.from(reason))
   }
 }
 

@@ -10,6 +10,10 @@ const secretBytesMax = 4096
 const makeOne = (path: string) =>
   `make one and copy it to the other node: (umask 077; head -c 32 /dev/urandom | base64 > ${path})`
 
+/** What is to be done when two nodes do not know the same. */
+export const sameSecret =
+  'set peer-secret-file on both nodes, to the same secret, and start the changed one again'
+
 /** The secret without the white space around it; undefined when `path` is empty. Rejects with INVALID_CONFIG. */
 export async function readPeerSecret(path: string): Promise<Buffer | undefined> {
   if (path === '') return undefined

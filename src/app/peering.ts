@@ -5,13 +5,12 @@ import { Poller } from '../../nbd/poller.js'
 import type { Log } from '../core/log.js'
 import type { Mode, ReplicationApi, ReplicationOptions, RunHook } from '../engine/api.js'
 import { parsePeerUri } from './listen.js'
-import { LineLimit } from './nbd-hooks.js'
 import { peerConnector } from './peer-connector.js'
 import { peerOptions } from './peer-option.js'
 import { readPeerSecret } from './peer-secret.js'
 import { sendingNow } from './send-now.js'
 import type { Config } from './settings.js'
-import { systemClock, systemRandom } from './system.js'
+import { systemRandom } from './system.js'
 
 export type Peering = {
   readonly replication: ReplicationOptions
@@ -44,10 +43,6 @@ export async function preparePeering(values: Config, runHook?: RunHook): Promise
       isBeforeResyncRequired: values['before-resync'] !== 'if-room',
       ...(runHook === undefined ? {} : { runHook }),
     },
-    privateOptions: (engine, log) => {
-      const limit = new LineLimit({ log, clock: systemClock })
-      const warn = (bindings: object, message: string) => limit.write(bindings, message)
-      return peerOptions({ ...credentials, engine, log: { warn } })
-    },
+    privateOptions: (engine, log) => peerOptions({ ...credentials, engine, log }),
   }
 }

@@ -78,6 +78,13 @@ export type PeerStatus = {
   readonly receivedBytes: number
   /** What verify found to differ, in whole blocks: kept, across starts, until it is repaired, written over, or found to be the same. */
   readonly differences?: readonly { readonly store: string; readonly differingBytes: number }[]
+  /** On a secondary without its primary: who wanted to be it a moment ago and could not prove that it may. */
+  readonly turnedAway?: {
+    readonly from: string
+    readonly reason: string
+    readonly action: string
+    readonly secondsAgo: number
+  }
   /** Writers wait for the peer to make room in the outbox. */
   readonly isStalled?: boolean
   readonly resync?: {
@@ -86,6 +93,14 @@ export type PeerStatus = {
     readonly bytesPerSecond: number
     readonly secondsLeft: number
   }
+}
+
+/** Why somebody was not let in as the peer. Of a kind there may be any number. */
+export type TurnedAway = {
+  readonly kind: 'version' | 'secret' | 'no-secret'
+  /** A clause. */
+  readonly reason: string
+  readonly action: string
 }
 
 /** What `peer set` may change while the node runs. */
@@ -266,6 +281,8 @@ export interface EngineApi {
 export interface ReplicationApi {
   /** The other end of a peer's connection, on a secondary: settles when the connection has ended. Never rejects. */
   acceptPeer(stream: Duplex, from: string): Promise<void>
+  /** Somebody wanted to be the peer and was not let in: events tell it, and `status` for a while, however many they are. */
+  peerTurnedAway(from: string, why: TurnedAway): void
   /** Connects now instead of after the next delay, and resolves to what the greeting decided. With `explain` nothing is moved. */
   connectPeer(options?: { readonly explain?: boolean }): Promise<Explanation>
   /** Ends the link until `connectPeer`. */

@@ -24,6 +24,7 @@ import type {
   ReplicationApi,
   ReplicationOptions,
   StoreStatus,
+  TurnedAway,
   VerifyApi,
   VerifyProgress,
   VerifyReport,
@@ -197,6 +198,10 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
 
   acceptPeer(stream: Duplex, from: string): Promise<void> {
     return this.#replication.accept(stream, from)
+  }
+
+  peerTurnedAway(from: string, why: TurnedAway): void {
+    this.#replication.turnedAway.came(from, why)
   }
 
   connectPeer(options: { readonly explain?: boolean } = {}): Promise<Explanation> {

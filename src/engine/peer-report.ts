@@ -62,10 +62,16 @@ function differencesOf({ state, tracking }: Pool): Pick<PeerStatus, 'differences
 /** A secondary's view: what it lacks it cannot know. */
 export function replicaStatus(
   replica: Replica,
-  parts: { readonly pool: Pool; readonly applied: Sequence },
+  parts: {
+    readonly pool: Pool
+    readonly applied: Sequence
+    readonly turnedAway: PeerStatus['turnedAway']
+  },
 ): PeerStatus {
   const node = replica.peer?.node
   const { action } = replica
+  // While a primary is served a stranger is an event, and no more.
+  const turnedAway = replica.isServing ? undefined : parts.turnedAway
   return {
     uri: replica.from,
     ...(node === undefined ? {} : { node }),
@@ -82,6 +88,7 @@ export function replicaStatus(
     opLogEntries: null,
     sentBytes: replica.sentBytes,
     receivedBytes: replica.receivedBytes,
+    ...(turnedAway === undefined ? {} : { turnedAway }),
   }
 }
 

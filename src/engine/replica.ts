@@ -54,6 +54,11 @@ export class Replica {
     return this.#state.state
   }
 
+  /** A primary is connected. */
+  get isServing(): boolean {
+    return this.#intake !== undefined
+  }
+
   get reason(): string {
     const { reason } = this.#state
     return `${secondarySentences[this.state]} ${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`

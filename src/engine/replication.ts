@@ -32,6 +32,7 @@ import type { ReplicationParts } from './replication-parts.js'
 import { helloOf, knowledgeOf } from './self-portrait.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
 import type { Describe } from './stream-operations.js'
+import { TurnedAwayCallers } from './turned-away.js'
 import type { Repair } from './verify.js'
 import { Watchers } from './watchers.js'
 
@@ -53,6 +54,7 @@ export class Replication {
   readonly #linkNews = new LinkNewsFilter()
   /** Of a primary: what the peer lacks. */
   readonly looks: LackLooks
+  readonly turnedAway: TurnedAwayCallers
   /** What the sequencer calls for each data entry. */
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
 
@@ -63,6 +65,10 @@ export class Replication {
     this.#sequencer = parts.sequencer
     this.#log = log
     this.#watchers = new Watchers(parts.clock)
+    this.turnedAway = new TurnedAwayCallers(parts.clock, (message) => {
+      log.warn({}, message)
+      parts.events.add({ kind: 'link', message })
+    })
     this.#frozen = new FrozenStores(parts.pool)
     this.#markResults = new MarkResults(parts.clock, (sequence, result) => {
       log.info({ sequence, ...result }, 'a mark was performed by the peer')
@@ -197,7 +203,8 @@ export class Replication {
     const primary = this.#primary
     if (replica !== undefined) {
       const applied = this.#sequencer.appliedSequence
-      return [replicaStatus(replica, { pool: this.#pool, applied })]
+      const turnedAway = this.turnedAway.last
+      return [replicaStatus(replica, { pool: this.#pool, applied, turnedAway })]
     }
     const { refused } = this.#doorkeeper
     // While this node's own link does something it is the news.

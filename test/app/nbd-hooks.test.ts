@@ -72,7 +72,7 @@ t.test('clients that come and go become a number, and who is none is not told of
   hooks.onSessionStart?.(client)
   t.same(lines.slice(40), ['client connected, and more like it', 'client connected'])
   const other = { id: 2, peer: 'unix' }
-  for (const reason of ['taken', 'disconnect'] as const)
+  for (const reason of ['taken', 'disconnect', 'end-of-stream'] as const)
     hooks.onSessionEnd?.(other, { reason, message: '' })
   t.equal(lines.length, 42)
   hooks.onSessionEnd?.(other, { reason: 'protocol-error', message: '' })

@@ -25,6 +25,8 @@ type Listener = {
   readonly uri: string
   readonly accepted: { readonly stream: Duplex; readonly from: string }[]
   readonly refused: string[]
+  /** What the engine is told of who was refused. */
+  readonly turnedAway: string[]
 }
 
 async function startListener(
@@ -33,19 +35,21 @@ async function startListener(
 ): Promise<Listener> {
   const accepted: { stream: Duplex; from: string }[] = []
   const refused: string[] = []
+  const turnedAway: string[] = []
   const privateOptions = peerOptions({
     engine: {
+      peerTurnedAway: (from, { kind, reason }) => turnedAway.push(`${from} ${kind} ${reason}`),
       acceptPeer: async (stream, from) => {
         accepted.push({ stream, from })
         t.teardown(() => stream.destroy())
       },
     },
     random: systemRandom,
-    log: { warn: (bindings) => void refused.push((bindings as { reason: string }).reason) },
+    log: { debug: (bindings) => void refused.push((bindings as { reason: string }).reason) },
     ...(options.secret === undefined ? {} : { secret: options.secret }),
   })
   const served = await startServer(t, { privateOptions })
-  return { served, uri: `nbd://127.0.0.1:${served.port}`, accepted, refused }
+  return { served, uri: `nbd://127.0.0.1:${served.port}`, accepted, refused, turnedAway }
 }
 
 const neverAborted = new AbortController().signal
@@ -144,12 +148,17 @@ t.test('another secret, or none on one side, is refused by both in words', async
   await t.rejects(call(guarded.uri, other), {
     code: 'PEER_UNREACHABLE',
     message: /refuses: the secret is another one/,
+    action: /set peer-secret-file on both nodes/,
   })
   await t.rejects(call(guarded.uri), {
     message: /this node has no secret/,
     action: /peer-secret-file/,
   })
-  t.match(guarded.refused, [/the secret is another one/])
+  t.same(guarded.refused, ['the secret is another one', 'it has no secret, and this node has one'])
+  t.match(guarded.turnedAway, [
+    /^127\.0\.0\.1:\d+ secret the secret is another one$/,
+    /^127\.0\.0\.1:\d+ secret it has no secret/,
+  ])
   const open = await startListener(t)
   await t.rejects(call(open.uri, secret), { message: /the node at nbd:.* has no secret/ })
   t.equal(guarded.accepted.length + open.accepted.length, 0)
@@ -188,7 +197,8 @@ t.test('a proof is good once, and only behind a greeting', async (t) => {
   }
   const newer = GreetBody.encode({ versionMin: 2, versionMax: 9, nonce: Buffer.alloc(32) })
   const answers = await client.option(PeerOption.GREET, newer)
-  t.match(answers.at(-1)?.data.toString(), /speaks version 1, not 2 to 9/)
+  t.match(answers.at(-1)?.data.toString(), /speaks version 1 of the handshake, not 2 to 9/)
+  t.match(listener.turnedAway, [/ secret /, / version /])
   t.equal((await client.list()).length, 1, 'and the handshake goes on')
   t.equal(listener.accepted.length, 0)
   client.destroy()
@@ -281,10 +291,14 @@ t.test('a Unix socket is as good as loopback', async (t) => {
 
 t.test('from another machine nobody gets through without a secret', async (t) => {
   const refused: unknown[] = []
+  const told: string[] = []
   const [greet] = peerOptions({
-    engine: { acceptPeer: async () => {} },
+    engine: {
+      acceptPeer: async () => {},
+      peerTurnedAway: (from, { kind }) => told.push(`${from} ${kind}`),
+    },
     random: systemRandom,
-    log: { warn: () => {} },
+    log: { debug: () => {} },
   })
   for (const peer of [
     '192.0.2.7:40000',
@@ -305,4 +319,5 @@ t.test('from another machine nobody gets through without a secret', async (t) =>
   }
   const { ERR_POLICY, ACK } = OptionReply
   t.same(refused, [ERR_POLICY, ERR_POLICY, ERR_POLICY, ACK])
+  t.match(told, ['192.0.2.7:40000 no-secret', '2001:db8::1:40000 no-secret', / no-secret$/])
 })

@@ -93,3 +93,32 @@ t.test('a verify goes on without whoever began it, and is asked for by its numbe
   t.match(await primary.ok('job', 'wait', '1'), /vol0: the same on both nodes/)
   t.match(await primary.ok('job', 'list'), /1 +verify +done/)
 })
+
+t.test('nodes with different secrets say so, both of them', async (t) => {
+  const base = scratch(t)
+  const made = (name: string): string => {
+    const directory = join(base, name)
+    mkdirSync(directory)
+    writeFileSync(join(directory, 'secret'), `the secret of this node: ${name}`, { mode: 0o600 })
+    return directory
+  }
+  const start = (name: string, init: readonly string[], serve: readonly string[]) => {
+    const directory = made(name)
+    const secret = ['--peer-secret-file', join(directory, 'secret')]
+    const serveArgs = [...secret, ...serve]
+    return LockstepServer.start(t, { directory, initArgs: ['--node', name, ...init], serveArgs })
+  }
+  const replica = await start('replica', ['--secondary'], [])
+  const peer = `nbd+unix:///?socket=${replica.socketPath}`
+  const primary = await start('primary', [], ['--peer', peer])
+  for (let count = 0; count < 5; count++) await primary.cli(['peer', 'connect'])
+  const here = await primary.cli(['status', '-x'])
+  t.match(here, { status: 6, stdout: /refuses: the secret is another one/ })
+  t.match(here.stdout, /action: set peer-secret-file on both nodes/)
+  const there = await replica.cli(['status', '-x'])
+  t.match(there, { status: 6, stdout: /to be the primary was turned away: the secret is another/ })
+  t.match(there.stdout, /action: set peer-secret-file on both nodes/)
+  const events = await replica.ok('events')
+  t.equal(events.match(/turned away/g)?.length, 1, 'one event for all of them')
+  t.equal(replica.log.match(/turned away/g)?.length, 1, 'and one line')
+})

@@ -164,6 +164,8 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
 
   async acceptPeer(): Promise<void> {}
 
+  peerTurnedAway(): void {}
+
   async connectPeer(options: { readonly explain?: boolean } = {}): Promise<Explanation> {
     this.peerCalls.push(`connect explain=${options.explain}`)
     if (this.explanation instanceof LockstepError) throw this.explanation

@@ -94,7 +94,18 @@ function nameOf({ node }: PeerStatus, own: string): { readonly node?: string } {
 
 function complaintsOf(peer: PeerStatus, role: DaemonStatus['role']): readonly Complaint[] {
   const complaint = linkComplaint(peer, role)
-  return [...(complaint === undefined ? [] : [complaint]), ...dataComplaints(peer)]
+  const turnedAway = turnedAwayComplaint(peer)
+  return [complaint, turnedAway, ...dataComplaints(peer)].filter((one) => one !== undefined)
+}
+
+/** It may be the primary that is missed: this node cannot know. */
+function turnedAwayComplaint({ turnedAway }: PeerStatus): Complaint | undefined {
+  if (turnedAway === undefined) return undefined
+  const { from, reason, action, secondsAgo } = turnedAway
+  return {
+    status: `somebody who called from ${from} ${counted(secondsAgo, 'second')} ago to be the primary was turned away: ${reason}`,
+    action,
+  }
 }
 
 /** What is wrong although, or while, the link works. */

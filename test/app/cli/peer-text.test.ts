@@ -169,3 +169,16 @@ t.test('an explanation names rule, direction, operations, bytes and what to type
   t.match(explanationText(none), /direction: nothing\n.*and 3 entries$/)
   t.end()
 })
+
+t.test('a replica without its primary says who was turned away, and what to do', (t) => {
+  const from = '192.0.2.7:40000'
+  const turnedAway = { from, reason: 'the secret is another one', action: 'mend it', secondsAgo: 1 }
+  const lost = peerOf({ link: 'offline', mode: null, turnedAway })
+  const status = statusOf([lost], { role: 'secondary', isWhole: true })
+  t.same(peerComplaints(status)[1], {
+    status:
+      'somebody who called from 192.0.2.7:40000 1 second ago to be the primary was turned away: the secret is another one',
+    action: 'mend it',
+  })
+  t.end()
+})
