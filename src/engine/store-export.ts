@@ -174,7 +174,7 @@ export class StoreExport implements Export {
     if (isReadOnly) return this.#explain(this.#pool.commit())
     if (stream !== undefined) return this.#explain(this.#flushBoth(stream))
     this.#sequencer.takeFlush()
-    if (this.#pool.isClean && this.#pool.failure === undefined) return undefined
+    if (this.#pool.isDurable()) return undefined
     return this.#explain(this.#pool.commit())
   }
 

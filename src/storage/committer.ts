@@ -86,6 +86,15 @@ export class Committer {
     return this.#last === undefined && !this.#hasWork
   }
 
+  /** Everything that is applied is durable already, the position with it. False when a commit has something to do, which that of a position far ahead is too. */
+  isDurable(): boolean {
+    if (!this.isClean || this.#failure !== undefined) return false
+    const sequence = this.#options.appliedSequence()
+    if (sequence - this.#journaledSequence >= this.#options.positionStep()) return false
+    this.#durableSequence = sequence
+    return true
+  }
+
   /** A data write is done. */
   dataWritten(): void {
     this.#dataWrites++

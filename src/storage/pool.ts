@@ -224,9 +224,9 @@ export class Pool {
     return this.state.nextLocalId
   }
 
-  /** True when a flush would have nothing to do. */
-  get isClean(): boolean {
-    return this.#committer.isClean
+  /** What a flush asks first: true when no commit is needed. */
+  isDurable(): boolean {
+    return this.#committer.isDurable()
   }
 
   get usage(): {

@@ -53,6 +53,22 @@ t.test('an id that was used for another request is refused, and nothing is done'
   t.equal(node.engine.status().sequence, 1)
 })
 
+t.test('behind an answered flush everything is told to be durable', async (t) => {
+  const node = await SmallNode.start()
+  await node.create('v', volumeBytes)
+  const store = node.export('v')
+  for (const fua of [true, false]) {
+    await node.run(
+      Promise.resolve(store.write({ offset: 0, lengthBytes: chunkBytes, parts: [filled(1)], fua })),
+    )
+    for (let count = 0; count < 2; count++) {
+      await node.flush('v')
+      const { sequence, durableSequence } = node.engine.status()
+      t.equal(durableSequence, sequence, fua ? 'with FUA the flush had nothing to do' : 'without')
+    }
+  }
+})
+
 t.test('what would be refused is told without being done', async (t) => {
   const node = await SmallNode.start()
   await node.create('v', volumeBytes)

@@ -59,7 +59,10 @@ t.test('a directory in use is refused, with the process that has it', async (t) 
 t.test('a directory without a node is refused, and stays as it is', async (t) => {
   const directory = scratch(t)
   const absent = { status: 1, code: 'NOT_INITIALISED', action: /lockstep init/ }
-  await refuses(t, ['serve', join(directory, 'none')], { ...absent, message: /there is no directory/ })
+  await refuses(t, ['serve', join(directory, 'none')], {
+    ...absent,
+    message: /there is no directory/,
+  })
   const empty = join(directory, 'empty')
   mkdirSync(empty)
   await refuses(t, ['serve', empty], { ...absent, message: /./ })
