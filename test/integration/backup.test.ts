@@ -1,5 +1,6 @@
 // scripts/backup as its first lines describe it: a full copy, two incremental ones, and each of them restored to the very bytes that
 // the volume had at the time. What an incremental copy holds is in proportion to what changed.
+import { readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
@@ -27,6 +28,12 @@ function backup(...args: readonly string[]): Promise<Finished> {
   ]
   const env = { LOCKSTEP_MAIN: mainPath }
   return run(join(root, 'scripts/backup'), [...where, ...args], { env })
+}
+
+/** The snapshot of copy N in the series of `vol0`. */
+function snapshotOf(number: number): string {
+  const series = /^series (\w+)$/m.exec(readFileSync(join(copies, 'vol0.series'), 'utf8'))?.[1]
+  return `vol0@backup-${series}-${number}`
 }
 
 /** It works, and has nothing else to say than what it made. */
@@ -90,7 +97,7 @@ t.test('the series goes on after a restore, and with nothing changed', { skip },
   t.match(await backedUp('incremental', 'vol0', copies), /: 0 bytes that changed/)
   t.match(await backedUp('list', 'vol0', copies), /^1 .*vol0\.1\.raw[\s\S]*^5 .*vol0\.5\.qcow2/m)
   const names = (await server.status()).stores.map((store) => store.name)
-  t.same(names, ['vol0', 'vol0@backup-5'], 'one snapshot is kept')
+  t.same(names, ['vol0', snapshotOf(5)], 'one snapshot is kept')
 })
 
 t.test('a volume that grew is copied whole', { skip }, async (t) => {
@@ -102,22 +109,22 @@ t.test('a volume that grew is copied whole', { skip }, async (t) => {
 })
 
 t.test('an old snapshot that somebody reads stays, and the series goes on', { skip }, async (t) => {
-  const reader = await BlockClient.open(server.socketPath, 'vol0@backup-6')
+  const reader = await BlockClient.open(server.socketPath, snapshotOf(6))
   t.match(await backup('incremental', 'vol0', copies), {
     status: 1,
     stdout: /vol0\.7\.qcow2: 0 bytes that changed/,
-    stderr: /^lockstep: vol0@backup-6 has 1 open connection/m,
+    stderr: /^lockstep: vol0@backup-\w+-6 has 1 open connection/m,
   })
   await reader.close()
   await backedUp('incremental', 'vol0', copies)
   const names = (await server.status()).stores.map((store) => store.name)
-  t.same(names, ['vol0', 'vol0@backup-6', 'vol0@backup-8'])
-  await server.ok('snapshot', 'delete', 'vol0@backup-6', '--yes')
+  t.same(names, ['vol0', snapshotOf(6), snapshotOf(8)])
+  await server.ok('snapshot', 'delete', snapshotOf(6), '--yes')
 })
 
 t.test('what cannot be done is said, and changes nothing', { skip }, async (t) => {
   const refused = await backup('restore', 'vol0', copies)
-  t.match(refused, { status: 1, stderr: /overwrites all of vol0: add --yes/ })
+  t.match(refused, { status: 5, stderr: /overwrites all of vol0: add --yes/ })
   t.match(await backup('restore', '--yes', 'vol0', copies, '99'), {
     status: 1,
     stderr: /no copy 99/,
@@ -126,7 +133,23 @@ t.test('what cannot be done is said, and changes nothing', { skip }, async (t) =
     status: 1,
     stderr: /scripts\/backup full/,
   })
-  await server.ok('snapshot', 'rename', 'vol0@backup-8', 'other')
+  await change('write -P 0x70 1M 64k')
+  await server.ok('snapshot', 'refresh', snapshotOf(8), '--yes')
+  t.match(await backup('incremental', 'vol0', copies), {
+    status: 1,
+    stderr: /was refreshed or made anew, so it is not what copy 8 holds: start a new series/,
+  })
+  await server.ok('snapshot', 'delete', snapshotOf(8), '--yes')
+  await server.ok('snapshot', 'create', snapshotOf(8))
+  t.match(await backup('incremental', 'vol0', copies), { status: 1, stderr: /made anew/ })
+  const second = join(directory, 'second')
+  await backedUp('full', 'vol0', second)
+  await backedUp('incremental', 'vol0', second)
+  const kept = (await server.status()).stores.map(({ name }) => name)
+  t.equal(kept.length, 3, 'another series has a snapshot of its own')
+  for (const name of kept.filter((one) => one.includes('@') && one !== snapshotOf(8)))
+    await server.ok('snapshot', 'delete', name, '--yes')
+  await server.ok('snapshot', 'rename', snapshotOf(8), 'other')
   t.match(await backup('incremental', 'vol0', copies), { status: 1, stderr: /start a new series/ })
   const names = (await server.status()).stores.map((store) => store.name)
   t.same(names, ['vol0', 'vol0@other'], 'no snapshot is left behind')
