@@ -36,6 +36,24 @@ check_value() {
   esac
 }
 
+# is_multiple SIZE BYTES: a size (as SIZE above) of whole units of so many bytes, above zero and below 8P.
+is_multiple() {
+  awk -v size="$1" -v unit="$2" 'BEGIN {
+    number = size; sub(/[^0-9.].*/, "", number)
+    bytes = number * 1024 ^ index("KMGTP", toupper(substr(size, length(number) + 1, 1)))
+    if (length(number) == length(size)) bytes = number
+    exit !(bytes > 0 && bytes < 2 ^ 53 && bytes % unit == 0) }' < /dev/null
+}
+
+# together A B...: refuses A beside any of B.
+together() {
+  local name first=$1
+  [ -n "${option[$first]:-}" ] || return 0
+  for name in "${@:2}"; do
+    [ -z "${option[$name]:-}" ] || refuse "--$first and --$name do not go together"
+  done
+}
+
 # read_options "$@": fills `option` and `words`. Ends the script with 0 for --help, with 2 for what is wrong.
 read_options() {
   local -A kinds=()
