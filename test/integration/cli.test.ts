@@ -223,6 +223,19 @@ t.test('a reader that has seen enough is no failure', async (t) => {
   t.ok(status === 0 || status === 141, `${status}`)
 })
 
+t.test('an answer that cannot be written is told in a line, and was done', async (t) => {
+  const server = await start(t)
+  const env = { ...process.env, LOCKSTEP_DIR: server.dataDirectory }
+  const shell = (line: string) =>
+    run('bash', ['-c', `${process.execPath} ${mainPath} ${line}`], { env })
+  const full = await shell('volume create told 1M > /dev/full')
+  t.equal(full.status, 1)
+  t.match(full.stderr, /^lockstep: the answer cannot be written \(ENOSPC\)\n {2}try: .*status\n$/)
+  t.ok((await server.status()).stores.some(({ name }) => name === 'told'))
+  t.equal((await shell('volume delete nothing 2> /dev/full')).status, 1)
+  t.equal((await shell('--help | true')).status, 0)
+})
+
 const skip = missingTools('script')
 t.test('on a terminal the name must be typed', { skip }, async (t) => {
   const server = await start(t, { vol0: MiB })
