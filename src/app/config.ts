@@ -1,7 +1,7 @@
 // The settings in force: flags, then LOCKSTEP_* variables, then lockstep.toml, then defaults; each with where it is from. A key that is
 // not known or a value that is not right is an error that names the place, never a default taken silently.
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { SettingReport } from '../control/api.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 import { formatBytes, parseSize } from '../core/units.js'
@@ -161,6 +161,12 @@ async function readConfigFile(
       throw invalid(error.message, `put a file there, or move ${path} away`)
     const errno = errnoNameOf(error)
     if ((errno === 'ENOENT' || errno === 'ENOTDIR') && !options.mustExist) return {}
+    if (errno === 'EACCES' && !options.mustExist)
+      throw new LockstepError(
+        'IO_ERROR',
+        `no permission to read ${path}`,
+        `run the command as the owner of ${dirname(path)}`,
+      )
     throw invalid(`${path} cannot be read: ${errno}`, `check the file: ls -l ${path}`)
   }
   const { parse, TomlError } = await import('smol-toml')

@@ -6,6 +6,7 @@ import { type Limits, NbdServer } from '../../nbd/index.js'
 import type { Daemon, FileSystemSpace, SettingReport } from '../control/api.js'
 import { Jobs } from '../control/jobs.js'
 import { ControlServer } from '../control/server.js'
+import { controlSocketName } from '../control/socket-path.js'
 import { ExitCode, errnoNameOf, LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { PeerChange } from '../engine/api.js'
@@ -40,7 +41,6 @@ import { ensureThreads } from './thread-pool.js'
 import { takeLongTimeSlice } from './time-slice.js'
 import { readVersion } from './version.js'
 
-const controlSocketName = 'control.sock'
 /** What requests under way may wait for the other node when this one stops. Its connection ends a second later, and they still have one to be answered before their own are cut. */
 const peerPatienceMs = 3_000
 

@@ -3,6 +3,7 @@
 import { access, constants, readFile, stat, statfs } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import type { DoctorCheck } from '../control/api.js'
+import { controlSocketName } from '../control/socket-path.js'
 import { crc32Support } from '../core/crc32.js'
 import type { Disk } from '../core/disk.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
@@ -64,7 +65,7 @@ export async function examine(options: {
   try {
     const daemon: DoctorCheck = {
       name: 'daemon',
-      ...ok(`answers on ${join(directory, 'control.sock')}`),
+      ...ok(`answers on ${join(directory, controlSocketName)}`),
     }
     return [...outside, daemon, ...(await options.ofDaemon())]
   } catch (error) {

@@ -78,9 +78,10 @@ export function listOf<T>(
   return (value, field) => {
     if (!Array.isArray(value)) throw new FieldError(field, 'an array', value)
     if (value.length === 0)
-      throw new FieldError(field, 'an array that is not empty', value, 'empty')
+      throw new FieldError(field, 'an array with something in it', value, 'an empty one')
     if (value.length > options.countMax) {
-      throw new FieldError(field, `at most ${options.countMax} long`, value.length)
+      const found = `one of ${value.length}`
+      throw new FieldError(field, `an array of at most ${options.countMax}: split it`, value, found)
     }
     return value.map((item: unknown, index) => check(item, `${field}[${index}]`))
   }

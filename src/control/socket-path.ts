@@ -3,6 +3,8 @@ import { lstat, unlink } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
 
+/** In the data directory. */
+export const controlSocketName = 'control.sock'
 /** sockaddr_un holds 108 bytes with the final zero. */
 const socketPathBytesMax = 107
 

@@ -11,7 +11,10 @@ export function noSuchStore(
   name: string,
   stores: readonly { readonly name: string; readonly isLocal?: boolean }[],
 ): LockstepError {
-  const names = stores.filter(({ isLocal }) => isLocal !== true).map((store) => store.name)
+  const all = stores.filter(({ isLocal }) => isLocal !== true).map((store) => store.name)
+  // Where a volume was meant a snapshot may be refused, and the other way round.
+  const alike = all.filter((one) => one.includes('@') === name.includes('@'))
+  const names = alike.length > 0 ? alike : all
   const shown = names.slice(0, namesShown).join(', ')
   const rest = names.length > namesShown ? ', … (lockstep status shows them all)' : ''
   return new LockstepError(

@@ -47,7 +47,7 @@ t.test('a refusal says what there is', async (t) => {
   group.snapshot('v@a')
   t.match(
     refusal(() => storeNamed(state, 'x')),
-    /"x" > one of v, v@a$/,
+    /"x" > one of v$/,
   )
   t.match(
     refusal(() => volumeNamed(state, 'v@a')),
@@ -57,8 +57,12 @@ t.test('a refusal says what there is', async (t) => {
     refusal(() => snapshotNamed(state, 'v')),
     /its snapshots: v@a$/,
   )
+  t.match(
+    refusal(() => snapshotNamed(state, 'v@x')),
+    /"v@x" > one of v@a$/,
+  )
   for (let index = 0; index < 20; index++) group.volume(`w${index}`, 512)
   const said = refusal(() => storeNamed(state, 'x'.repeat(100_000)))
   t.ok(said.length < 600, 'however long the name and the list')
-  t.match(said, /one of v, v@a, w0, .*, w7, … \(lockstep status shows them all\)$/)
+  t.match(said, /one of v, w0, .*, w8, … \(lockstep status shows them all\)$/)
 })

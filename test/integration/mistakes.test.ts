@@ -164,12 +164,17 @@ t.test('a store that is not there is refused with one action, whoever looks for 
     'verify none',
     'verify none --repair --yes',
   ]
-  const action = /^( {2}try: )?one of vol0, wide, vol0@a$/
+  // A name with an @ was meant for a snapshot.
+  const ofVolumes = /^( {2}try: )?one of vol0, wide$/
+  const ofSnapshots = /^( {2}try: )?one of vol0@a$/
   const message = /there is no store "none(@x)?"/
   const environment = { LOCKSTEP_DIR: server.dataDirectory }
   await refuseAll(
     t,
-    lines.map((line): Mistake => [line, ...absent, message, action]),
+    lines.map((line): Mistake => {
+      const isSnapshot = / none@x/.test(line) && !line.startsWith('snapshot create')
+      return [line, ...absent, message, isSnapshot ? ofSnapshots : ofVolumes]
+    }),
     environment,
   )
 })
@@ -180,7 +185,7 @@ t.test('a batch is checked as a whole before anything is done', async (t) => {
   const cases: readonly (readonly [string, number, RegExp])[] = [
     ['{', 2, /is not JSON/],
     ['{}', 2, /^lockstep: standard input: the batch must be an array/],
-    ['[]', 2, /the batch must be an array that is not empty/],
+    ['[]', 2, /the batch must be an array with something in it, not an empty one$/m],
     ['[7]', 2, /: operation 1 must be an object/],
     ['[{"kind":"frob"}]', 2, /: operation 1: kind must be one of volume\.create/],
     [
@@ -294,6 +299,7 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
       /give --data/,
     ],
     [`init ${bad} --data /dev/full`, 1, 'IO_ERROR', /it is a character device/, /give --data/],
+    [`init ${directory}/${'x'.repeat(100)}`, ...usage, /longer than the 107 bytes/, /shorter/],
     ['init', ...usage, /which node/, /LOCKSTEP_DIR/],
     ['init ', ...usage, /an empty word/, /name the directory/],
     ['init /proc/x', 1, 'IO_ERROR', /\/proc\/x cannot be made a node/, /directory/],

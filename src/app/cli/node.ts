@@ -1,14 +1,15 @@
 // The commands on a node itself: init, serve, config, doctor, completion. What they need is loaded when they run.
 import { readFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { DoctorCheck, SettingReport } from '../../control/api.js'
+import { checkSocketPath, controlSocketName } from '../../control/socket-path.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
 import { type Setting, settingKeys, settings } from '../settings.js'
 import type { Command, Completion, Context, Option } from './command.js'
 import { doctorText, settingsText } from './format.js'
 import { ask } from './query.js'
-import { UsageError } from './usage-error.js'
+import { ofWords, UsageError } from './usage-error.js'
 import { readSize } from './values.js'
 
 const shells = ['bash', 'zsh', 'fish'] as const
@@ -157,6 +158,8 @@ function directoryOf(context: Context): string {
 
 async function init(context: Context): Promise<ExitCode> {
   const directory = directoryOf(context)
+  // A node that could not be served.
+  ofWords(() => checkSocketPath(join(directory, controlSocketName)))
   const { initDirectory } = await import('../init.js')
   const size = (name: string) => {
     const text = context.arguments.maybeText(name)

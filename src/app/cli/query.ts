@@ -8,10 +8,20 @@ import type { StoreStatus } from '../../engine/api.js'
 import type { Context } from './command.js'
 
 const queryTimeoutMs = 30_000
+/** A question is answered in milliseconds. */
+const silenceMs = 2000
 
 export async function ask(context: Context, method: string, params: object = {}): Promise<unknown> {
   const client = await context.client()
-  return client.request(method, params, { timeoutMs: queryTimeoutMs })
+  const timer = setTimeout(
+    () => context.output.note('waiting: the daemon has not answered yet'),
+    silenceMs,
+  )
+  try {
+    return await client.request(method, params, { timeoutMs: queryTimeoutMs })
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 export async function askStatus(context: Context): Promise<DaemonStatus> {
@@ -49,5 +59,5 @@ export function newSizeText(target: string, sizeBytes: number, becomesBytes: num
 /** The range of a store, or all of it with its size. */
 export function partText(store: string, range: ByteRange | undefined, sizeBytes: number): string {
   if (range === undefined) return `all of ${store} (${formatBytes(sizeBytes)})`
-  return `bytes ${range.offset} to ${range.offset + range.lengthBytes} of ${store}`
+  return `${range.lengthBytes} bytes of ${store} from byte ${range.offset} on`
 }

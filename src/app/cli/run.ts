@@ -1,7 +1,7 @@
 // One command line from its words to its exit code: parse, run, say what failed. The only place that turns errors into exit codes.
 import { join, resolve } from 'node:path'
 import { ControlClient } from '../../control/client.js'
-import { checkSocketPath } from '../../control/socket-path.js'
+import { checkSocketPath, controlSocketName } from '../../control/socket-path.js'
 import { ExitCode, LockstepError } from '../../core/errors.js'
 import { absenceOf } from '../node-directory.js'
 import { readVersion } from '../version.js'
@@ -90,7 +90,7 @@ function contextOf(
   let open: ControlClient | undefined
   const client = async () => {
     if (open?.isOpen === true) return open
-    const path = join(directory(), 'control.sock')
+    const path = join(directory(), controlSocketName)
     ofWords(() => checkSocketPath(path))
     open = await ControlClient.open(path, { timeoutMs: connectTimeoutMs }).catch(
       async (error: unknown) => {

@@ -171,7 +171,7 @@ function reportText(report: VerifyReport, repaired: Side | undefined): string {
   const head = `${store}: ${formatBytes(differingBytes)} of ${formatBytes(comparedBytes)} (${percent(differingBytes, comparedBytes)}) may differ${sharedText(report)}${repairText(report, repaired)}`
   const told = ranges
     .slice(0, toldRangesMax)
-    .map(({ offset, lengthBytes }) => `  bytes ${offset} to ${offset + lengthBytes}`)
+    .map(({ offset, lengthBytes }) => `  ${lengthBytes} bytes from byte ${offset} on`)
   const more = ranges.length > toldRangesMax ? ['  and more: --json names them'] : []
   return [head, ...told, ...more].join('\n')
 }

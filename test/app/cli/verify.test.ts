@@ -20,7 +20,7 @@ t.test('a shared difference is named with the first store that has it', (t) => {
     text,
     [
       'vol0: 64 KiB of 128 KiB (50 %) may differ (shared with vol0@a)',
-      '  bytes 0 to 65536',
+      '  65536 bytes from byte 0 on',
       'vol0@a: 64 KiB of 128 KiB may differ, at the same places as in vol0, with which it shares chunks',
     ].join('\n'),
   )
@@ -48,6 +48,6 @@ t.test('where it differs elsewhere too, all of it is told', (t) => {
     ],
     undefined,
   )
-  t.match(text, /vol0@a: 128 KiB of 128 KiB \(100 %\).*\n {2}bytes 0 to 131072/)
+  t.match(text, /vol0@a: 128 KiB of 128 KiB \(100 %\).*\n {2}131072 bytes from byte 0 on/)
   t.end()
 })
