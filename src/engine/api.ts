@@ -125,6 +125,8 @@ export type ReplicationOptions = {
   readonly outboxBytesMax?: number
   /** Entries of the outbox that are looked at in one turn of the event loop, to tell what the peer lacks; for tests. */
   readonly lookEntriesMax?: number
+  /** Entries of a folded outbox that leave it in one turn of the event loop; for tests. */
+  readonly foldEntriesMax?: number
   /** A full outbox is folded into the dirty maps (the default), or makes writers wait. */
   readonly congestion?: 'fold' | 'stall'
   /** A peer from which nothing came for this long is gone; 5 s by default. */

@@ -210,6 +210,9 @@ export class PrimaryRole {
       ...(replication?.outboxBytesMax === undefined
         ? {}
         : { outboxBytesMax: replication.outboxBytesMax }),
+      ...(replication?.foldEntriesMax === undefined
+        ? {}
+        : { foldEntriesMax: replication.foldEntriesMax }),
       apply,
       beginGeneration: () => this.#beginGeneration(),
       onOverflow: () => {
@@ -429,5 +432,6 @@ export class PrimaryRole {
   /** Everything has been applied: what the peer has not acknowledged is kept as a difference. */
   leaveNothing(): void {
     this.#stream?.fold()
+    this.#stream?.outbox.leaveAll()
   }
 }

@@ -26,6 +26,8 @@ export type PrimaryStreamOptions = {
   readonly mode: Mode
   readonly congestion: 'fold' | 'stall'
   readonly outboxBytesMax?: number
+  /** Entries of a folded outbox that leave in one turn; for tests. */
+  readonly foldEntriesMax?: number
   /** Applies a data entry to the pool. */
   readonly apply: (entry: DataEntry) => Promise<void> | undefined
   /** Performs `new-generation` at its place in the order; resolves when it is durable. */
@@ -72,6 +74,7 @@ export class PrimaryStream implements Ordered {
       clock: options.clock,
       lastSequence: options.lastSequence,
       ...(options.outboxBytesMax === undefined ? {} : { bytesMax: options.outboxBytesMax }),
+      ...(options.foldEntriesMax === undefined ? {} : { lackedPerTurnMax: options.foldEntriesMax }),
       events: {
         had: (entry, outcome) => this.#left(entry, outcome, true),
         lacked: (entry, outcome) => this.#left(entry, outcome, false),
@@ -100,7 +103,7 @@ export class PrimaryStream implements Ordered {
     return totals !== undefined && totals.dirtyBytes + totals.opLogEntries > 0
   }
 
-  /** What is in the outbox leaves it, lacked. */
+  /** What is in the outbox leaves it, lacked: in several turns when it is much. */
   fold(): void {
     this.#lackingSinceMs ??= this.outbox.oldestAtMs
     this.outbox.fold()

@@ -50,6 +50,8 @@ export const linkLimits = {
   outboxBytesMax: 256 * MiB,
   /** What an entry costs in memory besides its bytes on the wire. */
   entryOverheadBytes: 256,
+  /** Entries that leave the outbox as lacked in one turn of the event loop: a millisecond, or some at first. One that was full of writes of 4 KiB has 61,000, of single bytes 880,000. */
+  lackedPerTurnMax: 512,
   /** The outbox's memory is taken and used again in pieces of this size. */
   blockBytes: 1 * MiB,
   /** Pieces kept for the next entries when there are none for long. */

@@ -3,7 +3,8 @@
 //
 // An entry is *ready* when it may go on the wire (its extents are active, its bytes are there, its record is durable) and *settled* when
 // its change took effect here or failed here. It leaves when it is both and all before it have left: as had when the peer's durable
-// position covers it; as lacked when it was folded, or reserved while nothing is collected. Only collected entries have bytes here.
+// position covers it; as lacked when it was folded, or reserved while nothing is collected. Only collected entries have bytes here. Many that are lacked leave some in a turn: those
+// that have not left are still here, for all that is recorded and told of them.
 import assert from 'node:assert/strict'
 import type { PartKeeper } from '../../nbd/bytes/part-keeper.js'
 import { ProtocolError } from '../../nbd/bytes/protocol-error.js'
@@ -38,6 +39,10 @@ export type Batch = {
   readonly lastSequence: Sequence
 }
 
+/** No sequence: while nothing is kept. */
+const never = Number.POSITIVE_INFINITY
+const lackedPerEntry = 4
+
 export class Outbox {
   readonly #events: OutboxEvents
   readonly #clock: Clock
@@ -49,9 +54,10 @@ export class Outbox {
   #last: number
   #usedBytes = 0
   #changedBytes = 0
-  #isCollecting = false
-  /** The first sequence that `collect` promised to keep. */
-  #keptFrom = 0
+  /** The first sequence that `collect` promised to keep for the peer; what is before it leaves as lacked. */
+  #keptFrom = never
+  /** Whose payload stays where the client's bytes came in. */
+  readonly #keeping = new Set<Slot>()
   /** The next sequence that `take` answers. */
   #cursor = 0
   #durable = 0
@@ -59,6 +65,8 @@ export class Outbox {
   #everSent = 0
   #isStarved = false
   #isLeaving = false
+  #isLeavingLater = false
+  readonly #lackedPerTurnMax: number
   #isTrimDue = false
   #wasFull = false
   #room: Promise<void> | undefined
@@ -70,16 +78,24 @@ export class Outbox {
     /** The sequence before the first that is reserved. Begins not collecting. */
     readonly lastSequence: Sequence
     readonly bytesMax?: number
+    /** Fewer than usual: for tests. */
+    readonly lackedPerTurnMax?: number
   }) {
     this.#events = options.events
     this.#clock = options.clock
     this.#last = options.lastSequence
     this.#bytesMax = options.bytesMax ?? linkLimits.outboxBytesMax
+    this.#lackedPerTurnMax = options.lackedPerTurnMax ?? linkLimits.lackedPerTurnMax
   }
 
   /** Between `collect` and `fold`: entries are kept for the peer. Otherwise they leave as lacked. */
   get isCollecting(): boolean {
-    return this.#isCollecting
+    return this.#keptFrom !== never
+  }
+
+  /** More entries leave as lacked in a later turn: nothing holds them but their number. */
+  get isLeavingLater(): boolean {
+    return this.#isLeavingLater
   }
 
   /** Shows what has not left of the sequences from `first` on and before `end`, oldest first, to look at only. `isKept`: it was sent, or will be, and did not fail here. */
@@ -87,7 +103,7 @@ export class Outbox {
     for (let sequence = Math.max(first, this.oldestSequence); sequence < end; sequence++) {
       const slot = this.#slots.at(sequence)
       if (slot === undefined) return
-      visit(slot.entry, slot.isKept && !slot.isFailed)
+      visit(slot.entry, this.#isKept(slot) && !slot.isFailed)
     }
   }
 
@@ -112,17 +128,18 @@ export class Outbox {
   }
 
   get isFull(): boolean {
-    return this.#isCollecting && this.#usedBytes > this.#bytesMax
+    return this.isCollecting && this.#usedBytes > this.#bytesMax
   }
 
   /** Three quarters: the sooner the peer gets it now, the better for what comes. */
   get isFilling(): boolean {
-    return this.#isCollecting && this.#usedBytes > (this.#bytesMax / 4) * 3
+    return this.isCollecting && this.#usedBytes > (this.#bytesMax / 4) * 3
   }
 
   /** True when an entry is still here that the peer will not be sent: blocks may become dirty when it leaves. */
   get holdsLacked(): boolean {
-    return this.#slots.first?.isKept === false
+    const { first } = this.#slots
+    return first !== undefined && !this.#isKept(first)
   }
 
   /** The newest sequence that was reserved. */
@@ -132,14 +149,14 @@ export class Outbox {
 
   /** The oldest sequence that is kept for the peer; the next one to be reserved when none is. Undefined while not collecting. */
   get firstSequence(): Sequence | undefined {
-    if (!this.#isCollecting) return undefined
+    if (!this.isCollecting) return undefined
     const front = this.#slots.first?.sequence ?? this.#last + 1
     return Math.max(this.#keptFrom, front) as Sequence
   }
 
   /** The newest sequence that was taken for the present connection, or the peer's position from which it began. While not collecting, the newest of all: operations may have been sent again. */
   get sentSequence(): Sequence {
-    return (this.#isCollecting ? this.#cursor - 1 : this.#last) as Sequence
+    return (this.isCollecting ? this.#cursor - 1 : this.#last) as Sequence
   }
 
   /** When the oldest kept entry was reserved, on the clock's monotonic time. */
@@ -154,11 +171,11 @@ export class Outbox {
    */
   reserve(entry: Entry, keeper?: PartKeeper): Slot {
     assert.equal(entry.sequence, this.#last + 1)
-    const options = { atMs: this.#clock.nowMs(), isKept: this.#isCollecting }
-    const slot = this.#spare.pop()?.begin(entry, options) ?? new Slot(entry, options)
+    const atMs = this.#clock.nowMs()
+    const slot = this.#spare.pop()?.begin(entry, atMs) ?? new Slot(entry, atMs)
     this.#last = entry.sequence
     this.#slots.push(slot)
-    if (slot.isKept) this.#keep(slot, entry, keeper)
+    if (this.#isKept(slot)) this.#keep(slot, entry, keeper)
     this.#usedBytes += slot.usedBytes
     this.#changedBytes += changedBytesOf(entry)
     if (this.isFull && !this.#wasFull) {
@@ -174,7 +191,7 @@ export class Outbox {
     assert(!slot.isReady)
     assert(slot.entry.kind === 'write' || slot.entry.kind === 'compare')
     slot.isFilled = true
-    if (slot.isKept) this.#lay(slot, slot.entry, parts)
+    if (this.#isKept(slot)) this.#lay(slot, slot.entry, parts)
   }
 
   /** It may go on the wire. Entries that change no bytes of a store (all but write and zero) are settled by this. */
@@ -203,8 +220,8 @@ export class Outbox {
     const { sequence } = slot
     this.#changedBytes -= changedBytesOf(slot.entry)
     slot.entry = { kind: 'nothing', sequence }
-    letGo(slot)
-    if (slot.isKept) {
+    this.#letGo(slot)
+    if (this.#isKept(slot)) {
       // The room that its bytes would have had stays unused until it has left.
       this.#lay(slot, slot.entry, [])
     }
@@ -217,7 +234,7 @@ export class Outbox {
 
   /** Bytes of the next ready entries, at least one entry and else at most `lengthBytesMax`; undefined when the next one is not ready. */
   take(lengthBytesMax: number): Batch | undefined {
-    if (!this.#isCollecting) return undefined
+    if (!this.isCollecting) return undefined
     const parts: Buffer[] = []
     let lengthBytes = 0
     let frameCount = 0
@@ -264,7 +281,7 @@ export class Outbox {
 
   /** Everything up to here is on the peer's stable storage. Throws ProtocolError for what was never sent. */
   acknowledge(durable: Sequence): void {
-    if (!this.#isCollecting) return
+    if (!this.isCollecting) return
     if (durable > this.sentSequence)
       throw new ProtocolError(`the peer has ${durable}, but ${this.sentSequence} was sent last`)
     this.#durable = Math.max(this.#durable, durable)
@@ -273,9 +290,8 @@ export class Outbox {
 
   /** From the next reserved entry on, entries are kept. All operations must have left. Answers the first sequence that will be kept. */
   collect(): Sequence {
-    assert(!this.#isCollecting)
+    assert(!this.isCollecting)
     for (const slot of this.#slots) assert(slot.entry.kind !== 'operation')
-    this.#isCollecting = true
     this.#keptFrom = this.#last + 1
     this.#cursor = this.#keptFrom
     this.#durable = this.#last
@@ -301,23 +317,28 @@ export class Outbox {
   /** Somebody may look at what was taken for longer than it is here: that memory is not used again. */
   seal(): void {
     this.#log.seal()
-    for (const { keeper, parts } of this.#slots) keeper?.seal(parts)
+    for (const { keeper, parts } of this.#keeping) keeper?.seal(parts)
   }
 
-  /** Everything leaves as lacked, in order, at once as far as it is ready and settled; what follows too, until `collect`. */
+  /** Everything leaves as lacked, in order, as far as it is ready and settled: some at once, the others in later turns. What follows too, until `collect`. */
   fold(): void {
-    this.#isCollecting = false
-    for (const slot of this.#slots) {
-      slot.isKept = false
-      // A connection that is about to end may hold views of it.
-      slot.keeper?.seal(slot.parts)
-      letGo(slot)
-      slot.usedBytes = linkLimits.entryOverheadBytes
-    }
+    this.#keptFrom = never
+    // A connection that is about to end may hold views of it.
+    this.seal()
+    for (const slot of this.#keeping) this.#letGo(slot)
     this.#usedBytes = this.#slots.length * linkLimits.entryOverheadBytes
     this.#log.forget()
     this.#leave()
     this.#makeRoom()
+  }
+
+  /** Nobody else has to have a turn: what leaves in later turns leaves in this step. */
+  leaveAll(): void {
+    this.#leave(Number.POSITIVE_INFINITY)
+  }
+
+  #isKept({ sequence }: Slot): boolean {
+    return sequence >= this.#keptFrom
   }
 
   /** Resolves when it is not full any more, or folded; undefined when that is so now. */
@@ -336,6 +357,7 @@ export class Outbox {
     if (slot.isFilled && entry.kind === 'write' && keeper?.keep(payload) === true) {
       slot.keeper = keeper
       slot.parts = payload
+      this.#keeping.add(slot)
     }
     slot.logBytes = slot.keeper === undefined ? frameBytes : headBytes
     slot.place = this.#log.append(slot.logBytes)
@@ -363,32 +385,61 @@ export class Outbox {
 
   /** Tells the sender when what it waits for is ready. */
   #feed(slot: Slot): void {
-    if (!this.#isStarved || !slot.isKept || slot.sequence !== this.#cursor) return
+    if (!this.#isStarved || !this.#isKept(slot) || slot.sequence !== this.#cursor) return
     this.#isStarved = false
     this.#events.sendable()
   }
 
-  #leave(): void {
+  /** While many leave in later turns, each entry that is settled lets a few others go before it: more come never faster than they leave. */
+  #leave(lackedMax = this.#isLeavingLater ? lackedPerEntry : this.#lackedPerTurnMax): void {
     // What an event does in here is seen by the loop that is under way.
     if (this.#isLeaving) return
     this.#isLeaving = true
+    let lackedCount = 0
     for (let slot = this.#slots.first; slot !== undefined; slot = this.#slots.first) {
       if (!slot.isReady || !slot.isSettled) break
-      if (slot.isKept && slot.sequence > this.#durable) break
+      const isKept = this.#isKept(slot)
+      if (isKept && slot.sequence > this.#durable) break
+      if (!isKept && lackedCount++ >= lackedMax) {
+        this.#leaveLater()
+        break
+      }
       this.#slots.shift()
-      this.#usedBytes -= slot.usedBytes
       this.#changedBytes -= changedBytesOf(slot.entry)
-      if (slot.isKept) {
+      if (isKept) {
+        this.#usedBytes -= slot.usedBytes
         this.#log.release(slot.end)
-        letGo(slot)
+        this.#letGo(slot)
         this.#events.had(slot.entry, outcomeOf(slot))
-      } else this.#events.lacked(slot.entry, outcomeOf(slot))
+      } else {
+        this.#usedBytes -= linkLimits.entryOverheadBytes
+        this.#events.lacked(slot.entry, outcomeOf(slot))
+      }
       // Ready and settled: nobody has anything more to say of it.
       if (this.#spare.length < linkLimits.spareSlotCountMax) this.#spare.push(slot)
     }
     this.#isLeaving = false
     if (!this.isFull) this.#makeRoom()
     if (this.#log.isAmple || this.#spare.length > linkLimits.idleSlotCountMax) this.#trimLater()
+  }
+
+  #leaveLater(): void {
+    if (this.#isLeavingLater) return
+    this.#isLeavingLater = true
+    this.#clock.defer(() => {
+      this.#isLeavingLater = false
+      this.#leave()
+    })
+  }
+
+  /** Its bytes are needed no more. They cannot be sent either: what holds them has left, or is cancelled before it was sent. */
+  #letGo(slot: Slot): void {
+    const { keeper, parts } = slot
+    if (keeper === undefined) return
+    slot.keeper = undefined
+    slot.parts = none
+    this.#keeping.delete(slot)
+    keeper.letGo(parts)
   }
 
   #trimLater(): void {
@@ -414,14 +465,6 @@ function changedBytesOf(entry: Entry): number {
   if (entry.kind !== 'write' && entry.kind !== 'zero') return 0
   const end = Math.ceil((entry.offset + entry.lengthBytes) / blockBytes)
   return (end - Math.floor(entry.offset / blockBytes)) * blockBytes
-}
-
-/** Its bytes are needed no more. They cannot be sent either: what holds them has left, or is cancelled before it was sent. */
-function letGo(slot: Slot): void {
-  const { keeper, parts } = slot
-  slot.keeper = undefined
-  slot.parts = none
-  keeper?.letGo(parts)
 }
 
 const none: readonly Buffer[] = []

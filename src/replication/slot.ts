@@ -26,8 +26,6 @@ export class Slot {
   /** Without its bytes. */
   entry: Entry = this.#write
   atMs = 0
-  /** Kept for the peer; otherwise it leaves as lacked. */
-  isKept = false
   /** Its bytes are here, or it has none. */
   isFilled = false
   isReady = false
@@ -46,16 +44,15 @@ export class Slot {
   /** What it counts for against the bound. */
   usedBytes = 0
 
-  constructor(entry: Entry, options: { readonly atMs: number; readonly isKept: boolean }) {
-    this.begin(entry, options)
+  constructor(entry: Entry, atMs: number) {
+    this.begin(entry, atMs)
   }
 
   /** For this entry from now on: nothing of the one before is left. */
-  begin(entry: Entry, options: { readonly atMs: number; readonly isKept: boolean }): this {
+  begin(entry: Entry, atMs: number): this {
     this.sequence = entry.sequence
     this.entry = this.#withoutBytes(entry)
-    this.atMs = options.atMs
-    this.isKept = options.isKept
+    this.atMs = atMs
     this.isFilled = hasBytes(entry)
     this.isReady = false
     this.isSettled = false

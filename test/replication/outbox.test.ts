@@ -15,7 +15,11 @@ export type Left = {
 }
 
 function newOutbox(
-  options: { readonly bytesMax?: number; readonly overflow?: (outbox: Outbox) => void } = {},
+  options: {
+    readonly bytesMax?: number
+    readonly lackedPerTurnMax?: number
+    readonly overflow?: (outbox: Outbox) => void
+  } = {},
 ) {
   const left: Left[] = []
   const clock = new ManualClock()
@@ -24,6 +28,7 @@ function newOutbox(
     clock,
     lastSequence: sequence(0),
     ...(options.bytesMax !== undefined && { bytesMax: options.bytesMax }),
+    ...(options.lackedPerTurnMax !== undefined && { lackedPerTurnMax: options.lackedPerTurnMax }),
     events: {
       had: (entry, outcome) => void left.push({ how: 'had', entry: { ...entry }, outcome }),
       lacked: (entry, outcome) => void left.push({ how: 'lacked', entry: { ...entry }, outcome }),
@@ -243,6 +248,56 @@ t.test('folding lets everything go in order, and what is not ready when it is', 
     [write(1, 'a')],
     'sent bytes stay as they are',
   )
+})
+
+t.test('of many entries that are folded some leave in a turn, in order', async (t) => {
+  const { outbox, summary, clock } = newOutbox({ lackedPerTurnMax: 2 })
+  outbox.collect()
+  for (let number = 1; number <= 7; number++) complete(outbox, write(number, 'a'))
+  outbox.fold()
+  const upTo = (last: number, how = 'lacked'): string[] =>
+    Array.from({ length: last }, (_, index) => `${how} write ${index + 1}`)
+  t.same(summary(), upTo(2))
+  t.equal(outbox.entryCount, 5)
+  t.equal(outbox.usedBytes, 5 * linkLimits.entryOverheadBytes, 'no bytes are kept for them')
+  t.ok(outbox.isLeavingLater)
+  t.ok(outbox.holdsLacked)
+  outbox.look(1, 99, (entry, isKept) => t.notOk(isKept, `${entry.sequence}`))
+  clock.runDeferred()
+  t.same(summary(), upTo(4))
+  complete(outbox, write(8, 'b'))
+  t.same(summary(), upTo(8), 'one that comes lets four others go: more leave than come')
+  t.equal(outbox.entryCount, 0)
+  for (let number = 9; number <= 20; number++) complete(outbox, write(number, 'c'))
+  t.same(summary(), upTo(20), 'one at a time there is nothing to wait for')
+  outbox.collect()
+  for (let number = 21; number <= 30; number++) complete(outbox, write(number, 'd'))
+  outbox.fold()
+  t.equal(outbox.collect(), 31, 'what follows is kept, although they have not all left')
+  complete(outbox, write(31, 'e'))
+  t.same(sent(outbox), [write(31, 'e')])
+  t.equal(outbox.firstSequence, 31)
+  outbox.acknowledge(sequence(31))
+  while (outbox.isLeavingLater) clock.runDeferred()
+  t.same(summary(), [...upTo(30), 'had write 31'])
+  t.equal(outbox.usedBytes, 0)
+  for (let number = 32; number <= 40; number++) complete(outbox, write(number, 'f'))
+  outbox.fold()
+  outbox.leaveAll()
+  t.equal(outbox.entryCount, 0, 'all at once where nobody else has to have a turn')
+})
+
+t.test('a full outbox of any entries leaves in short turns', async (t) => {
+  const { outbox, left, clock } = newOutbox()
+  outbox.collect()
+  for (let number = 1; number <= 5000; number++) complete(outbox, write(number, 'a'))
+  outbox.fold()
+  let before = 0
+  for (; outbox.isLeavingLater; clock.runDeferred()) {
+    t.ok(left.length - before <= linkLimits.lackedPerTurnMax)
+    before = left.length
+  }
+  t.equal(left.length, 5000)
 })
 
 t.test('collecting begins behind what is still leaving', async (t) => {

@@ -49,6 +49,8 @@ export type PairExtras = {
   readonly rushShare: number
   /** Of a look at what the second node lacks, which takes a turn for each two entries. */
   readonly lookShare: number
+  /** Entries of a folded outbox that leave in one turn. */
+  readonly foldEntriesMax: number | undefined
   /** Few extents may be active at once. */
   readonly activeLimits:
     | { readonly itemsMax: number; readonly itemsPerEviction: number }
@@ -103,6 +105,7 @@ function extrasOf(random: SeededRandom): PairExtras {
     aimShare: 0.5,
     rushShare: share(0.25, 0.8),
     lookShare: share(0.15, 0.1),
+    foldEntriesMax: random.pick([undefined, 1, 3]),
   }
 }
 

@@ -172,6 +172,9 @@ export class PairStage {
         replication: {
           ...this.shape.replication,
           ...((this.shape.extras?.lookShare ?? 0) > 0 ? { lookEntriesMax: 2 } : {}),
+          ...(this.shape.extras?.foldEntriesMax === undefined
+            ? {}
+            : { foldEntriesMax: this.shape.extras.foldEntriesMax }),
         },
         onCall: (call) => {
           this.count(`disk ${call.kind}`)
