@@ -17,6 +17,7 @@ export const errorCodes = [
   'HAS_SNAPSHOTS',
   'SPLIT_BRAIN',
   'NOT_WHOLE',
+  'NODES_DIFFER',
   'PEER_UNREACHABLE',
   'FAILED_STOP',
   'CORRUPT',

@@ -1,5 +1,6 @@
 // What an operator is told who asks this node for something that its role, or its peer, does not allow now.
 import { LockstepError } from './errors.js'
+import { formatBytes } from './units.js'
 
 /** Whoever waits for something of it waits in vain. */
 export function nodeStops(): LockstepError {
@@ -35,6 +36,21 @@ export function noTrackedPeer(): LockstepError {
     'INVALID_ARGUMENT',
     'no node is kept in mind: there is nothing to forget',
     'lockstep peer list',
+  )
+}
+
+/** Everything was sent, and the copies are known to differ all the same. */
+export function nodesDiffer(
+  differences: readonly { readonly store: string; readonly differingBytes: number }[],
+): LockstepError {
+  const [first, ...others] = differences
+  const bytes = differences.reduce((sum, one) => sum + one.differingBytes, 0)
+  const more = others.length === 0 ? '' : ` and ${others.length} more`
+  const which = others.length === 0 ? ` ${first?.store ?? ''}` : ''
+  return new LockstepError(
+    'NODES_DIFFER',
+    `the peer has every change, but verify found ${formatBytes(bytes)} of ${first?.store ?? ''}${more} that differ there, and they were not repaired`,
+    `lockstep verify${which} --repair, or --repair --from peer: which node is right only you know`,
   )
 }
 

@@ -227,12 +227,14 @@ export type PoolStatus = {
 /** The position of the operation, and that it is durable on this node. `stores` are the full names it created or changed. */
 export type OperationResult = { readonly position: Position; readonly stores: readonly string[] }
 
-/** With a peer: bytes that it may lack, what it has not applied of the outbox among them, at block granularity. Without one: bytes that differ from `since`, the newest snapshot, at chunk granularity. `picture` has one number from 0 to 1 a cell: the changed part of that slice of the store. */
+/** With a peer: bytes that may differ there, at block granularity: what it may lack, what it has not applied of the outbox among them, and `differingBytes` that verify found and nobody has repaired. Without one: bytes that differ from `since`, the newest snapshot, at chunk granularity. `picture` has one number from 0 to 1 a cell: the changed part of that slice of the store. */
 export type DirtyReport = {
   readonly store: string
   readonly sizeBytes: number
   readonly since?: string
   readonly dirtyBytes: number
+  /** Absent when there are none. */
+  readonly differingBytes?: number
   readonly picture: readonly number[]
 }
 
@@ -293,7 +295,7 @@ export interface ReplicationApi {
   setPeer(change: PeerChange): Promise<void>
   /** Lets go of the node that is tracked: of its dirty maps, its op log, and the link, until `connectPeer`. It needs everything again when it returns. */
   forgetPeer(): Promise<ForgottenPeer>
-  /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can. */
+  /** Resolves when the condition holds; rejects with TIMED_OUT, or at once when it never can: with NODES_DIFFER when everything was sent and a difference is known that nobody repairs. */
   waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void>
 }
 

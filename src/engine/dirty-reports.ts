@@ -40,10 +40,15 @@ type About = { readonly state: GroupState; readonly store: Store; readonly cellC
 function lackedReport(lacked: Lacked, { state, store, cellCount }: About): readonly DirtyReport[] {
   const known = lacked.stores.get(store.id)
   if (known === undefined) return []
-  const { sizeBytes, dirty } = known
-  const dirtyBytes = dirtyBytesOf(known)
-  const picture = dirty.picture(cellCount, sizeBytes)
-  return [{ store: fullName(state, store), sizeBytes, dirtyBytes, picture }]
+  const { sizeBytes, dirty, differing } = known
+  const differingBytes = dirtyBytesOf(known, differing)
+  const dirtyBytes = Math.min(sizeBytes, dirtyBytesOf(known) + differingBytes)
+  const found = differing.picture(cellCount, sizeBytes)
+  const picture = dirty
+    .picture(cellCount, sizeBytes)
+    .map((part, cell) => Math.min(1, part + (found[cell] ?? 0)))
+  const report = { store: fullName(state, store), sizeBytes, dirtyBytes, picture }
+  return [differingBytes === 0 ? report : { ...report, differingBytes }]
 }
 
 function changedReport(

@@ -23,6 +23,7 @@ export function linkStatus(
   },
 ): PeerStatus {
   const { pool, stream, clock, mode, progress } = parts
+  const differences = differencesOf(pool)
   const totals = pool.tracking?.totals
   const oldest = stream?.behindSinceMs
   const isKept = stream?.outbox.isCollecting ?? false
@@ -46,17 +47,17 @@ export function linkStatus(
     receivedBytes: link?.receivedBytes ?? 0,
     ...(stream?.isStalled === true ? { isStalled: true } : {}),
     ...(progress === undefined ? {} : { resync: progress }),
-    ...differencesOf(pool),
+    ...(differences.length === 0 ? {} : { differences }),
   }
 }
 
-/** What verify found, and nobody has repaired; nothing when there is none. */
-function differencesOf({ state, tracking }: Pool): Pick<PeerStatus, 'differences'> {
-  const differences = [...state.stores.values()].flatMap((store) => {
-    const differingBytes = tracking?.differingBytes(store.id) ?? 0
+/** What verify found, and nobody has repaired. */
+export function differencesOf({ state, tracking }: Pool): NonNullable<PeerStatus['differences']> {
+  if (tracking === undefined) return []
+  return [...state.stores.values()].flatMap((store) => {
+    const differingBytes = tracking.differingBytes(store.id)
     return differingBytes === 0 ? [] : [{ store: fullName(state, store), differingBytes }]
   })
-  return differences.length === 0 ? {} : { differences }
 }
 
 /** A secondary's view: what it lacks it cannot know. */

@@ -37,7 +37,7 @@ export type PrimaryRoleParts = ReplicationParts & {
   readonly frozen: FrozenStores
   readonly looks: LackLooks
   /** Resolves when the peer has everything, and nothing is dirty; rejects with the signal's reason when that is aborted. */
-  readonly inSync: (signal: AbortSignal | undefined) => Promise<void>
+  readonly caughtUp: (signal: AbortSignal | undefined) => Promise<void>
   /** The peer's answer to a mark. */
   readonly onResult: (sequence: Sequence, body: object) => void
   /** The peer is about to go on behind a sequence. */
@@ -368,7 +368,7 @@ export class PrimaryRole {
         {
           pool: this.#pool,
           frozen: this.#parts.frozen,
-          inSync: () => this.#parts.inSync(options.signal),
+          inSync: () => this.#parts.caughtUp(options.signal),
           say: async (operation) => {
             const sequence = await this.#operations.say(operation)
             await this.#stream?.replicated(sequence, true)
@@ -402,11 +402,17 @@ export class PrimaryRole {
   }
 
   /** The peer has everything up to a sequence. */
-  isInSync(sequence: Sequence): boolean {
+  isCaughtUp(sequence: Sequence): boolean {
     const stream = this.#stream
     if (this.#link?.state !== 'streaming' || stream === undefined) return false
     if (stream.willBeDirty) return false
     return stream.progress.applied >= sequence && stream.tracking?.totals.dirtyBytes === 0
+  }
+
+  /** Everything up to a sequence has left the outbox: what it does to the maps is done. */
+  hasLeft(sequence: Sequence): boolean {
+    const outbox = this.#stream?.outbox
+    return outbox === undefined || outbox.entryCount === 0 || outbox.oldestSequence > sequence
   }
 
   /** Nothing becomes durable here any more, so no operation is ever sent again: who waits for the peer would wait for what lies behind one. */

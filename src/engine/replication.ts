@@ -3,7 +3,14 @@ import assert from 'node:assert/strict'
 import type { Duplex } from 'node:stream'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
-import { isPrimary, nodeStops, noPeer, notTracking, primaryConnects } from '../core/peer-errors.js'
+import {
+  isPrimary,
+  nodeStops,
+  nodesDiffer,
+  noPeer,
+  notTracking,
+  primaryConnects,
+} from '../core/peer-errors.js'
 import type { Sequence, StoreId } from '../core/units.js'
 import type { Hello } from '../replication/hello.js'
 import type { LinkState } from '../replication/link-state.js'
@@ -24,7 +31,7 @@ import { LinkNewsFilter } from './link-news.js'
 import { MarkResults } from './mark-results.js'
 import { describeMark, MarkHandler } from './marks.js'
 import { describeForeign, isOfResync, storesToldMax } from './operation-stores.js'
-import { replicaStatus } from './peer-report.js'
+import { differencesOf, replicaStatus } from './peer-report.js'
 import { type CountedLacks, PrimaryRole } from './primary-role.js'
 import type { PrimaryStream } from './primary-stream.js'
 import { Replica } from './replica.js'
@@ -87,7 +94,7 @@ export class Replication {
       log,
       looks: this.looks,
       frozen: this.#frozen,
-      inSync: (signal) => this.waitFor('in-sync', verifyWaitMs, signal),
+      caughtUp: (signal) => this.#waitFor('caught-up', verifyWaitMs, signal),
       onResult: (sequence, body) => this.#markResults.came(sequence, body),
       onFollows: (peer) => this.#markResults.follows(peer),
       onAnswer: () => this.#watchers.look(),
@@ -271,33 +278,42 @@ export class Replication {
     return this.#primary.verify(store, options)
   }
 
-  /** Rejects with the signal's reason at once when that is aborted. */
-  waitFor(
-    condition: 'in-sync' | 'promotable',
+  waitFor(condition: 'in-sync' | 'promotable', timeoutMs: number): Promise<void> {
+    return this.#waitFor(condition, timeoutMs)
+  }
+
+  /** `caught-up` is in sync but for what verify found to differ. Rejects with the signal's reason at once when that is aborted. */
+  #waitFor(
+    condition: 'in-sync' | 'caught-up' | 'promotable',
     timeoutMs: number,
     signal?: AbortSignal,
   ): Promise<void> {
     const sequence = this.#sequencer.lastSequence
-    const holds = (): boolean =>
-      condition === 'in-sync'
-        ? this.#isInSync(sequence)
-        : this.isReadOnly && this.#pool.state.isWhole
-    if (condition === 'in-sync' && this.#replica === undefined && !this.#primary.hasLink)
+    const holds = (): boolean | LockstepError => {
+      if (condition === 'promotable') return this.isReadOnly && this.#pool.state.isWhole
+      if (!this.#isCaughtUp(sequence)) return false
+      const differences = condition === 'in-sync' ? differencesOf(this.#pool) : []
+      if (differences.length === 0) return true
+      // What was written over ends with the entry, when that is durable there.
+      return this.#primary.hasLeft(sequence) ? nodesDiffer(differences) : false
+    }
+    if (condition !== 'promotable' && this.#replica === undefined && !this.#primary.hasLink)
       return Promise.reject(noPeer())
     if (condition === 'promotable' && !this.isReadOnly) return Promise.reject(isPrimary())
     const tooLate = (): LockstepError => {
       const [peer] = this.peers()
       return new LockstepError(
         'TIMED_OUT',
-        `not ${condition} within ${timeoutMs / 1000} s: ${peer?.reason ?? 'no peer'}`,
+        `not ${condition === 'promotable' ? condition : 'in-sync'} within ${timeoutMs / 1000} s: ${peer?.reason ?? 'no peer'}`,
         peer?.action ?? 'lockstep status',
       )
     }
     return this.#watchers.until(holds, { timeoutMs, tooLate, signal })
   }
 
-  #isInSync(sequence: Sequence): boolean {
-    if (this.#replica === undefined) return this.#primary.isInSync(sequence)
+  /** A replica cannot know what verify found: its primary tells. */
+  #isCaughtUp(sequence: Sequence): boolean {
+    if (this.#replica === undefined) return this.#primary.isCaughtUp(sequence)
     return this.#replica.state === 'streaming' && this.#pool.state.isWhole
   }
 

@@ -11,7 +11,7 @@ import { dirtyPageBlockCount } from '../storage/dirty-page.js'
 import { allocatedRuns, changedRuns, type RunQuery } from '../storage/extents.js'
 import { fullName, isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import { nextDirtyIn } from '../storage/tracked-stores.js'
+import { nextDifferentIn } from '../storage/tracked-stores.js'
 import type { LackLooks } from './lack-looks.js'
 import type { Lacked } from './lacks.js'
 import { isMarkSnapshot, snapshotPart, sourceName } from './local-stores.js'
@@ -264,12 +264,16 @@ export class StoreExport implements Export {
     const end = query.offset + query.lengthBytes
     const extents: Extent[] = []
     const add = (until: number, at: number, flags: number): number => {
-      if (until > at) extents.push({ lengthBytes: until - at, flags })
-      return Math.max(at, until)
+      if (until <= at) return at
+      const last = extents.at(-1)
+      if (last?.flags === flags) extents.pop()
+      const before = last?.flags === flags ? last.lengthBytes : 0
+      extents.push({ lengthBytes: before + until - at, flags })
+      return until
     }
     let at = query.offset
     while (at < end && extents.length < query.runCountMax && look.stepsLeft > 0) {
-      const run = known && nextDirtyIn(known, at, end - at)
+      const run = known && nextDifferentIn(known, at, end - at)
       const wordCount = Math.ceil((run?.lengthBytes ?? 0) / blockBytes / blocksPerStep)
       look.stepsLeft -= dirtyRunSteps + Math.min(wordCount, runStepsMax)
       at = add(Math.min(end, run?.offset ?? end), at, 0)

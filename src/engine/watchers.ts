@@ -23,9 +23,9 @@ export class Watchers {
     for (const watcher of [...this.#watchers]) watcher.fail(error)
   }
 
-  /** Resolves when `holds` is true at a look, the first of which is now. Rejects with `tooLate()` after `timeoutMs`, and with the signal's reason in the step that aborts it. */
+  /** Resolves when `holds` is true at a look, the first of which is now. Rejects with the error that it answers, with `tooLate()` after `timeoutMs`, and with the signal's reason in the step that aborts it. */
   until(
-    holds: () => boolean,
+    holds: () => boolean | LockstepError,
     options: {
       readonly timeoutMs: number
       readonly tooLate: () => LockstepError
@@ -50,7 +50,9 @@ export class Watchers {
       const watcher: Watcher = {
         fail,
         look: () => {
-          if (!holds()) return
+          const answer = holds()
+          if (answer === false) return
+          if (answer !== true) return fail(answer)
           end()
           resolve()
         },

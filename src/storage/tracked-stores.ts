@@ -40,12 +40,15 @@ export class TrackedStores {
     return store
   }
 
-  /** As they are now, of all stores or of some, to look further from: what is the same is shared until one of both changes it. The caller clears it. The dirty maps alone. */
+  /** As they are now, of all stores or of some, to look further from: what is the same is shared until one of both changes it. The caller clears it. Without what is suspect. */
   share(storeIds: Iterable<StoreId> = this.#stores.keys()): TrackedStores {
     const shared = new TrackedStores()
     for (const storeId of storeIds) {
       const store = this.#stores.get(storeId)
-      if (store !== undefined) shared.add(storeId, store.sizeBytes).dirty.become(store.dirty)
+      if (store === undefined) continue
+      const view = shared.add(storeId, store.sizeBytes)
+      view.dirty.become(store.dirty)
+      view.differing.become(store.differing)
     }
     return shared
   }
@@ -195,16 +198,30 @@ export function dirtyBytesOf(store: TrackedStore, map: DirtyMap = store.dirty): 
   return map.dirtyBlockCount * blockBytes - (isTailDirty ? blockBytes - tailBytes : 0)
 }
 
+/** As `nextDirtyIn`, of what is dirty or was found to differ: one run may follow right behind another. */
+export function nextDifferentIn(
+  store: TrackedStore,
+  fromOffset: number,
+  lengthBytesMax: number,
+): { readonly offset: number; readonly lengthBytes: number } | undefined {
+  const dirty = nextDirtyIn(store, fromOffset, lengthBytesMax)
+  if (store.differing.dirtyBlockCount === 0) return dirty
+  const found = nextDirtyIn(store, fromOffset, lengthBytesMax, store.differing)
+  if (dirty === undefined || found === undefined) return dirty ?? found
+  return found.offset < dirty.offset ? found : dirty
+}
+
 /** The next run of dirty bytes that ends behind `fromOffset`, from `fromOffset` at the earliest, in whole blocks (the last one is cut at the store's end); at most `lengthBytesMax`. */
 export function nextDirtyIn(
   store: TrackedStore,
   fromOffset: number,
   lengthBytesMax: number,
+  map: DirtyMap = store.dirty,
 ): { readonly offset: number; readonly lengthBytes: number } | undefined {
   const from = Math.floor(fromOffset / blockBytes)
   // The first block may begin before `fromOffset`.
   const blockCountMax = Math.ceil(lengthBytesMax / blockBytes) + 1
-  const run = store.dirty.nextRun(from, Math.ceil(store.sizeBytes / blockBytes), blockCountMax)
+  const run = map.nextRun(from, Math.ceil(store.sizeBytes / blockBytes), blockCountMax)
   if (run === undefined) return undefined
   const offset = Math.max(fromOffset, run.first * blockBytes)
   const end = Math.min(run.end * blockBytes, store.sizeBytes)

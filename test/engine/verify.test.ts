@@ -169,7 +169,7 @@ t.test('what was found is known after a start, whatever ended the node', async (
     await pair.a[end]()
     await pair.a.start()
     t.same(pair.a.peer.differences, differences, `after ${end}, before the peer is there`)
-    await pair.sync()
+    await t.rejects(pair.sync(), { code: 'NODES_DIFFER' })
     t.same(pair.a.peer.differences, differences, `after ${end}`)
   }
   await pair.a.perform({ kind: 'snapshot.create', stores: ['vol0'], name: 'b' })
@@ -180,6 +180,58 @@ t.test('what was found is known after a start, whatever ended the node', async (
   await pair.sync()
   await pair.same()
   t.equal(pair.a.peer.differences, undefined)
+  await pair.close()
+})
+
+t.test('what was found and not repaired is told wherever somebody looks', async (t) => {
+  const pair = await EnginePair.inSync()
+  await pair.a.write('vol0', 0, pattern(1, storeBytes))
+  await pair.sync()
+  pair.b.rot(pattern(1), rotten)
+  await pair.run(pair.a.engine.verify())
+  // Of what differs a part is dirty, in the middle: it goes over anyhow.
+  await pair.part()
+  await pair.a.write('vol0', 8192, pattern(2))
+  const [dirty] = await pair.run(pair.a.engine.dirty('vol0', 16))
+  t.match(dirty, { dirtyBytes: storeBytes, differingBytes: storeBytes - 4096 })
+  t.same(dirty?.picture, Array(16).fill(1))
+  const query = { offset: 0, lengthBytes: storeBytes, extentCountMax: 100 }
+  const asked = pair.a.export('vol0').blockStatus({ context: 'x-lockstep:dirty', ...query })
+  t.same(await pair.run(Promise.resolve(asked)), [{ lengthBytes: storeBytes, flags: 1 }])
+  pair.mend()
+  const waiting = pair.sync()
+  await t.rejects(waiting, {
+    code: 'NODES_DIFFER',
+    message: /verify found 60 KiB of vol0 that differ there, and they were not repaired/,
+    action: /^lockstep verify vol0 --repair, or --repair --from peer/,
+  })
+  t.equal(pair.a.link, 'streaming')
+  const [clean] = await pair.run(pair.a.engine.dirty('vol0', 16))
+  t.match(clean, { dirtyBytes: storeBytes - 4096, differingBytes: storeBytes - 4096 })
+  t.same(clean?.picture, [1, 1, 0, ...Array(13).fill(1)])
+  t.same(
+    (await pair.run(pair.a.engine.verify()))[0]?.differingBytes,
+    storeBytes,
+    'it is found again',
+  )
+  await pair.run(pair.a.engine.verify({ repair: true }))
+  await pair.sync()
+  const [repaired] = await pair.run(pair.a.engine.dirty('vol0', 16))
+  t.match(repaired, { dirtyBytes: 0, differingBytes: undefined })
+  await pair.same()
+  await pair.close()
+})
+
+t.test('what was found and is being written over is waited for', async (t) => {
+  const pair = await EnginePair.inSync({ isSlow: true })
+  await pair.a.write('vol0', 0, pattern(1, storeBytes))
+  await pair.sync()
+  pair.b.rot(pattern(1), rotten)
+  await pair.run(pair.a.engine.verify())
+  await pair.a.write('vol0', 0, pattern(3, storeBytes))
+  await pair.sync()
+  t.equal(pair.a.peer.differences, undefined)
+  await pair.same()
   await pair.close()
 })
 
@@ -199,7 +251,7 @@ t.test('a repair ends what was found in all that share the chunk, and only there
     { store: 'vol1@a', differingBytes: 2 * storeBytes },
   ])
   await pair.run(pair.a.engine.verify({ store: 'vol1', repair: true }))
-  await pair.sync()
+  await t.rejects(pair.sync(), { code: 'NODES_DIFFER', message: /64 KiB of vol1@a that differ/ })
   const left = [{ store: 'vol1@a', differingBytes: storeBytes }]
   t.same(pair.a.peer.differences, left, 'what only the snapshot has is as it was')
   t.match(await pair.run(pair.a.engine.verify({ store: 'vol1@a' })), [
@@ -219,8 +271,7 @@ t.test('a write that the peer has ends what was found there', async (t) => {
   pair.b.rot(pattern(2), rotten)
   await pair.run(pair.a.engine.verify())
   await pair.a.write('vol0', 0, pattern(3, storeBytes - 4096))
-  await pair.sync()
-  await pair.a.flush('vol0')
+  await t.rejects(pair.sync(), { code: 'NODES_DIFFER', message: /4 KiB of vol0 that differ/ })
   t.same(pair.a.peer.differences, [{ store: 'vol0', differingBytes: 4096 }])
   pair.b.rot(pattern(3), rotten)
   await pair.run(pair.a.engine.verify())

@@ -134,7 +134,12 @@ export function dirtyText(
   const lines = reports.map((report) => {
     const part = percent(report.dirtyBytes, report.sizeBytes)
     const head = `${report.store}: ${formatBytes(report.dirtyBytes)} of ${formatBytes(report.sizeBytes)} (${part}) ${differenceOf(report, peers.length > 0)}`
-    return `${head}\n  [${picture(report.picture)}]`
+    const { differingBytes = 0 } = report
+    const found =
+      differingBytes === 0
+        ? ''
+        : `\n  verify found ${formatBytes(differingBytes)} of it: lockstep verify ${report.store} --repair`
+    return `${head}\n  [${picture(report.picture)}]${found}`
   })
   return lines.join('\n')
 }

@@ -18,7 +18,10 @@ export function peerSection(status: DaemonStatus): readonly string[] {
 /** The peers with why they are as they are: for `peer list`. */
 export function peerListText(peers: readonly PeerStatus[], role: DaemonStatus['role']): string {
   if (peers.length === 0) return 'no peer: lockstep peer set nbd://HOST:PORT'
-  return [peerTable({ peers, role }), ...peers.flatMap(detailLines)].join('\n')
+  const differing = peers
+    .flatMap(dataComplaints)
+    .flatMap(({ status, action }) => [`   status: ${status}`, `   action: ${action}`])
+  return [peerTable({ peers, role }), ...peers.flatMap(detailLines), ...differing].join('\n')
 }
 
 function peerTable(status: Pick<DaemonStatus, 'peers' | 'role'>): string {
@@ -41,10 +44,15 @@ function lagText({ lagBytes, lagSeconds }: PeerStatus): string {
   return `${formatBytes(lagBytes)}, ${lagSeconds.toFixed(1)} s`
 }
 
-function lackText({ lacksBytes, opLogEntries }: PeerStatus): string {
+function lackText({ lacksBytes, opLogEntries, differences = [] }: PeerStatus): string {
   if (lacksBytes === null || opLogEntries === null) return '-'
   const operations = opLogEntries === 0 ? '' : `, ${counted(opLogEntries, 'operation')}`
-  return `${formatBytes(lacksBytes)}${operations}`
+  const differs = differences.length === 0 ? '' : `, ${formatBytes(sumOf(differences))} differ`
+  return `${formatBytes(lacksBytes)}${operations}${differs}`
+}
+
+function sumOf(differences: NonNullable<PeerStatus['differences']>): number {
+  return differences.reduce((sum, one) => sum + one.differingBytes, 0)
 }
 
 function detailLines(peer: PeerStatus): readonly string[] {
@@ -115,7 +123,7 @@ function dataComplaints(peer: PeerStatus): readonly Complaint[] {
   const { differences = [] } = peer
   const [first] = differences
   if (first !== undefined) {
-    const bytes = differences.reduce((sum, one) => sum + one.differingBytes, 0)
+    const bytes = sumOf(differences)
     const which = differences.length > 1 ? '' : ` ${first.store}`
     const more = differences.length > 1 ? ` and ${differences.length - 1} more` : ''
     complaints.push({

@@ -91,6 +91,10 @@ t.test('a picture has a character a cell, and a trace of the smallest difference
     'vol0: 64 KiB of 1 MiB (6 %) changed since vol0@a\n  [█ ]',
   )
   t.match(dirtyText([report]), /\(6 %\) allocated \(it has no snapshot to compare with\)\n/)
+  t.equal(
+    dirtyText([{ ...report, differingBytes: 4096 }], [{ link: 'streaming' }]),
+    'vol0: 64 KiB of 1 MiB (6 %) may differ on the peer\n  [█ ]\n  verify found 4 KiB of it: lockstep verify vol0 --repair',
+  )
   t.equal(dirtyText([]), 'no volumes')
   t.end()
 })
