@@ -42,7 +42,7 @@ t.test('it can be read while the resync goes on, and not be deleted', async (t) 
   t.match(pair.b.peer.reason, /no room for the resync beside what this replica had/)
   t.match(pair.b.peer.action, /before-resync = "if-room"/)
   await pair.until(() => pair.a.link === 'refused', 'the primary knows')
-  t.match(pair.a.peer.action, /make room on the replica/)
+  t.match(pair.a.peer.action, /^on the secondary: make room where its data is/)
   pair.b.fault = () => undefined
   await pair.sync()
   await pair.same()
