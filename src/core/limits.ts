@@ -61,6 +61,8 @@ export const limits = {
   activeExtentsMax: 4096,
   /** Extents made inactive together when the active set is full: one commit makes room for this many. */
   activeExtentsPerEviction: 64,
+  /** An extent that no write has used for so long, or up to twice that, becomes inactive by itself: a crash of an idle node has little to compare. One that is written to again costs a commit. */
+  activeExtentIdleMs: 30_000,
   /** A range of more extents than this is one item of the active set: a trim of a whole volume must not fill it. */
   activeExtentsPerItemMax: 64,
   /** Operations kept for a peer that is away: a snapshot made and one deleted each minute for three weeks. Above this it needs everything again. */

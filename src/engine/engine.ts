@@ -10,6 +10,7 @@ import type { LocalOperation } from '../storage/apply-operation.js'
 import { fullName, isLocalId, presentGeneration, type Store } from '../storage/group-state.js'
 import { type InitOptions, initPool } from '../storage/init-pool.js'
 import { Pool } from '../storage/pool.js'
+import type { ActiveLimits } from '../storage/pool-tracking.js'
 import type {
   DirtyReport,
   EngineApi,
@@ -53,7 +54,7 @@ export type EngineOptions = {
   /** Switchable bugs, for the proofs only. */
   readonly mutants?: ReadonlySet<string>
   /** Other bounds of the active set than those of limits.ts: for the proofs only. */
-  readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
+  readonly activeLimits?: ActiveLimits
   /** Without it the node neither connects nor lets anybody connect. */
   readonly replication?: ReplicationOptions
 }

@@ -1,10 +1,12 @@
-// Makes extents active before anything is written in them, and inactive again when nothing in flight refers to them: the waiting around the active set.
+// Makes extents active before anything is written in them, and inactive again when nothing in flight refers to them, because there are many, or nobody has used them for long: the waiting
+// around the active set.
 //
 // Who waits for whom: a change waits until its extents are durably active (`hold`); activations of one turn share one journal batch. When the set is full, it
 // waits for room, in order: items without references leave, least recently used first, some dozens with one commit, because the record that ends an item
 // may only be in a batch that comes after a sync of its data. When everything is referenced, it waits for `drop`.
 // Invariants: an item is referenced from `hold` to `drop`, and from an operation that made it stand for another store's writes until that operation leaves;
 // only items without references leave; whoever needs an item that is leaving waits until it is gone.
+import type { Clock, Timer } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import { limits } from '../core/limits.js'
 import type { Operation } from '../core/operation.js'
@@ -33,6 +35,8 @@ export interface ActiveJournal {
   reclaim(): Promise<void>
   /** False while the journal does not tell all that has left the outbox: then the set may only grow. */
   mayEnd(): boolean
+  /** Blocks of the item are dirty because a crash came while they were active, and nobody has compared them yet: another crash would take them for different. */
+  isSuspect(item: ActiveItem): boolean
 }
 
 type Request = {
@@ -45,8 +49,10 @@ type Request = {
 export type ActiveExtentsOptions = {
   readonly set: ActiveSet
   readonly journal: ActiveJournal
+  readonly clock: Clock
   readonly itemsMax?: number
   readonly itemsPerEviction?: number
+  readonly idleMs?: number
   /** Everything is referred to by changes in flight, and somebody waits: only changes that leave make room. */
   readonly onFull: () => void
   /** Switchable bug: an extent counts as active before its record is durable. */
@@ -60,6 +66,8 @@ export class ActiveExtents {
   readonly #journal: ActiveJournal
   readonly #itemsMax: number
   readonly #itemsPerEviction: number
+  readonly #clock: Clock
+  readonly #idleMs: number
   readonly #onFull: () => void
   readonly #skipsActivation: boolean
   readonly #ignoresReferences: boolean
@@ -69,6 +77,9 @@ export class ActiveExtents {
   #evicting: Promise<void> | undefined
   #reclaiming: Promise<void> | undefined
   #useCount = 0
+  #sweepTimer: Timer | undefined
+  /** Uses up to here were there when the last sweep came. */
+  #useCountAtSweep = 0
   #heldRecordBytes = 0
   #isClosed = false
   /** The journal has failed: no extent becomes active any more. */
@@ -79,9 +90,12 @@ export class ActiveExtents {
     this.#journal = options.journal
     this.#itemsMax = options.itemsMax ?? limits.activeExtentsMax
     this.#itemsPerEviction = options.itemsPerEviction ?? limits.activeExtentsPerEviction
+    this.#clock = options.clock
+    this.#idleMs = options.idleMs ?? limits.activeExtentIdleMs
     this.#onFull = options.onFull
     this.#skipsActivation = options.skipsActivation ?? false
     this.#ignoresReferences = options.ignoresReferences ?? false
+    this.#sweepLater()
   }
 
   /** Bytes of records that the changes in flight which hold references may need yet: that their blocks are dirty. */
@@ -138,6 +152,7 @@ export class ActiveExtents {
       derived.push(item)
     })
     if (derived.length > 0) this.#derived.set(sequence, derived)
+    this.#sweepLater()
   }
 
   operationLeft(sequence: number): void {
@@ -163,12 +178,20 @@ export class ActiveExtents {
   /** The journal has failed: what was leaving never leaves, what was queued never becomes active, and nobody may wait for either. */
   failed(error: Error): void {
     this.#failure = error
+    this.stop()
     this.#fail(error)
+  }
+
+  /** No extent becomes inactive by itself any more. */
+  stop(): void {
+    this.#sweepTimer?.cancel()
+    this.#sweepTimer = undefined
   }
 
   /** Tracking ends: whoever waits goes on. */
   close(): void {
     this.#isClosed = true
+    this.stop()
     this.#set.clear()
     for (const request of this.#waiting.splice(0)) request.resolve()
   }
@@ -243,6 +266,7 @@ export class ActiveExtents {
       items.push(item)
     })
     this.#heldRecordBytes += dirtyRecordBytes(request.run)
+    this.#sweepLater()
     const done = (): void => {
       for (const item of items) if (item.state === 'queued') item.state = 'active'
       request.resolve()
@@ -261,12 +285,9 @@ export class ActiveExtents {
 
   #evict(): void {
     if (this.#evicting !== undefined || !this.#journal.mayEnd()) return
-    const idle = [...this.#set.items()].filter(
-      (item) =>
-        (item.references === 0 || this.#ignoresReferences) &&
-        (item.state === 'active' || item.state === 'derived'),
-    )
-    const leaving = idle.sort((a, b) => a.lastUse - b.lastUse).slice(0, this.#itemsPerEviction)
+    const leaving = this.#unused()
+      .sort((a, b) => a.lastUse - b.lastUse)
+      .slice(0, this.#itemsPerEviction)
     if (leaving.length === 0) {
       if (this.#waiting.length > 0) this.#onFull()
       return
@@ -275,6 +296,44 @@ export class ActiveExtents {
       this.#reclaim()
       return
     }
+    this.#end(leaving)
+  }
+
+  /** While there are items: those that nobody has used since the sweep before become inactive. */
+  #sweepLater(): void {
+    if (this.#sweepTimer !== undefined || this.#set.itemCount === 0) return
+    if (this.#isClosed || this.#failure !== undefined) return
+    this.#sweepTimer = this.#clock.setTimer(this.#idleMs, () => {
+      this.#sweepTimer = undefined
+      this.#sweep()
+      this.#sweepLater()
+    })
+  }
+
+  #sweep(): void {
+    const useCountBefore = this.#useCountAtSweep
+    this.#useCountAtSweep = this.#useCount
+    if (this.#evicting !== undefined || this.#reclaiming !== undefined) return
+    if (!this.#journal.mayEnd()) return
+    const idle = this.#unused().filter(
+      (item) => item.lastUse <= useCountBefore && !this.#journal.isSuspect(item),
+    )
+    // What finds no room now does later: nobody waits for it.
+    let count = idle.length
+    while (count > 0 && !this.#journal.hasRoom(count * recordBytes)) count >>>= 1
+    if (count > 0) this.#end(idle.slice(0, count))
+  }
+
+  /** Nothing in flight refers to them. */
+  #unused(): ActiveItem[] {
+    return [...this.#set.items()].filter(
+      (item) =>
+        (item.references === 0 || this.#ignoresReferences) &&
+        (item.state === 'active' || item.state === 'derived'),
+    )
+  }
+
+  #end(leaving: readonly ActiveItem[]): void {
     for (const item of leaving) {
       item.state = 'leaving'
       this.#journal.inactive(item)

@@ -1,10 +1,11 @@
 // Tracking and active extents as a part of a pool: their records in its journal, their share of its checkpoints, their start after a crash.
 //
 // Invariants: a checkpoint has the tracking of the same instant as the maps; the peer's durable position is in the same batch as what was let go of because of it.
+import type { Clock } from '../core/clock.js'
 import { limits } from '../core/limits.js'
 import type { Sequence, StoreId } from '../core/units.js'
 import { ActiveExtents } from './active-extents.js'
-import { type ActiveSet, blocksOf } from './active-set.js'
+import { type ActiveItem, type ActiveSet, blocksOf } from './active-set.js'
 import type { OperationEvent } from './apply-operation.js'
 import type { Committer } from './committer.js'
 import type { GroupState } from './group-state.js'
@@ -14,6 +15,13 @@ import { type FrozenTracking, freezeTracking, type TrackingState } from './track
 
 /** Room for the last records of tracking: less than what deletes have, so that a full pool can be emptied with a peer as well. */
 const reserveBytes = limits.journalReserveBytes / 4
+
+/** Other than usual: for tests. */
+export type ActiveLimits = {
+  readonly itemsMax?: number
+  readonly itemsPerEviction?: number
+  readonly idleMs?: number
+}
 
 export class PoolTracking {
   readonly tracking: Tracking
@@ -26,11 +34,10 @@ export class PoolTracking {
     recovered: TrackingState,
     options: {
       readonly committer: Committer
+      readonly clock: Clock
       readonly reclaim: () => Promise<void>
       readonly onActiveFull: () => void
-      readonly activeLimits:
-        | { readonly itemsMax: number; readonly itemsPerEviction: number }
-        | undefined
+      readonly activeLimits: ActiveLimits | undefined
       readonly mutants: ReadonlySet<string>
       readonly leftSequence: number
     },
@@ -55,7 +62,9 @@ export class PoolTracking {
         hasRoom: (lengthBytes) => committer.hasRoom(lengthBytes, limits.journalReserveBytes / 2),
         reclaim: options.reclaim,
         mayEnd: () => this.tracking.isLossRecorded,
+        isSuspect: (item) => this.#isSuspect(item),
       },
+      clock: options.clock,
       onFull: options.onActiveFull,
       ...options.activeLimits,
       skipsActivation: options.mutants.has('skip-activate-sync'),
@@ -116,6 +125,11 @@ export class PoolTracking {
   checkpointed(frozen: FrozenTracking): void {
     if (frozen.isLost && this.tracking.isLost) this.tracking.lossRecorded()
     this.extents.resume()
+  }
+
+  #isSuspect(item: ActiveItem): boolean {
+    const { first, end } = blocksOf(item)
+    return this.tracking.stores.get(item.storeId)?.suspects.nextRun(first, end, 1) !== undefined
   }
 
   #recorder(): TrackingRecorder {

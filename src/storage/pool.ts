@@ -25,7 +25,7 @@ import { type GroupState, presentGeneration, type Store, withGeneration } from '
 import { checkPoolInvariants } from './invariants.js'
 import type { Journal } from './journal.js'
 import { PoolKeeper } from './page-keeper.js'
-import { PoolTracking } from './pool-tracking.js'
+import { type ActiveLimits, PoolTracking } from './pool-tracking.js'
 import { type Prepared, prepareOperation } from './prepare-operation.js'
 import type { ReadPath } from './read-path.js'
 import { Reclaimer } from './reclaimer.js'
@@ -58,7 +58,7 @@ export type PoolOptions = {
   /** Writers wait, and only entries that leave the outbox make room for what they write: every extent that may be active is. */
   readonly onActiveFull?: () => void
   /** Other bounds of the active set than those of limits.ts: for tests. */
-  readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
+  readonly activeLimits?: ActiveLimits
 }
 
 /** The record of a start, with a generation in it. */
@@ -349,6 +349,7 @@ export class Pool {
   /** Makes everything durable, writes a clean checkpoint, closes. Rejects when that failed; everything flushed before is safe all the same. */
   async close(options: { readonly sequence: number }): Promise<void> {
     this.#checkpointer.close()
+    this.#peer?.extents.stop()
     try {
       await this.#committer.commit()
       await this.#checkpointer.done
@@ -458,6 +459,7 @@ export class Pool {
 
   #track(state: TrackingState): PoolTracking {
     return new PoolTracking(state, {
+      clock: this.#clock,
       committer: this.#committer,
       reclaim: () => this.#io.reclaim(),
       onActiveFull: this.#onActiveFull,

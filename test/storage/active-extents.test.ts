@@ -5,6 +5,7 @@ import { extentBytes, type StoreId } from '../../src/core/units.js'
 import { ActiveExtents, type ActiveExtentsOptions } from '../../src/storage/active-extents.js'
 import { ActiveSet } from '../../src/storage/active-set.js'
 import { failureOf } from '../support/failure.js'
+import { ManualClock } from '../support/manual-clock.js'
 import { gate, settled } from '../support/watched-file.js'
 
 const volume = 1 as StoreId
@@ -20,6 +21,8 @@ class Bench {
   roomBytes = Number.POSITIVE_INFINITY
   mayEnd = true
   fullCount = 0
+  readonly suspects = new Set<number>()
+  readonly clock = new ManualClock()
   reclaim: () => Promise<void> = () => Promise.resolve()
 
   constructor(options: Partial<ActiveExtentsOptions> = {}) {
@@ -40,7 +43,10 @@ class Bench {
         hasRoom: (lengthBytes) => this.hasRoom && lengthBytes <= this.roomBytes,
         reclaim: () => this.reclaim(),
         mayEnd: () => this.mayEnd,
+        isSuspect: ({ first }) => this.suspects.has(first),
       },
+      clock: this.clock,
+      idleMs: 1000,
       onFull: () => this.fullCount++,
       itemsMax: 5,
       itemsPerEviction: 2,
@@ -298,6 +304,80 @@ t.test('whoever waits for room when the journal fails is refused', async (t) => 
   held.extents.failed(failure)
   t.equal(await failureOf(other), failure)
   t.equal(await failureOf(held.hold(2)), failure, 'and so is everybody later')
+})
+
+t.test('what nobody has used for long leaves by itself, all with one commit', async (t) => {
+  const bench = new Bench({ itemsMax: 50 })
+  t.equal(bench.clock.timerCount, 0, 'an empty set needs no timer')
+  await bench.touch(0, 1)
+  bench.clock.advance(600)
+  await bench.touch(2)
+  const held = bench.hold(3)
+  await bench.open()
+  await held
+  bench.calls.length = 0
+  bench.clock.advance(1000)
+  t.same(bench.calls, [], 'all were used since the sweep before')
+  await bench.touch(1)
+  bench.calls.length = 0
+  bench.clock.advance(1000)
+  t.same(bench.calls, ['inactive 1 0-1', 'inactive 1 2-3', 'commit'])
+  const back = bench.hold(0)
+  t.notOk(await isSettled(back), 'whoever needs one that is leaving waits until it is gone')
+  await bench.open()
+  t.equal(bench.set.get(volume, 2), undefined)
+  await bench.open()
+  await back
+  bench.drop(0)
+  bench.clock.advance(3000)
+  await bench.open()
+  bench.clock.advance(1000)
+  await bench.open()
+  t.same(
+    [...bench.set.items()].map(({ first }) => first),
+    [3],
+    'what is referred to stays',
+  )
+  bench.drop(3)
+  bench.clock.advance(1000)
+  await bench.open()
+  t.equal(bench.set.itemCount, 0)
+  bench.clock.advance(1000)
+  t.equal(bench.clock.timerCount, 0)
+})
+
+t.test('a suspect extent stays, and so does what has no room for its record', async (t) => {
+  const bench = new Bench({ itemsMax: 50 })
+  await bench.touch(0, 1, 2, 3)
+  bench.suspects.add(1)
+  bench.mayEnd = false
+  bench.clock.advance(3000)
+  bench.mayEnd = true
+  bench.roomBytes = 2 * 16
+  bench.calls.length = 0
+  bench.clock.advance(1000)
+  t.same(bench.calls, ['inactive 1 0-1', 'commit'], 'half of three')
+  await bench.open()
+  bench.roomBytes = Number.POSITIVE_INFINITY
+  bench.clock.advance(1000)
+  await bench.open()
+  t.same(
+    [...bench.set.items()].map(({ first }) => first),
+    [1],
+  )
+  bench.suspects.clear()
+  bench.clock.advance(1000)
+  await bench.open()
+  t.equal(bench.set.itemCount, 0)
+})
+
+t.test('nothing leaves by itself behind a failure, a stop or the end of tracking', async (t) => {
+  for (const end of ['failed', 'stop', 'close'] as const) {
+    const bench = new Bench({ itemsMax: 50 })
+    await bench.touch(0)
+    bench.extents[end](new LockstepError('FAILED_STOP', 'the medium', 'restart'))
+    t.equal(bench.clock.timerCount, 0, end)
+  }
 })
 
 t.test('nothing leaves while the journal does not tell all', async (t) => {

@@ -2,6 +2,7 @@
 // crash before it has recovered, while the other one goes on.
 import assert from 'node:assert/strict'
 import type { EngineEvent, ReplicationOptions } from '../../../src/engine/api.js'
+import type { ActiveLimits } from '../../../src/storage/pool-tracking.js'
 import type { SeededRandom } from '../random.js'
 import type { Call } from '../sim-call.js'
 import type { Life, Scheduler } from '../sim-clock.js'
@@ -25,7 +26,7 @@ export type PairNodeOptions = {
   readonly onCall: (call: Call) => void
   readonly onEvent?: (event: EngineEvent) => void
   readonly faults?: PairDiskFaults
-  readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
+  readonly activeLimits?: ActiveLimits
 }
 
 /** What kind of end a life comes to. */

@@ -51,6 +51,8 @@ export type PairExtras = {
   readonly lookShare: number
   /** Entries of a folded outbox that leave in one turn. */
   readonly foldEntriesMax: number | undefined
+  /** After which an extent that nobody uses becomes inactive. */
+  readonly activeIdleMs: number | undefined
   /** Few extents may be active at once. */
   readonly activeLimits:
     | { readonly itemsMax: number; readonly itemsPerEviction: number }
@@ -106,6 +108,7 @@ function extrasOf(random: SeededRandom): PairExtras {
     rushShare: share(0.25, 0.8),
     lookShare: share(0.15, 0.1),
     foldEntriesMax: random.pick([undefined, 1, 3]),
+    activeIdleMs: random.pick([undefined, 20, 500]),
   }
 }
 

@@ -2,6 +2,7 @@
 // every life of the nodes.
 //
 // Invariant: each part draws from a stream of its own, or from the schedule's in an order that stays: a seed that is kept is the same schedule for ever.
+import type { ActiveLimits } from '../../../src/storage/pool-tracking.js'
 import { SeededRandom } from '../random.js'
 import { ActionSource } from '../random-actions.js'
 import { Scheduler } from '../sim-clock.js'
@@ -185,9 +186,7 @@ export class PairStage {
           this.aim.heard(isFirst ? 'first' : 'second', event)
         },
         ...(this.shape.extras ? { faults: this.diskFaults[isFirst ? 0 : 1] } : {}),
-        ...(this.shape.extras?.activeLimits
-          ? { activeLimits: this.shape.extras.activeLimits }
-          : {}),
+        activeLimits: activeLimitsOf(this.shape),
       },
       { chunkBytes: this.shape.chunkBytes, journalBytes },
     )
@@ -213,4 +212,9 @@ export class PairStage {
       return undefined
     return this.network.connectionCount * 100_000 + this.operator.modeSerial
   }
+}
+
+function activeLimitsOf({ extras }: PairShape): ActiveLimits {
+  const { activeLimits, activeIdleMs } = extras ?? {}
+  return { ...activeLimits, ...(activeIdleMs === undefined ? {} : { idleMs: activeIdleMs }) }
 }

@@ -11,6 +11,7 @@ import type {
   ReplicationOptions,
   VerifyApi,
 } from '../../../src/engine/api.js'
+import type { ActiveLimits } from '../../../src/storage/pool-tracking.js'
 import type { StoreImage } from '../oracle.js'
 import type { SimMedium } from '../sim-medium.js'
 import type { SubjectEngine } from '../subject.js'
@@ -44,7 +45,7 @@ export type PairSubject = {
     readonly log: Log
     readonly mutants?: ReadonlySet<string>
     readonly replication?: ReplicationOptions
-    readonly activeLimits?: { readonly itemsMax: number; readonly itemsPerEviction: number }
+    readonly activeLimits?: ActiveLimits
   }): Promise<PairEngine>
   /** Recovers a copy of what the medium holds, by itself and without a network, and says what is there. */
   inspect(medium: SimMedium): Promise<Inspection>
