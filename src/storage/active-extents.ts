@@ -95,7 +95,6 @@ export class ActiveExtents {
     this.#onFull = options.onFull
     this.#skipsActivation = options.skipsActivation ?? false
     this.#ignoresReferences = options.ignoresReferences ?? false
-    this.#sweepLater()
   }
 
   /** Bytes of records that the changes in flight which hold references may need yet: that their blocks are dirty. */
@@ -168,6 +167,11 @@ export class ActiveExtents {
     return [...this.#set.items()].filter(
       (item) => item.state !== 'leaving' && (!options.isClean || item.references > 0),
     )
+  }
+
+  /** What was active when the node ended is dirty now: before that it must not leave. */
+  recovered(): void {
+    this.#sweepLater()
   }
 
   /** What may end has changed: `mayEnd`, or room in the journal. */

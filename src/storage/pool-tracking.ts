@@ -89,6 +89,7 @@ export class PoolTracking {
   recover(): void {
     const isForgotten = this.tracking.mutants.has('forget-active-at-recovery')
     if (!this.tracking.isLost) this.tracking.recover(isForgotten ? [] : this.#active.items())
+    this.extents.recovered()
   }
 
   performed(event: OperationEvent, state: GroupState): void {

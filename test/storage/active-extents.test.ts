@@ -346,6 +346,18 @@ t.test('what nobody has used for long leaves by itself, all with one commit', as
   t.equal(bench.clock.timerCount, 0)
 })
 
+t.test('what was active at a start stays until it is dirty', async (t) => {
+  const bench = new Bench({ itemsMax: 50 })
+  bench.set.add(volume, { first: 0, end: 3 }, 'active')
+  bench.clock.advance(10_000)
+  t.same(bench.calls, [], 'however long the start takes')
+  bench.extents.recovered()
+  bench.clock.advance(1000)
+  t.equal(bench.calls.at(-1), 'commit')
+  await bench.open()
+  t.equal(bench.set.itemCount, 0)
+})
+
 t.test('a suspect extent stays, and so does what has no room for its record', async (t) => {
   const bench = new Bench({ itemsMax: 50 })
   await bench.touch(0, 1, 2, 3)
