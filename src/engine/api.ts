@@ -33,6 +33,8 @@ export type GroupStatus = {
   readonly peers: readonly PeerStatus[]
   /** On a secondary: false while a resync is unfinished; what the primary had before it is kept in `before-resync` snapshots. */
   readonly isWhole?: boolean
+  /** Something has waited for this node's disk for so long that it hangs, it seems. */
+  readonly diskSilentSeconds?: number
   /** Law 7: set after a failed sync or journal write; nothing becomes durable until a restart. */
   readonly failure?: { readonly message: string; readonly action: string }
   readonly connections: number
@@ -85,6 +87,8 @@ export type PeerStatus = {
     readonly action: string
     readonly secondsAgo: number
   }
+  /** On a primary: the peer lives, and for so long has made nothing durable of what it was sent: longer than a disk takes that works. */
+  readonly unconfirmedSeconds?: number
   /** Writers wait for the peer to make room in the outbox. */
   readonly isStalled?: boolean
   readonly resync?: {

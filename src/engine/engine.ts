@@ -158,6 +158,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
 
   #status(counted: CountedLacks | undefined): GroupStatus {
     const { state, failure, durableSequence, usage } = this.#pool
+    const { diskSilentSeconds } = this.#replication
     return {
       node: state.node,
       group: state.group,
@@ -172,6 +173,7 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
       pool: { ...usage, sharedBytes: this.#pool.sharedBytes() },
       peers: this.#replication.peers(counted),
       ...(state.role === 'secondary' ? { isWhole: state.isWhole } : {}),
+      ...(diskSilentSeconds === undefined ? {} : { diskSilentSeconds }),
       ...(failure === undefined
         ? {}
         : { failure: { message: failure.message, action: failure.action } }),

@@ -36,6 +36,9 @@ export class EntryFlow {
   #takenSequence = 0
   /** What was sent behind that, and with which byte of the connection each piece of it ends. */
   readonly #untaken: { readonly lastSequence: Sequence; readonly end: number }[] = []
+  /** Of the peer's last answer, and since when something was sent that is not durable there, and nothing has become so. */
+  #durable = 0
+  #waitingSinceMs: number | undefined
   /** The newest operation that was sent before the stream. */
   replayedSequence = 0
 
@@ -50,6 +53,11 @@ export class EntryFlow {
         if (stream !== undefined) this.#schedulePump(stream)
       },
     })
+  }
+
+  /** Since when the peer has made nothing durable of what it was sent; undefined when there is nothing. */
+  get waitingSinceMs(): number | undefined {
+    return this.#waitingSinceMs
   }
 
   /** From `open` to `close`: what the outbox has goes to the peer. */
@@ -143,6 +151,7 @@ export class EntryFlow {
       // What these rely on, their extents and operations, is in the journal by now.
       this.tellBatch()
       connection.sendBytes(batch.parts, batch.lengthBytes)
+      this.#waitingSinceMs ??= this.#host.clock.nowMs()
       const end = connection.sentBytes + connection.unsentBytes
       this.#untaken.push({ lastSequence: batch.lastSequence, end })
     }
@@ -173,6 +182,11 @@ export class EntryFlow {
     if (isInStream) stream?.progress.answer(frame, stream.outbox.sentSequence)
     else if (frame.durable > Math.max(peer.sequence, this.replayedSequence))
       throw new ProtocolError('an answer to what was never sent')
+    if (isInStream && stream !== undefined && frame.durable !== this.#durable) {
+      this.#durable = frame.durable
+      const isMore = frame.durable < stream.outbox.sentSequence
+      this.#waitingSinceMs = isMore ? this.#host.clock.nowMs() : undefined
+    }
     this.#host.acknowledged(frame.durable, peer)
     if (isInStream && stream !== undefined) this.#sealUntaken(stream, frame.durable)
     if (isInStream)

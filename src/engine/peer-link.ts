@@ -81,6 +81,11 @@ export class PeerLink {
     return met === undefined || this.#host.isStranger(met.nodeId) ? this.#peer : met
   }
 
+  /** Since when the connected peer has made nothing durable of what it was sent. */
+  get waitingSinceMs(): number | undefined {
+    return this.#session?.waitingSinceMs
+  }
+
   get uri(): string {
     return this.#uri
   }

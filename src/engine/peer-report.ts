@@ -9,6 +9,7 @@ import type { Explanation, Mode, PeerStatus } from './api.js'
 import type { PeerLink } from './peer-link.js'
 import type { PrimaryStream } from './primary-stream.js'
 import type { Replica } from './replica.js'
+import { silentSeconds } from './silent-disk.js'
 
 /** A primary's view. The link is absent when no address of the peer is known. */
 export function linkStatus(
@@ -29,11 +30,15 @@ export function linkStatus(
   const isKept = stream?.outbox.isCollecting ?? false
   const node = link?.peer?.node
   const action = link?.action
+  const silent = silentSeconds(clock, link?.waitingSinceMs)
   return {
     uri: link?.uri ?? '',
     ...(node === undefined ? {} : { node }),
     link: link?.state ?? 'offline',
-    reason: link?.reason ?? 'No address of the peer is known.',
+    reason:
+      silent === undefined
+        ? (link?.reason ?? 'No address of the peer is known.')
+        : `The peer lives, and has made nothing durable for ${silent} s of what it was sent: its disk hangs, or the line is slow.`,
     ...(action === undefined ? {} : { action }),
     mode,
     appliedSequence: stream?.progress.applied ?? (0 as Sequence),
@@ -45,6 +50,7 @@ export function linkStatus(
     opLogEntries: totals?.opLogEntries ?? 0,
     sentBytes: link?.sentBytes ?? 0,
     receivedBytes: link?.receivedBytes ?? 0,
+    ...(silent === undefined ? {} : { unconfirmedSeconds: silent }),
     ...(stream?.isStalled === true ? { isStalled: true } : {}),
     ...(progress === undefined ? {} : { resync: progress }),
     ...(differences.length === 0 ? {} : { differences }),
@@ -67,6 +73,8 @@ export function replicaStatus(
     readonly pool: Pool
     readonly applied: Sequence
     readonly turnedAway: PeerStatus['turnedAway']
+    /** Of this node's disk. */
+    readonly silent: number | undefined
   },
 ): PeerStatus {
   const node = replica.peer?.node
@@ -77,7 +85,10 @@ export function replicaStatus(
     uri: replica.from,
     ...(node === undefined ? {} : { node }),
     link: replica.state,
-    reason: replica.reason,
+    reason:
+      parts.silent === undefined || !replica.isServing
+        ? replica.reason
+        : `This node's disk has not answered for ${parts.silent} s: nothing becomes durable here.`,
     ...(action === undefined || action === '' ? {} : { action }),
     mode: null,
     appliedSequence: parts.applied,

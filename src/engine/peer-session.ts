@@ -55,6 +55,11 @@ export class PeerSession {
     this.#flow = new EntryFlow(host, this.connection, this.catchUp)
   }
 
+  /** Since when the peer has made nothing durable of what it was sent. */
+  get waitingSinceMs(): number | undefined {
+    return this.#flow.waitingSinceMs
+  }
+
   /** Resolves when the connection has ended. */
   async run(): Promise<CloseReason> {
     let broken: CloseReason | undefined

@@ -30,6 +30,7 @@ import type { ReplicationParts } from './replication-parts.js'
 import { ResyncRun } from './resync-run.js'
 import { helloOf, knowledgeOf, positionOf, tableOf } from './self-portrait.js'
 import type { Sequencer } from './sequencer.js'
+import { silentSeconds } from './silent-disk.js'
 import { type Describe, StreamOperations } from './stream-operations.js'
 import { type Overwrite, type Repair, verifyStore } from './verify.js'
 
@@ -406,6 +407,7 @@ export class PrimaryRole {
     const stream = this.#stream
     if (this.#link?.state !== 'streaming' || stream === undefined) return false
     if (stream.willBeDirty) return false
+    if (silentSeconds(this.#parts.clock, this.#link.waitingSinceMs) !== undefined) return false
     return stream.progress.applied >= sequence && stream.tracking?.totals.dirtyBytes === 0
   }
 

@@ -97,6 +97,11 @@ export class Intake {
     this.ended = this.#end()
   }
 
+  /** Since when this node's disk has made nothing durable of what was received. */
+  get waitingSinceMs(): number | undefined {
+    return this.#position.waitingSinceMs
+  }
+
   async #end(): Promise<CloseReason> {
     const reason = await this.connection.closed
     this.#position.stop()

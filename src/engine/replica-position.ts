@@ -18,7 +18,11 @@ export class ReplicaPosition {
   #commitTimer: Timer | undefined
   #committedSequence = 0 as Sequence
   #isStopped = false
-  received: Sequence
+  #received: Sequence
+  /** What was durable when it was looked at last. */
+  #seenDurable: number
+  /** Since when something that was received is not durable, and nothing has become so. */
+  #waitingSinceMs: number | undefined
 
   constructor(
     host: ReplicaHost,
@@ -30,7 +34,23 @@ export class ReplicaPosition {
     this.#host = host
     this.#send = options.send
     this.#fail = options.fail
-    this.received = host.sequencer.lastSequence
+    this.#received = host.sequencer.lastSequence
+    this.#seenDurable = host.pool.durableSequence
+  }
+
+  get received(): Sequence {
+    return this.#received
+  }
+
+  set received(sequence: Sequence) {
+    this.#received = sequence
+    this.#waitingSinceMs ??= this.#host.clock.nowMs()
+  }
+
+  /** Since when this node's disk has made nothing durable although there is something; undefined when there is nothing. */
+  get waitingSinceMs(): number | undefined {
+    this.#look(this.#host.pool.durableSequence)
+    return this.#waitingSinceMs
   }
 
   get isStopped(): boolean {
@@ -59,8 +79,15 @@ export class ReplicaPosition {
     if (this.#isStopped) return
     const { sequencer, pool, mutants } = this.#host
     const applied = sequencer.appliedSequence
+    this.#look(pool.durableSequence)
     const durable = mutants.has('durable-at-applied') ? applied : (pool.durableSequence as Sequence)
     this.#send(this.received, applied, durable)
+  }
+
+  #look(durable: number): void {
+    if (durable === this.#seenDurable && durable < this.#received) return
+    this.#seenDurable = durable
+    this.#waitingSinceMs = durable < this.#received ? this.#host.clock.nowMs() : undefined
   }
 
   /** Begins a commit of what is applied now; what comes of it is answered. */

@@ -6,6 +6,7 @@ import { closeAction } from '../replication/close-action.js'
 import { decide, movesData } from '../replication/greeting.js'
 import type { Hello } from '../replication/hello.js'
 import { type LinkState, newLinkState, secondarySentences } from '../replication/link-state.js'
+import type { CloseReason } from '../replication/peer-connection.js'
 import { BeforeResync } from './before-resync.js'
 import { Doorkeeper } from './doorkeeper.js'
 import { peekHello } from './hello-peek.js'
@@ -56,7 +57,12 @@ export class Replica {
 
   /** A primary is connected. */
   get isServing(): boolean {
-    return this.#intake !== undefined
+    return this.#intake?.connection.isClosed === false
+  }
+
+  /** Since when this node's disk has made nothing durable of what came. */
+  get waitingSinceMs(): number | undefined {
+    return this.#intake?.waitingSinceMs
   }
 
   get reason(): string {
@@ -104,8 +110,11 @@ export class Replica {
     this.#host.sequencer.rewind()
     if (this.state === 'refused') this.#state.go('greeting', `connection from ${from}`)
     else this.#go('greeting', `connection from ${from}`)
-    const intake = new Intake(stream, this.#host, this.beforeResync, {
-      go: (state, reason) => this.#go(state, reason),
+    const intake: Intake = new Intake(stream, this.#host, this.beforeResync, {
+      // Behind its end something may still be applied: that is no news of the link, unless it fails.
+      go: (state, reason) => {
+        if (state === 'refused' || !intake.connection.isClosed) this.#go(state, reason)
+      },
       met: (peer) => {
         const mine = this.#host.hello()
         if (!mine.isBlank && peer.group !== mine.group) return
@@ -118,11 +127,16 @@ export class Replica {
     })
     this.#action = undefined
     this.#intake = intake
-    const reason = await intake.ended
+    void intake.connection.closed.then((reason) => this.#lost(intake, reason))
+    await intake.ended
     this.#sentBytes += intake.connection.sentBytes
     this.#receivedBytes += intake.connection.receivedBytes
     this.#intake = undefined
-    if (this.state === 'refused') return
+  }
+
+  /** Nothing more comes, although what came may be applied for as long as a disk hangs. */
+  #lost(intake: Intake, reason: CloseReason): void {
+    if (this.#intake !== intake || this.state === 'refused') return
     this.#action = closeAction(reason)
     this.#go('offline', reason.message)
   }

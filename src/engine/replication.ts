@@ -38,6 +38,7 @@ import { Replica } from './replica.js'
 import type { ReplicationParts } from './replication-parts.js'
 import { helloOf, knowledgeOf } from './self-portrait.js'
 import type { DataEntry, Sequencer } from './sequencer.js'
+import { silentSeconds } from './silent-disk.js'
 import type { Describe } from './stream-operations.js'
 import { TurnedAwayCallers } from './turned-away.js'
 import type { Repair } from './verify.js'
@@ -45,6 +46,8 @@ import { Watchers } from './watchers.js'
 
 /** A resync under way may take longer: then verify says so, and is begun again. */
 const verifyWaitMs = 30_000
+/** Who waits on a replica. */
+const lookAgainMs = 500
 
 export class Replication {
   readonly #parts: ReplicationParts
@@ -211,13 +214,20 @@ export class Replication {
     if (replica !== undefined) {
       const applied = this.#sequencer.appliedSequence
       const turnedAway = this.turnedAway.last
-      return [replicaStatus(replica, { pool: this.#pool, applied, turnedAway })]
+      const silent = this.diskSilentSeconds
+      return [replicaStatus(replica, { pool: this.#pool, applied, turnedAway, silent })]
     }
     const { refused } = this.#doorkeeper
     // While this node's own link does something it is the news.
     if (refused !== undefined && !primary.isLinkBusy)
       return [{ ...primary.status(counted), ...refused }]
     return primary.hasPeer ? [primary.status(counted)] : []
+  }
+
+  /** For how long this node's own disk has not answered, when that is longer than any that works takes. */
+  get diskSilentSeconds(): number | undefined {
+    const { clock } = this.#parts
+    return silentSeconds(clock, this.#pool.diskBusySinceMs, this.#replica?.waitingSinceMs)
   }
 
   async connectPeer(options: { readonly explain?: boolean }): Promise<Explanation> {
@@ -308,12 +318,15 @@ export class Replication {
         peer?.action ?? 'lockstep status',
       )
     }
-    return this.#watchers.until(holds, { timeoutMs, tooLate, signal })
+    // Of a disk that answers again nobody hears.
+    const again = this.#replica === undefined ? {} : { lookAgainMs }
+    return this.#watchers.until(holds, { timeoutMs, tooLate, signal, ...again })
   }
 
   /** A replica cannot know what verify found: its primary tells. */
   #isCaughtUp(sequence: Sequence): boolean {
     if (this.#replica === undefined) return this.#primary.isCaughtUp(sequence)
+    if (this.diskSilentSeconds !== undefined) return false
     return this.#replica.state === 'streaming' && this.#pool.state.isWhole
   }
 

@@ -1,5 +1,5 @@
 // Those who wait for something to become true of the other node. Every wait has an end: it came true, its time is over, or whoever waits gives up.
-import type { Clock } from '../core/clock.js'
+import type { Clock, Timer } from '../core/clock.js'
 import type { LockstepError } from '../core/errors.js'
 
 type Watcher = { look(): void; fail(error: LockstepError): void }
@@ -30,6 +30,8 @@ export class Watchers {
       readonly timeoutMs: number
       readonly tooLate: () => LockstepError
       readonly signal?: AbortSignal | undefined
+      /** Looks by itself so often, for what nobody tells of. */
+      readonly lookAgainMs?: number
     },
   ): Promise<void> {
     const { signal } = options
@@ -38,8 +40,11 @@ export class Watchers {
         reject(signal.reason)
         return
       }
+      const { lookAgainMs } = options
+      let again: Timer | undefined
       const end = (): void => {
         timer.cancel()
+        again?.cancel()
         this.#watchers.delete(watcher)
         signal?.removeEventListener('abort', giveUp)
       }
@@ -61,7 +66,12 @@ export class Watchers {
       const timer = this.#clock.setTimer(options.timeoutMs, () => fail(options.tooLate()))
       signal?.addEventListener('abort', giveUp)
       this.#watchers.add(watcher)
-      watcher.look()
+      const lookOn = (): void => {
+        watcher.look()
+        if (lookAgainMs !== undefined && this.#watchers.has(watcher))
+          again = this.#clock.setTimer(lookAgainMs, lookOn)
+      }
+      lookOn()
     })
   }
 }

@@ -57,6 +57,7 @@ export class Committer {
   #queuedActivation: Promise<void> | undefined
   #timer: Timer | undefined
   #failure: LockstepError | undefined
+  #busySinceMs: number | undefined
   #activatedBatch = 0
   #durableSequence: number
   /** The position in the newest batch. */
@@ -74,6 +75,11 @@ export class Committer {
 
   get durableSequence(): number {
     return this.#durableSequence
+  }
+
+  /** Since when the piece of work under way has waited for the disk; undefined when there is none. */
+  get busySinceMs(): number | undefined {
+    return this.#busySinceMs
   }
 
   /** The newest durable batch with activations in it; 0 before the first of this run. */
@@ -168,9 +174,11 @@ export class Committer {
   /** Runs `work` when everything queued before is done. */
   #enqueue(work: () => Promise<void>): Promise<void> {
     const start = async (): Promise<void> => {
+      this.#busySinceMs = this.#options.clock.nowMs()
       try {
         await work()
       } finally {
+        this.#busySinceMs = undefined
         if (this.#last === queued) this.#last = undefined
       }
     }

@@ -214,6 +214,11 @@ export class Pool {
     return this.#committer.durableSequence
   }
 
+  /** Since when a commit has waited for the disk; undefined when none does. */
+  get diskBusySinceMs(): number | undefined {
+    return this.#committer.busySinceMs
+  }
+
   /** What the peer may not have; undefined as long as there is none. */
   get tracking(): Tracking | undefined {
     return this.#peer?.tracking

@@ -28,6 +28,12 @@ export function complaintsOf(status: DaemonStatus): readonly Complaint[] {
   if (status.failure !== undefined) {
     complaints.push({ status: status.failure.message, action: status.failure.action })
   }
+  if (status.diskSilentSeconds !== undefined) {
+    complaints.push({
+      status: `the disk of this node has not answered for ${status.diskSilentSeconds} s: nothing becomes durable here`,
+      action: 'look at the device: dmesg; when it answers again all goes on, and nothing is lost',
+    })
+  }
   const { sizeBytes, usedBytes } = status.pool
   if (sizeBytes !== undefined && usedBytes >= sizeBytes * poolFullFraction) {
     complaints.push({

@@ -131,6 +131,12 @@ function dataComplaints(peer: PeerStatus): readonly Complaint[] {
       action: `lockstep verify${which} --repair, or --repair --from peer: which node is right only you know`,
     })
   }
+  if (peer.unconfirmedSeconds !== undefined)
+    complaints.push({
+      status: `${name} has made nothing durable for ${peer.unconfirmedSeconds} s of what it was sent, and flushes wait for it: its disk hangs, or the line is slow`,
+      action:
+        'lockstep status on the other node, which tells of its disk; lockstep peer disconnect lets writes go on without it',
+    })
   if (peer.isStalled === true)
     complaints.push({
       status: `writers wait for ${name}: the outbox is full, and congestion = "stall"`,

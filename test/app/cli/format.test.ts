@@ -99,6 +99,13 @@ t.test('a picture has a character a cell, and a trace of the smallest difference
   t.end()
 })
 
+t.test('a disk that does not answer is unhealthy', (t) => {
+  const text = unhealthyText(statusOf({ diskSilentSeconds: 12 }), plain)
+  t.match(text, /status: the disk of this node has not answered for 12 s/)
+  t.match(text, /action: look at the device: dmesg/)
+  t.end()
+})
+
 t.test('a finding of doctor has its action below', (t) => {
   const checks = [
     { name: 'a', result: 'ok', message: 'well' },

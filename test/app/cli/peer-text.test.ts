@@ -126,6 +126,13 @@ t.test('a peer that has everything may still need somebody', (t) => {
   t.match(list, /action: lockstep verify --repair/)
   const stalled = peerComplaints(statusOf([peerOf({ isStalled: true })]))
   t.match(stalled, [{ status: /writers wait for beta/, action: /other node/ }])
+  const silent = peerComplaints(statusOf([peerOf({ unconfirmedSeconds: 7 })]))
+  t.match(silent, [
+    {
+      status: /^beta has made nothing durable for 7 s of what it was sent, .*: its disk hangs, or/,
+      action: /^lockstep status on the other node/,
+    },
+  ])
   t.end()
 })
 
