@@ -12,6 +12,7 @@ import type { Frame, ReceivedFrame, ReplayPosition } from '../replication/frames
 import { decide, movesData } from '../replication/greeting.js'
 import { onThe } from '../replication/greeting-actions.js'
 import { type Decision, type Hello, parseHello } from '../replication/hello.js'
+import { whyFollowing } from '../replication/link-state.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
 import { CatchUp } from './catch-up.js'
 import { EntryFlow } from './entry-flow.js'
@@ -126,7 +127,10 @@ export class PeerSession {
     if (!stream.outbox.isCollecting) stream.outbox.collect()
     stream.outbox.rewind(peer.sequence)
     this.#openStream(stream, peer.sequence)
-    this.catchUp.resumed(stream, { isPeerWhole: peer.isWhole, reason: decision.reason })
+    this.catchUp.resumed(stream, {
+      isPeerWhole: peer.isWhole,
+      reason: whyFollowing(decision, peer),
+    })
     await this.#expect('ready')
   }
 

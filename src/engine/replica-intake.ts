@@ -19,7 +19,7 @@ import type {
 } from '../replication/frames.js'
 import { movesData, objection } from '../replication/greeting.js'
 import { type Decision, type Hello, parseDecision, parseHello } from '../replication/hello.js'
-import type { LinkState } from '../replication/link-state.js'
+import { type LinkState, whyFollowing } from '../replication/link-state.js'
 import { type CloseReason, PeerConnection } from '../replication/peer-connection.js'
 import { refusalHere } from '../replication/told-refusal.js'
 import { type BeforeResync, isNoRoom } from './before-resync.js'
@@ -209,7 +209,7 @@ export class Intake {
       case 'resume':
         this.#beginStream()
         this.#position.received = this.#host.sequencer.lastSequence
-        this.#observer.go(mine.isWhole ? 'streaming' : 'resyncing', decision.reason)
+        this.#observer.go(mine.isWhole ? 'streaming' : 'resyncing', whyFollowing(decision, mine))
         break
       case 'resync':
       case 'full':

@@ -36,6 +36,17 @@ export const secondarySentences: { readonly [state in LinkState]: string } = {
   refused: 'The link has stopped: as the nodes are, it cannot go on.',
 }
 
+/** Why the stream is open where nothing had to be brought up before: true for as long as it is. */
+export function whyFollowing(
+  { rule }: { readonly rule: string },
+  peer: { readonly sequence: number; readonly isWhole: boolean },
+): string {
+  const { sequence, isWhole } = peer
+  const begun =
+    rule === 'in-step' ? `both nodes were at ${sequence}` : `the stream went on behind ${sequence}`
+  return `${begun} when they met${isWhole ? '' : '; the resync that was begun before goes on'}`
+}
+
 export const linkTransitions = {
   // A peer that connects to us is greeted without our trying.
   offline: ['connecting', 'greeting', 'refused'],

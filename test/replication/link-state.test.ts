@@ -6,6 +6,7 @@ import {
   linkSentences,
   linkTransitions,
   newLinkState,
+  whyFollowing,
 } from '../../src/replication/link-state.js'
 
 const states = Object.keys(linkTransitions) as readonly LinkState[]
@@ -20,6 +21,14 @@ t.test('every state has a sentence, a way to offline, and a way back to streamin
     for (const one of reached) for (const to of linkTransitions[one]) reached.add(to)
     t.ok(reached.has('streaming'), `streaming can be reached from ${state}`)
   }
+})
+
+t.test('why the stream is open stays true while it is', (t) => {
+  const whole = { sequence: 7, isWhole: true }
+  t.equal(whyFollowing({ rule: 'in-step' }, whole), 'both nodes were at 7 when they met')
+  const behind = whyFollowing({ rule: 'in-outbox' }, { ...whole, isWhole: false })
+  t.match(behind, /^the stream went on behind 7 when they met; the resync .* goes on$/)
+  t.end()
 })
 
 t.test('nothing streams without a greeting', async (t) => {
