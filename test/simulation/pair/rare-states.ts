@@ -44,14 +44,14 @@ export const rareStates: readonly RareState[] = [
   },
   {
     name: 'a resync that was begun went on',
-    counted: /the resync that was begun goes on/,
+    counted: /the resync that was begun/,
     isUsual: true,
   },
   { name: 'the copying was cut off', counted: /^resync: the copying was cut off/, isUsual: true },
   { name: 'a blank secondary got everything', counted: /is blank$/, isUsual: true },
   {
     name: 'the stream went on from the outbox',
-    counted: /^link: link (resyncing|streaming): .*outbox/,
+    counted: /^link: link (resyncing|streaming): the stream went on behind/,
     isUsual: true,
   },
   { name: 'an operation was replayed', counted: /^frame replay/, isUsual: true },
