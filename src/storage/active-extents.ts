@@ -322,9 +322,11 @@ export class ActiveExtents {
     const idle = this.#unused().filter(
       (item) => item.lastUse <= useCountBefore && !this.#journal.isSuspect(item),
     )
-    // What finds no room now does later: nobody waits for it.
+    // Nobody waits for it: the room that others need when the journal fills up is not for this.
+    const { journalReserveBytes } = limits
     let count = idle.length
-    while (count > 0 && !this.#journal.hasRoom(count * recordBytes)) count >>>= 1
+    while (count > 0 && !this.#journal.hasRoom(count * recordBytes + journalReserveBytes))
+      count >>>= 1
     if (count > 0) this.#end(idle.slice(0, count))
   }
 
