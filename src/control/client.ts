@@ -52,7 +52,8 @@ export class ControlClient {
     checkSocketPath(path)
     return new Promise((resolve, reject) => {
       const socket = connect(path)
-      socket.setTimeout(options.timeoutMs, () => socket.destroy(new Error('ETIMEDOUT')))
+      const late = Object.assign(new Error('nobody accepts'), { code: 'ETIMEDOUT' })
+      socket.setTimeout(options.timeoutMs, () => socket.destroy(late))
       socket.once('error', (error) => reject(unreachableDaemon(path, errnoNameOf(error))))
       socket.once('connect', () => {
         socket.setTimeout(0)
@@ -148,11 +149,24 @@ function unreachableDaemon(path: string, errnoName: string): LockstepError {
       `run the command as the owner of ${directory}`,
     )
   }
+  // Another one could not be served beside it: it has the socket, and so many wait that no more are let in line.
+  if (errnoName === 'EAGAIN' || errnoName === 'ETIMEDOUT') {
+    return new LockstepError(
+      'UNREACHABLE',
+      `the daemon is there and accepts nobody on ${path} (${errnoName})`,
+      lookAtDaemon(directory),
+    )
+  }
   return new LockstepError(
     'UNREACHABLE',
     `no daemon answers on ${path} (${errnoName})`,
     `lockstep serve ${directory}`,
   )
+}
+
+/** What somebody does about a daemon that has the socket and says nothing. */
+function lookAtDaemon(directory: string): string {
+  return `look at its process (ps -o pid,stat,wchan,cmd -p $(cat ${directory}/lock)), its log and the kernel's (dmesg): a disk may hang`
 }
 
 function lostConnection(path: string, method: string): LockstepError {
@@ -167,11 +181,10 @@ function lostConnection(path: string, method: string): LockstepError {
 
 /** It has the socket and does not answer: it is stopped, or stands in a call to a disk that hangs. Asking again would wait as long. */
 function noAnswer(method: string, timeoutMs: number, path: string): LockstepError {
-  const directory = directoryOf(path)
   const told = questions.test(method) ? '' : '; whether it was done nobody knows yet'
   return new LockstepError(
     'TIMED_OUT',
     `the daemon is there and gave no answer to ${method} within ${timeoutMs / 1000} s${told}`,
-    `look at its process (ps -o pid,stat,wchan,cmd -p $(cat ${directory}/lock)), its log and the kernel's (dmesg): a disk may hang`,
+    lookAtDaemon(directoryOf(path)),
   )
 }
