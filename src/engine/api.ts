@@ -62,6 +62,8 @@ export type PeerStatus = {
   readonly reason: string
   /** What to type, when something should be done. */
   readonly action?: string
+  /** Of a refused link, where a greeting refused it: by which rule (docs/LINK.md). */
+  readonly rule?: string
   /** Null on a secondary, like what follows where that is said: its primary knows. */
   readonly mode: Mode | null
   readonly appliedSequence: Sequence

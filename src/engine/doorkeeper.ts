@@ -39,7 +39,7 @@ const anotherIsServed = {
   action: 'lockstep status',
 }
 
-type Refused = Pick<PeerStatus, 'uri' | 'node' | 'link' | 'reason' | 'action'>
+type Refused = Pick<PeerStatus, 'uri' | 'node' | 'link' | 'reason' | 'action' | 'rule'>
 
 export class Doorkeeper {
   readonly #host: DoorkeeperHost
@@ -119,6 +119,7 @@ export class Doorkeeper {
         link: 'refused',
         reason: `${linkSentences.refused} ${sentence}`,
         action,
+        ...(isFit ? {} : { rule: decision.rule }),
       }
     this.#tell(from, reason)
     if (isFit) {

@@ -42,6 +42,8 @@ export class PeerLink {
   /** Why the last try came to nothing, or its connection to an end. */
   #trouble: string | undefined
   #action: string | undefined
+  /** Of the greeting that refused the link. */
+  #rule: string | undefined
   #waiters: Waiter[] = []
   /** What is shown while somebody only asks, and until the link tries something by itself again: asking changes nothing. */
   #before: Shown | undefined
@@ -70,9 +72,13 @@ export class PeerLink {
     return this.#shown.action
   }
 
+  get rule(): string | undefined {
+    return this.state === 'refused' ? this.#shown.rule : undefined
+  }
+
   get #shown(): Shown {
     const { state, reason } = this.#state
-    return this.#before ?? { state, reason, action: this.#action }
+    return this.#before ?? { state, reason, action: this.#action, rule: this.#rule }
   }
 
   /** The node that is tracked, as it was met last; while none is, who was met last. Whoever else answers at a wrong address is named by the refusal alone. */
@@ -231,6 +237,7 @@ export class PeerLink {
       decided: (decision) => this.#decided(decision),
       refused: (action) => {
         this.#action = action
+        this.#rule = undefined
       },
       reached: () => {
         this.#backoff.reset()
@@ -282,6 +289,7 @@ export class PeerLink {
       this.#before = undefined
       this.#lastDecision = decision
       this.#action = decision.action
+      this.#rule = decision.rule
     }
     this.#tell(decision)
     return !isOnlyAsked && this.#isWanted
@@ -354,6 +362,7 @@ type Shown = {
   readonly state: LinkState
   readonly reason: string
   readonly action: string | undefined
+  readonly rule: string | undefined
 }
 
 type Waiter = {

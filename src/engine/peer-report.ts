@@ -30,6 +30,7 @@ export function linkStatus(
   const isKept = stream?.outbox.isCollecting ?? false
   const node = link?.peer?.node
   const action = link?.action
+  const rule = link?.rule
   const silent = silentSeconds(clock, link?.waitingSinceMs)
   return {
     uri: link?.uri ?? '',
@@ -40,6 +41,7 @@ export function linkStatus(
         ? (link?.reason ?? 'No address of the peer is known.')
         : `The peer lives, and has made nothing durable for ${silent} s of what it was sent: its disk hangs, or the line is slow.`,
     ...(action === undefined ? {} : { action }),
+    ...(rule === undefined ? {} : { rule }),
     mode,
     appliedSequence: stream?.progress.applied ?? (0 as Sequence),
     durableSequence: stream?.progress.durable ?? (0 as Sequence),

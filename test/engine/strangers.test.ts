@@ -1,8 +1,17 @@
 // A secondary that follows its primary, and others who connect to it: nobody but its own group's nodes ends the link.
+import assert from 'node:assert/strict'
 import t from 'tap'
+import type { Sequence } from '../../src/core/units.js'
+import { parseHello } from '../../src/replication/hello.js'
 import { Life } from '../simulation/sim-clock.js'
 import { EnginePair, pattern } from '../support/engine-pair.js'
-import { blankHello, FakePrimary, FakeSecondary, fakeHello } from '../support/fake-peer.js'
+import {
+  blankHello,
+  FakePrimary,
+  FakeSecondary,
+  fakeGeneration,
+  fakeHello,
+} from '../support/fake-peer.js'
 
 const linkEvents = (pair: EnginePair): readonly string[] =>
   pair.b.engine
@@ -114,6 +123,35 @@ t.test('a wrong address does not rename the peer: the refusal says who answered'
   t.match(await pair.run(pair.a.engine.connectPeer()), { rule: 'untracked' })
   await pair.sync()
   t.equal(pair.a.peer.node, 'b')
+  await pair.close()
+})
+
+t.test('a link that a greeting refused says by which rule', async (t) => {
+  const pair = await EnginePair.make()
+  const { connect } = pair
+  FakeSecondary.listen(pair, (peer) => {
+    peer.onFrame = (frame) => {
+      if (frame.kind !== 'hello') return
+      const { group, generations } = parseHello(frame.body)
+      const [first] = generations
+      assert(first)
+      const own = { generation: fakeGeneration, parent: first.generation, forkSequence: 0 }
+      const sequence = 100 as Sequence
+      const body = { ...fakeHello({ group, generations: [first, own], sequence }) }
+      peer.send({ kind: 'hello', body })
+    }
+  })
+  await pair.a.start()
+  await pair.until(() => pair.a.link === 'refused', 'a stranger, but for the group')
+  await pair.a.create('vol0')
+  t.match(await pair.run(pair.a.engine.connectPeer()), { kind: 'split-brain', rule: 'parted' })
+  await pair.until(() => pair.a.link === 'refused', 'both have gone on')
+  t.equal(pair.a.peer.rule, 'parted')
+  pair.connect = connect
+  await pair.b.start()
+  t.match(await pair.run(pair.a.engine.connectPeer()), { rule: 'blank' })
+  t.equal(pair.a.peer.rule, undefined, 'it is over')
+  await pair.sync()
   await pair.close()
 })
 

@@ -101,6 +101,7 @@ class Vigil {
     this.#refusedSinceMs ??= nowMs
     if (nowMs - this.#refusedSinceMs < this.#timing.refusedMs) return
     const action = refused.action ?? 'lockstep peer connect --explain'
-    this.#lose(new LockstepError('PEER_UNREACHABLE', refused.reason, action))
+    const code = refused.rule === 'parted' ? 'SPLIT_BRAIN' : 'PEER_UNREACHABLE'
+    this.#lose(new LockstepError(code, refused.reason, action))
   }
 }

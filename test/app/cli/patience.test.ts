@@ -145,6 +145,12 @@ t.test('a link that stays refused is not waited for by who needs it', async (t) 
     withDeadline(waited, 10_000, () => 'the end'),
     { code, message, action },
   )
+  const parted = watched([{ ...refused, rule: 'parted' }], { isTTY: false })
+  const other = patiently(parted.context, never, { needsLink: true, timing: quick })
+  await t.rejects(
+    withDeadline(other, 10_000, () => 'the end'),
+    { code: 'SPLIT_BRAIN' },
+  )
 })
 
 t.test('one that was refused for a moment is, and by who does not need it too', async () => {
