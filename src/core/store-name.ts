@@ -40,7 +40,7 @@ export function isReserved(part: string): boolean {
   )
 }
 
-/** Throws INVALID_NAME for names that snapshots of the stream may not have. */
+/** `part` itself. Throws INVALID_NAME for names that snapshots of the stream may not have. */
 export function checkUnreserved(part: string): string {
   if (!isReserved(part)) return part
   throw new LockstepError(

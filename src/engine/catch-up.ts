@@ -4,7 +4,7 @@
 // a connection whose peer needs more than anybody knows is ended.
 import assert from 'node:assert/strict'
 import type { PeerConnection } from '../replication/peer-connection.js'
-import type { LinkHost, SessionObserver } from './link-host.js'
+import type { FollowingState, LinkHost, SessionObserver } from './link-host.js'
 import type { PrimaryStream } from './primary-stream.js'
 
 /** Of one connection. */
@@ -36,18 +36,18 @@ export class CatchUp {
   }
 
   /** Copies what is dirty, if anything is, or if the peer is not whole. Resolves when the peer has everything, or the connection has ended. */
-  async copy(isPeerWhole: boolean): Promise<void> {
+  async copy(peer: FollowingState): Promise<void> {
     const stream = this.#host.stream()
     assert(stream)
     this.#isInStep = true
-    if (isPeerWhole && !isDirty(stream)) {
+    if (peer.isPeerWhole && !isDirty(stream)) {
       // It was dirty when the stream was opened, and clients' writes have made it clean since.
       if (this.#isCopyingTold) this.#observer.go('streaming', 'the peer has everything')
       this.#isCopyingTold = false
       stream.caughtUp()
       return
     }
-    const resync = this.#host.resync({ isPeerWhole })
+    const resync = this.#host.resync(peer)
     this.#resync = resync
     if (this.#connection.isClosed) return
     const end = await resync.done
@@ -65,7 +65,7 @@ export class CatchUp {
     if (this.endIfLost(stream)) return
     if (!isDirty(stream) || this.#connection.isClosed) return
     this.#observer.go('resyncing', 'something differs that the peer had')
-    void this.copy(true)
+    void this.copy({ isPeerWhole: true, position: stream.progress.durable })
   }
 
   /** Nothing dirty is known any more, which is not that nothing is: the peer needs everything. */

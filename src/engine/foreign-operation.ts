@@ -10,7 +10,7 @@ import type {
   Operation,
   SnapshotSpec,
 } from '../core/operation.js'
-import { checkNamePart } from '../core/store-name.js'
+import { checkNamePart, checkUnreserved } from '../core/store-name.js'
 import type { ByteRange, Sequence, StoreId } from '../core/units.js'
 import { isLocalId, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
@@ -49,6 +49,7 @@ export function checkOperation(pool: Pool, operation: Operation, expected: Expec
       return
     case 'resync-end':
       if (expected.isReplay) throw new ProtocolError('a resync ended before it began')
+      if (pool.state.isWhole) throw new ProtocolError('a resync ended, and none was under way')
       return
     case 'freeze':
       needStore(pool, operation.storeId)
@@ -109,7 +110,8 @@ function checkOne(pool: Pool, operation: DataOperation, { create, names }: Conte
     }
     case 'rename': {
       const store = needStore(pool, operation.storeId)
-      takeName(names(), fullOf(pool, store, checkedPart(operation.name)))
+      const part = store.volumeId === undefined ? checkedPart : checkedSnapshotPart
+      takeName(names(), fullOf(pool, store, part(operation.name)))
       return
     }
     case 'resize':
@@ -130,7 +132,7 @@ function checkSnapshot(pool: Pool, one: SnapshotSpec, { create, names }: Context
   const source = needStore(pool, one.sourceId)
   create(one.storeId)
   const volume = source.volumeId === undefined ? source : needStore(pool, source.volumeId)
-  takeName(names(), `${volume.name}@${checkedPart(one.name)}`)
+  takeName(names(), `${volume.name}@${checkedSnapshotPart(one.name)}`)
 }
 
 function checkGeneration(
@@ -167,7 +169,7 @@ function checkReset(table: GroupTable, { reset, sequence }: Expected): void {
     const volume = volumeId === undefined ? undefined : volumes.get(volumeId)
     takeName(
       names,
-      volume === undefined ? checkedPart(name) : `${volume.name}@${checkedPart(name)}`,
+      volume === undefined ? checkedPart(name) : `${volume.name}@${checkedSnapshotPart(name)}`,
     )
   }
 }
@@ -201,11 +203,16 @@ function takeName(names: Set<string>, name: string): void {
   names.add(name)
 }
 
-function checkedPart(name: string): string {
+function checkedPart(name: string, check = checkNamePart): string {
   try {
-    return checkNamePart(name)
+    return check(name)
   } catch (error) {
     if (error instanceof LockstepError) throw new ProtocolError(error.message)
     throw error
   }
+}
+
+/** The names of what this node keeps for itself are none of the stream's: sooner or later there would be two stores of one. */
+function checkedSnapshotPart(name: string): string {
+  return checkedPart(name, (part) => checkUnreserved(checkNamePart(part)))
 }

@@ -12,6 +12,14 @@ import type { Connect } from './api.js'
 import type { FollowingPeer } from './mark-results.js'
 import type { PrimaryStream } from './primary-stream.js'
 
+/** A peer to which the stream is open. */
+export type FollowingState = {
+  /** False: it is made whole by the end of a resync. */
+  readonly isPeerWhole: boolean
+  /** It is sent all that is behind this. */
+  readonly position: Sequence
+}
+
 /** What the link needs of the node. */
 export type LinkHost = {
   readonly clock: Clock
@@ -33,7 +41,7 @@ export type LinkHost = {
   /** Begins to track this node: performs `reset`. */
   readonly beginTracking: (peer: Hello) => Promise<void>
   /** Copies what is dirty until nothing is; resolves at the end, or when the link is lost. */
-  readonly resync: (options: { readonly isPeerWhole: boolean }) => {
+  readonly resync: (peer: FollowingState) => {
     readonly done: Promise<'done' | 'stopped'>
     readonly stop: () => void
   }

@@ -35,6 +35,8 @@ export class PeerSession {
   readonly #flow: EntryFlow
   peer: Hello | undefined
   hasDecided = false
+  /** The stream goes on behind it. */
+  #position = 0 as Sequence
   #awaited:
     | { readonly kind: Frame['kind']; readonly resolve: (frame: ReceivedFrame) => void }
     | undefined
@@ -116,7 +118,7 @@ export class PeerSession {
     }
     this.#observer.reached()
     const isWhole = decision.kind === 'nothing' || decision.kind === 'resume'
-    await this.catchUp.copy(isWhole && peer.isWhole)
+    await this.catchUp.copy({ isPeerWhole: isWhole && peer.isWhole, position: this.#position })
   }
 
   async #resume(peer: Hello, decision: Decision): Promise<void> {
@@ -191,6 +193,7 @@ export class PeerSession {
   }
 
   #openStream(stream: PrimaryStream, position: Sequence): void {
+    this.#position = position
     this.#flow.open(stream, position)
     stream.whenDirty(() => this.catchUp.lookForDirt())
   }

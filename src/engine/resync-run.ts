@@ -1,13 +1,15 @@
 // The resync of a primary's peer: at most one at a time, begun by the link, with the rate that operators allow and what they are told of it.
 //
-// Invariant: the peer is told that it is whole only by a resync that ended with everything sent, and the resync has not ended before that is durable there.
+// Invariant: the peer is told that it is whole only by a resync that ended with everything sent, and the resync has not ended before that is durable there. It is told so
+// once: it refuses the end of a resync where none is under way.
 import type { Clock } from '../core/clock.js'
 import { LockstepError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { DataOperation, Operation } from '../core/operation.js'
-import { blockBytes } from '../core/units.js'
+import { blockBytes, type Sequence } from '../core/units.js'
 import { Resync, type ResyncProgress } from '../replication/resync.js'
 import type { Pool } from '../storage/pool.js'
+import type { FollowingState } from './link-host.js'
 import type { PrimaryStream } from './primary-stream.js'
 import { resyncHost } from './resync-host.js'
 import type { Sequencer } from './sequencer.js'
@@ -30,6 +32,8 @@ export class ResyncRun {
   readonly #parts: ResyncRunParts
   #maxRate: number
   #resync: Resync | undefined
+  /** Of the newest `resync-end` of this life of the node. */
+  #endSequence = 0 as Sequence
 
   constructor(parts: ResyncRunParts) {
     this.#parts = parts
@@ -53,13 +57,14 @@ export class ResyncRun {
 
   start(
     stream: PrimaryStream,
-    options: { readonly isPeerWhole: boolean },
+    { isPeerWhole, position }: FollowingState,
   ): { readonly done: Promise<'done' | 'stopped'>; readonly stop: () => void } {
     let ended: Promise<unknown> = Promise.resolve()
     const resync = this.#newResync(stream, () => {
       // Nothing known to be dirty is not nothing dirty: the link sees that too, and ends.
       const isAllSent = stream.tracking?.isLost === false
-      if (!options.isPeerWhole && isAllSent) ended = this.#end(stream)
+      const isNeeded = (): boolean => !resync.isStopped && this.#endSequence <= position
+      if (!isPeerWhole && isAllSent) ended = this.#end(stream, isNeeded)
     })
     this.#resync = resync
     this.#parts.onEvent('copying what differs')
@@ -96,11 +101,18 @@ export class ResyncRun {
     })
   }
 
-  /** Resolves when the peer is whole, durably, or nobody waits for it any more. */
-  async #end(stream: PrimaryStream): Promise<void> {
+  /**
+   * Resolves when the peer is whole, durably, or nobody waits for it any more. At its place in the order the connection may be another, or the end of an earlier resync
+   * be among what the peer is sent: it was ordered, and the link lost before the peer had it.
+   */
+  async #end(stream: PrimaryStream, isNeeded: () => boolean): Promise<void> {
     try {
-      const sequence = await this.#parts.operations.say({ kind: 'resync-end' })
-      await stream.progress.whenDurable(sequence)
+      await this.#parts.operations.sayIfAny((sequence) => {
+        if (!isNeeded()) return undefined
+        this.#endSequence = sequence
+        return { kind: 'resync-end' }
+      })
+      await stream.progress.whenDurable(this.#endSequence)
     } catch (error) {
       if (!(error instanceof LockstepError)) throw error
       this.#parts.log.error({ err: error }, 'the end of a resync could not be made durable')

@@ -92,10 +92,11 @@ export class StreamOperations {
     )
   }
 
-  /** The operation that `choose` finds to be right at its place in the order; none when it finds none. */
-  async sayIfAny(choose: () => Operation | undefined): Promise<void> {
+  /** The operation that `choose` finds to be right at its place in the order, where it will have `sequence`; none when it finds none. */
+  async sayIfAny(choose: (sequence: Sequence) => Operation | undefined): Promise<void> {
+    const { sequencer } = this.#options
     const prepare = async (): Promise<Operation> => {
-      const operation = choose()
+      const operation = choose((sequencer.lastSequence + 1) as Sequence)
       if (operation === undefined) throw new NothingToDo()
       return operation
     }

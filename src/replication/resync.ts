@@ -86,6 +86,11 @@ export class Resync {
     this.#meter = new RateMeter(host.clock.nowMs(), resyncLimits.rateWindowMs)
   }
 
+  /** `stop` was called. */
+  get isStopped(): boolean {
+    return this.#isStopped
+  }
+
   get progress(): ResyncProgress {
     return this.progressWith()
   }

@@ -103,6 +103,10 @@ const copy = (sourceId: number, targetId: number, end?: number): Operation => ({
   targetId: id(targetId),
   ...(end === undefined ? {} : { range: range(0, end) }),
 })
+const snapshot = (name: string): Operation => ({
+  kind: 'create-snapshots',
+  snapshots: [{ storeId: id(4), sourceId: id(1), name }],
+})
 const impossible: readonly [string, Operation, RegExp][] = [
   ['a used id', create(3, 'vol9'), /was there before/],
   ['a used name', create(4, 'vol1'), /there is a store "vol1"/],
@@ -111,6 +115,24 @@ const impossible: readonly [string, Operation, RegExp][] = [
   ['a volume with snapshots', { kind: 'delete', storeId: id(1) }, /has snapshots/],
   ['a resize of nothing', { kind: 'resize', storeId: id(77), sizeBytes: 512 }, /not here/],
   ['a rename to a used name', { kind: 'rename', storeId: id(3), name: 'vol0' }, /already/],
+  [
+    'a snapshot with a name of the replica itself',
+    snapshot('local.x'),
+    /a replica keeps for itself/,
+  ],
+  ['one with the other name', snapshot('before-resync'), /a replica keeps for itself/],
+  ['one with a name behind that', snapshot('before-resync.a'), /a replica keeps for itself/],
+  [
+    'a snapshot that is renamed so',
+    { kind: 'rename', storeId: id(2), name: 'local.x' },
+    /a replica keeps for itself/,
+  ],
+  [
+    'a batch with a snapshot that is renamed so',
+    { kind: 'batch', operations: [{ kind: 'rename', storeId: id(2), name: 'before-resync' }] },
+    /a replica keeps for itself/,
+  ],
+  ['the end of a resync that is none', { kind: 'resync-end' }, /none was under way/],
   ['a copy to itself', copy(1, 1), /to itself/],
   ['a copy of nothing', copy(77, 1), /not here/],
   ['a copy behind the end', copy(1, 3, sizeBytes * 2), /behind the end/],
@@ -208,6 +230,16 @@ t.test('a blank node takes a table of its own group first, and nothing else', as
       (peer) => peer.replay(11, tableOperation({ stores: [vol, { ...vol, id: id(2) }] })),
       /there is a store "vol0" already/,
     ],
+    [
+      (peer) =>
+        peer.replay(
+          11,
+          tableOperation({
+            stores: [vol, { ...vol, id: id(2), volumeId: id(1), name: 'local.x' }],
+          }),
+        ),
+      /a replica keeps for itself/,
+    ],
     [(peer) => peer.replay(Number.MAX_SAFE_INTEGER - 1, tableOperation()), /no primary is at/],
     [(peer) => peer.replay(11, tableOperation(), 5), /comes behind 5, but the last one here is 0/],
     [(peer) => peer.streamFrom(11, 10), /comes behind 10, but the last one here is 0/],
@@ -261,6 +293,19 @@ t.test('a replayed end of a resync makes nothing whole', async (t) => {
   peer.replay(12, { kind: 'resync-end' })
   await peer.ended()
   t.equal(pair.b.engine.status().isWhole, false)
+  await pair.b.close()
+})
+
+t.test('names that are only like those of the replica itself are taken', async (t) => {
+  const pair = await following()
+  const peer = await FakePrimary.connect(pair, 'b')
+  await peer.follow()
+  peer.operation({ kind: 'rename', storeId: id(3), name: 'local.x' })
+  peer.operation(snapshot('before-resync-1'))
+  peer.operation({ kind: 'rename', storeId: id(2), name: 'local' })
+  const names = ['local.x', 'vol0', 'vol0@before-resync-1', 'vol0@local']
+  await pair.until(() => `${pair.b.storeNames}` === `${names}`, 'they are there')
+  t.equal(pair.b.link, 'streaming')
   await pair.b.close()
 })
 

@@ -3,13 +3,15 @@ import t from 'tap'
 import type { Sequence, StoreId } from '../../src/core/units.js'
 import { PrimaryStream } from '../../src/engine/primary-stream.js'
 import type { DataEntry } from '../../src/engine/sequencer.js'
+import type { ReceivedFrame } from '../../src/replication/frames.js'
+import type { Hello } from '../../src/replication/hello.js'
 import { ChunkMap } from '../../src/storage/chunk-map.js'
 import { Store } from '../../src/storage/group-state.js'
 import { PoolKeeper } from '../../src/storage/page-keeper.js'
 import type { Pool } from '../../src/storage/pool.js'
 import { EnginePair, type PairOptions, pattern } from '../support/engine-pair.js'
 import { failureOf } from '../support/failure.js'
-import { FakeSecondary } from '../support/fake-peer.js'
+import { blankHello, FakeSecondary } from '../support/fake-peer.js'
 import { ManualClock } from '../support/manual-clock.js'
 
 /** A primary that streams to a peer in the hands of the test. */
@@ -309,6 +311,39 @@ t.test('a resync goes on as long as a write from before it is not done', async (
   await pair.run(Promise.all(writes))
   await pair.same()
   await pair.close()
+})
+
+t.test('the end of a resync that the peer has not got yet is not said again', async (t) => {
+  const pair = await EnginePair.make()
+  const peers: FakeSecondary[] = []
+  const isEnd = (frame: ReceivedFrame): boolean =>
+    frame.kind === 'operation' && frame.operation.kind === 'resync-end'
+  const endsOf = (peer: FakeSecondary | undefined): number => peer?.frames.filter(isEnd).length ?? 0
+  FakeSecondary.listen(pair, (peer) => {
+    const [first] = peers
+    peers.push(peer)
+    peer.serve()
+    const serve = peer.onFrame
+    peer.onFrame = (frame) => {
+      if (first === undefined && isEnd(frame)) return peer.connection.close('it is lost')
+      if (first === undefined || frame.kind !== 'hello') return serve(frame)
+      const { group, generations } = frame.body as unknown as Hello
+      const sequence = first.received as Sequence
+      const mine = blankHello({ group, generations, isBlank: false, isWhole: false, sequence })
+      peer.received = sequence
+      peer.send({ kind: 'hello', body: { ...mine } })
+    }
+  })
+  await pair.a.start({ isAlone: true })
+  await pair.a.create('vol0')
+  await pair.a.write('vol0', 0, pattern(1))
+  await pair.run(pair.a.engine.setPeer({ uri: 'nbd://b' }))
+  await pair.sync()
+  await pair.scheduler.settle(2000)
+  t.equal(endsOf(peers[0]), 1, 'the first connection ended there')
+  t.equal(endsOf(peers[1]), 1, 'it comes again, and no other')
+  t.equal(peers.length, 2)
+  await pair.a.close()
 })
 
 t.test('an extent that is refused before its write has its turn ends no process', async (t) => {

@@ -52,6 +52,12 @@ const keptSeeds: readonly {
     isPlain: false,
     found: 'a link said that it copied, and nothing was left to copy',
   },
+  { seed: 552220, isPlain: false, found: 'the end of a resync came twice' },
+  {
+    seed: 552904,
+    isPlain: false,
+    found: 'extents became inactive while a start took its time, before it had used them',
+  },
 ]
 
 testSchedules(t, { first: 1, count: 500 })
