@@ -17,6 +17,7 @@ import type { FrozenRange, QuestionKind } from './peer-questions.js'
 const requestBytes = 4 * MiB
 /** Differences that are listed; all are counted and repaired. */
 const listedRangesMax = 1000
+/** Stores that are named beside them; a repair finds all. */
 const sharersToldMax = 64
 
 export type VerifyHost = {
@@ -80,7 +81,7 @@ class Comparison {
   readonly #repairs: Repair | undefined
   readonly #ranges: { offset: number; lengthBytes: number }[] = []
   #differingBytes = 0
-  /** Other stores that share chunks where this one differs. */
+  /** Other stores that share chunks where this one differs, as many as are told. */
   readonly #sharers = new Set<StoreId>()
   #skippedBytes = 0
   /** The chunk that was repaired last: a chunk may have several pieces. */
@@ -171,15 +172,17 @@ class Comparison {
     for (let chunk = Math.floor(offset / chunkBytes); chunk < end; chunk++) {
       const place = kept.map.get(chunk)
       if (place === 0) continue
-      for (const store of stores.values())
-        if (store.id !== id && !isLocalId(store.id) && store.map.get(chunk) === place)
-          this.#sharers.add(store.id)
+      for (const store of stores.values()) {
+        if (this.#sharers.size === sharersToldMax) return
+        if (store.id === id || isLocalId(store.id) || this.#sharers.has(store.id)) continue
+        if (store.map.get(chunk) === place) this.#sharers.add(store.id)
+      }
     }
   }
 
   #sharedWith(): Pick<VerifyReport, 'sharedWith'> {
     const { state } = this.#host.pool
-    const sharedWith = [...this.#sharers].slice(0, sharersToldMax).flatMap((id) => {
+    const sharedWith = [...this.#sharers].flatMap((id) => {
       const store = state.stores.get(id)
       return store === undefined ? [] : [fullName(state, store)]
     })

@@ -1,6 +1,7 @@
 // verify between two engines: a byte that was changed behind the pool's back is found, on either node, and repaired in the direction that somebody names; what
 // clients write meanwhile is neither taken for a difference nor lost.
 import t, { type Test } from 'tap'
+import { ChunkMap } from '../../src/storage/chunk-map.js'
 import { SeededRandom } from '../simulation/random.js'
 import { EnginePair, pattern } from '../support/engine-pair.js'
 
@@ -150,6 +151,32 @@ t.test('status tells of a difference until it is repaired', async (t) => {
   t.match(pair.a.peer.differences, [{ store: 'vol0' }])
   t.equal(pair.a.peer.differences?.length, 1, 'what is gone does not differ')
   await pair.run(pair.a.engine.verify({ store: 'vol0', repair: true }))
+  t.equal(pair.a.peer.differences, undefined)
+  await pair.close()
+})
+
+t.test('of many that share a difference some are named, and all are repaired', async (t) => {
+  const pair = await EnginePair.inSync()
+  for (let at = 0; at < storeBytes; at += 4096) await pair.a.write('vol0', at, pattern(2))
+  for (let count = 0; count < 70; count++) await pair.a.snapshot(`vol0@s${count}`)
+  pair.b.rot(pattern(2), rotten)
+  const { get } = ChunkMap.prototype
+  let lookups = 0
+  ChunkMap.prototype.get = function (chunk: number): number {
+    lookups++
+    return get.call(this, chunk)
+  }
+  const [found] = await pair.run(pair.a.engine.verify({ store: 'vol0' }))
+  ChunkMap.prototype.get = get
+  t.match(found, { store: 'vol0', differingBytes: storeBytes })
+  t.equal(found?.sharedWith?.length, 64)
+  t.ok(
+    lookups < 16 * 70,
+    `${lookups}: nobody is looked for any more when all that are named are known`,
+  )
+  await pair.run(pair.a.engine.verify({ store: 'vol0', repair: true }))
+  await pair.sync()
+  await pair.same()
   t.equal(pair.a.peer.differences, undefined)
   await pair.close()
 })
