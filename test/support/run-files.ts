@@ -13,8 +13,15 @@ import { TapReader, type TapReport } from './tap-report.js'
 import { root } from './tree.js'
 
 /** Left out by --quick: the emulated kernel, kill -9 loops, long enumerations, the schedules of two nodes, and what waits for daemons for long. They start first, since they take longest. */
-const slowFiles =
-  /^test\/(kernel\/|integration\/((fio-)?kill-loop|pair-loop|old-copies|full-disk|full-replica|replica|snapshots|wrong-files|hostile-|silent-network|marks|verify|peer|start|block-device|backup)|simulation\/(crash-|failure-sweep|random|mutants|pair\/(pair-(enumeration|sweep)|schedules|mutants|naive-pair)))/
+const slowFiles = new RegExp(
+  `^test/(${[
+    'kernel/',
+    'integration/((fio-)?kill-loop|pair-loop|old-copies|full-disk|full-replica|replica|snapshots|wrong-files|hostile-|silent-network|marks|verify|peer|start|block-device|backup)',
+    'integration/(frozen-peer|shared-data|daemon|fio|limits|stopping|memory|changed-since)',
+    'simulation/(crash-|failure-sweep|random|mutants|pair/(pair-(enumeration|sweep)|schedules|mutants|naive-pair))',
+    '(engine/size-limits-peer|storage/tracking-crash|nbd/hostile-handshake)',
+  ].join('|')})`,
+)
 /** Nothing here takes half as long on two busy cores; a file that does hangs. */
 const fileTimeoutMs = 600_000
 /** Where this file and the tests were compiled to: `out`. */
