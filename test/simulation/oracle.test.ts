@@ -103,6 +103,17 @@ t.test('a failed operation is out once something after it is durable', async (t)
   t.notOk(history.isLegal([image('a'), image('a@s')]))
 })
 
+t.test('a flush that was asked for before an operation failed says nothing about it', async (t) => {
+  const history = withVolume()
+  const { oracle } = history
+  const operation = oracle.operation(snapshot)
+  const flush = oracle.flush(oracle.catalog.find('a')?.id ?? -1)
+  oracle.settleOperation(operation, 'failed')
+  oracle.acknowledgeFlush(flush)
+  t.ok(history.isLegal([image('a'), image('a@s')]))
+  t.ok(history.isLegal([image('a')]))
+})
+
 t.test('a failed operation may have had no effect, whatever took effect behind it', async (t) => {
   const history = withVolume()
   history.perform(snapshot, 'failed')
