@@ -96,8 +96,10 @@ export type PeerStatus = {
   readonly resync?: {
     readonly doneBytes: number
     readonly totalBytes: number
-    readonly bytesPerSecond: number
-    readonly secondsLeft: number
+    /** Null until something has gone over. */
+    readonly bytesPerSecond: number | null
+    /** Null while nobody can tell: nothing has gone over yet, or nothing does any more. */
+    readonly secondsLeft: number | null
   }
 }
 

@@ -32,22 +32,24 @@ export class Pace {
 /** Samples closer than this say more about chance than about speed. */
 const sampleMs = 250
 
-/** A mean over about `windowMs` in which the newest counts most. */
+/** A mean over about `windowMs` in which the newest counts most; until so long has passed, over all that has. */
 export class RateMeter {
   readonly #windowMs: number
-  #perSecond = 0
+  /** The mean as if nothing had been done before the beginning. */
+  #mean = 0
+  /** How much of that mean is of the time since the beginning: from 0 towards 1. */
+  #known = 0
   #atMs: number
   #amount = 0
-  #isFirst = true
 
   constructor(nowMs: number, windowMs: number) {
     this.#windowMs = windowMs
     this.#atMs = nowMs
   }
 
-  /** 0 until the first sample. */
-  get perSecond(): number {
-    return this.#perSecond
+  /** Undefined until something was done. */
+  get perSecond(): number | undefined {
+    return this.#amount === 0 ? undefined : this.#mean / this.#known
   }
 
   /** `amount` is all that was done since the beginning. */
@@ -55,9 +57,9 @@ export class RateMeter {
     const passedMs = nowMs - this.#atMs
     if (passedMs < sampleMs) return
     const present = ((amount - this.#amount) * 1000) / passedMs
-    const weight = this.#isFirst ? 1 : 1 - Math.exp(-passedMs / this.#windowMs)
-    this.#perSecond += weight * (present - this.#perSecond)
-    this.#isFirst = false
+    const weight = 1 - Math.exp(-passedMs / this.#windowMs)
+    this.#mean += weight * (present - this.#mean)
+    this.#known += weight * (1 - this.#known)
     this.#atMs = nowMs
     this.#amount = amount
   }

@@ -39,9 +39,10 @@ export interface ResyncHost {
 export type ResyncProgress = {
   readonly doneBytes: number
   readonly totalBytes: number
-  readonly bytesPerSecond: number
-  /** 0 while the rate is not known. */
-  readonly secondsLeft: number
+  /** Null until something has gone over. */
+  readonly bytesPerSecond: number | null
+  /** Null while the rate is not known, and while nothing goes over. */
+  readonly secondsLeft: number | null
 }
 
 export class Resync {
@@ -98,14 +99,12 @@ export class Resync {
   /** With what somebody has counted that has yet to go over. */
   progressWith(leftBytes = this.#host.bytesToMove()): ResyncProgress {
     this.#meter.count(this.#host.clock.nowMs(), this.#doneBytes)
+    const { perSecond } = this.#meter
+    const amounts = { doneBytes: this.#doneBytes, totalBytes: this.#doneBytes + leftBytes }
+    if (perSecond === undefined) return { ...amounts, bytesPerSecond: null, secondsLeft: null }
     // What has all but stopped has no time left that anybody could tell.
-    const bytesPerSecond = this.#meter.perSecond < 1 ? 0 : this.#meter.perSecond
-    return {
-      doneBytes: this.#doneBytes,
-      totalBytes: this.#doneBytes + leftBytes,
-      bytesPerSecond,
-      secondsLeft: bytesPerSecond === 0 ? 0 : leftBytes / bytesPerSecond,
-    }
+    if (perSecond < 1) return { ...amounts, bytesPerSecond: 0, secondsLeft: null }
+    return { ...amounts, bytesPerSecond: perSecond, secondsLeft: leftBytes / perSecond }
   }
 
   /** From the next item on; undefined: no limit. */

@@ -237,8 +237,8 @@ t.test('it holds the rate that it was given', async (t) => {
   t.ok(Math.abs(sentBytes - 10 * MiB) <= 256 * KiB, `${sentBytes} bytes in 10 s`)
   await host.take(64)
   const { bytesPerSecond, secondsLeft, doneBytes, totalBytes } = resync.progress
-  t.ok(Math.abs(bytesPerSecond - MiB) < 0.3 * MiB, `${bytesPerSecond} bytes a second`)
-  t.ok(Math.abs(secondsLeft - 54) < 20, `${secondsLeft} s left`)
+  t.ok(Math.abs((bytesPerSecond ?? 0) - MiB) < 0.3 * MiB, `${bytesPerSecond} bytes a second`)
+  t.ok(Math.abs((secondsLeft ?? 0) - 54) < 20, `${secondsLeft} s left`)
   t.equal(totalBytes, 64 * MiB)
   t.equal(doneBytes, sentBytes)
   resync.setRate(undefined)
@@ -248,6 +248,33 @@ t.test('it holds the rate that it was given', async (t) => {
   t.equal(await run, 'stopped')
   t.equal(host.clock.timerCount, 0)
 })
+
+t.test(
+  'rate and time left are unknown until something has gone over, and honest then',
+  async (t) => {
+    const host = new PlainHost(64 * MiB)
+    const resync = new Resync(host)
+    const run = resync.run()
+    await host.clock.settle()
+    const unknown = { doneBytes: 0, totalBytes: 64 * MiB, bytesPerSecond: null, secondsLeft: null }
+    t.same(resync.progress, unknown)
+    for (let quarter = 0; quarter < 4; quarter++) {
+      await host.clock.advance(250)
+      t.same(resync.progress, unknown)
+    }
+    await host.take(64)
+    await host.clock.advance(250)
+    const first = resync.progress
+    t.equal(first.doneBytes, 16 * MiB)
+    const rate = first.bytesPerSecond ?? 0
+    t.ok(Math.abs(rate - (16 * MiB) / 1.25) < 2 * MiB, `${rate} after 16 MiB in 1.25 s`)
+    t.ok(Math.abs((first.secondsLeft ?? 0) - 3.75) < 1, `${first.secondsLeft} s for 48 MiB`)
+    await host.clock.advance(200_000)
+    t.match(resync.progress, { bytesPerSecond: 0, secondsLeft: null }, 'nothing goes over any more')
+    resync.stop()
+    t.equal(await run, 'stopped')
+  },
+)
 
 t.test('a lost link ends it at once, and the next run sends only what is left', async (t) => {
   const host = new PlainHost(30 * MiB)

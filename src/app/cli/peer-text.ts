@@ -69,12 +69,14 @@ export function resyncText(
   const part = totalBytes === 0 ? 1 : Math.min(1, doneBytes / totalBytes)
   const bar = '#'.repeat(Math.floor(part * barCells)).padEnd(barCells, '.')
   const amounts = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`
+  const shown = `[${bar}] ${percent(doneBytes, totalBytes)}, ${amounts}`
+  if (bytesPerSecond === null) return shown
   const rate = `${formatBytes(Math.round(bytesPerSecond))}/s`
-  return `[${bar}] ${percent(doneBytes, totalBytes)}, ${amounts}, ${rate}, ${timeText(secondsLeft)} left`
+  return `${shown}, ${rate}, ${timeText(secondsLeft)} left`
 }
 
-function timeText(seconds: number): string {
-  if (!Number.isFinite(seconds)) return 'unknown time'
+function timeText(seconds: number | null): string {
+  if (seconds === null || !Number.isFinite(seconds)) return 'unknown time'
   if (seconds < 120) return `${Math.ceil(seconds)} s`
   if (seconds < 7200) return `${Math.ceil(seconds / 60)} min`
   return `${(seconds / 3600).toFixed(1)} h`

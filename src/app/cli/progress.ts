@@ -39,8 +39,8 @@ export class ProgressTeller {
     }
     const elapsedMs = this.#nowMs() - this.#startMs
     const isKnown = elapsedMs >= rateAfterMs
-    const bytesPerSecond = isKnown ? ((doneBytes - this.#startBytes) / elapsedMs) * 1000 : 0
-    const secondsLeft = (totalBytes - doneBytes) / bytesPerSecond
+    const bytesPerSecond = isKnown ? ((doneBytes - this.#startBytes) / elapsedMs) * 1000 : null
+    const secondsLeft = bytesPerSecond === null ? null : (totalBytes - doneBytes) / bytesPerSecond
     this.#draw(store, { doneBytes, totalBytes, bytesPerSecond, secondsLeft })
   }
 

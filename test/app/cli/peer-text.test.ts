@@ -77,6 +77,10 @@ t.test('a resync shows how far it is, its rate and the time left', (t) => {
   t.match(resyncText({ ...resync, secondsLeft: 600 }), /10 min left/)
   t.match(resyncText({ ...resync, secondsLeft: 9000 }), /2\.5 h left/)
   t.match(resyncText({ ...resync, secondsLeft: Number.POSITIVE_INFINITY }), /unknown time left/)
+  const stopped = { ...resync, bytesPerSecond: 0, secondsLeft: null }
+  t.match(resyncText(stopped), /1 KiB of 4 KiB, 0 bytes\/s, unknown time left$/)
+  const begun = { ...resync, bytesPerSecond: null, secondsLeft: null }
+  t.equal(resyncText(begun), `${bar} 25 %, 1 KiB of 4 KiB`, 'no rate that nobody knows')
   t.match(resyncText({ ...resync, doneBytes: 0, totalBytes: 0 }), /#\] 0 %/)
   t.match(statusText(statusOf([peerOf({ link: 'resyncing', resync })]), plain), /resync: \[#/)
   t.end()
