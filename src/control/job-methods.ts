@@ -22,6 +22,8 @@ type VerifyParams = {
 async function verify(params: VerifyParams, { daemon, notify }: Call): Promise<object> {
   const { store, repair, from, wait } = params
   checkNotVerifying(daemon)
+  // What is refused was no work: nobody finds it among the jobs.
+  daemon.engine.checkVerify(store)
   const { job, ended } = daemon.jobs.start('verify', async (tell, signal) => ({
     ...(repair === true ? { repair: from ?? 'self' } : {}),
     stores: await daemon.engine.verify({

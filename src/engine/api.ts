@@ -323,6 +323,8 @@ export interface MarkApi {
 }
 
 export interface VerifyApi {
+  /** Throws what a verify would be refused for now: NOT_PRIMARY, NO_SUCH_STORE, INVALID_ARGUMENT without a peer, PEER_UNREACHABLE, BUSY. */
+  checkVerify(store?: string): void
   /** Compares one store, or all, with the peer's while writes go on. With `repair` what differs is copied to the peer afterwards, or from it at once. */
   verify(options?: {
     readonly store?: string

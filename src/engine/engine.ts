@@ -245,6 +245,13 @@ export class Engine implements EngineApi, ReplicationApi, MarkApi, VerifyApi {
     return this.#replication.markResult(sequence, timeoutMs)
   }
 
+  checkVerify(store?: string): void {
+    const { state } = this.#pool
+    if (state.role === 'secondary') throw notPrimary()
+    if (store !== undefined) storeNamed(state, store)
+    this.#replication.checkCanVerify()
+  }
+
   async verify(
     options: {
       readonly store?: string

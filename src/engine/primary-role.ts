@@ -350,6 +350,15 @@ export class PrimaryRole {
     return plan
   }
 
+  /** Throws INVALID_ARGUMENT without a peer, BUSY, PEER_UNREACHABLE. */
+  checkCanVerify(): PeerLink {
+    const link = this.#link
+    if (link === undefined) throw noPeer()
+    if (this.#isVerifying) throw verifying()
+    if (link.state === 'offline' || link.state === 'refused') throw cannotCompare(link)
+    return link
+  }
+
   /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT; with the signal's reason when that is aborted before it has begun to compare. */
   async verify(
     store: { readonly id: StoreId; readonly name: string },
@@ -359,10 +368,7 @@ export class PrimaryRole {
       readonly signal?: AbortSignal | undefined
     },
   ): Promise<VerifyReport> {
-    const link = this.#link
-    if (link === undefined) throw noPeer()
-    if (this.#isVerifying) throw verifying()
-    if (link.state === 'offline' || link.state === 'refused') throw cannotCompare(link)
+    const link = this.checkCanVerify()
     this.#isVerifying = true
     try {
       return await verifyStore(

@@ -276,6 +276,11 @@ export class Replication {
     return this.#markResults.wait(sequence, timeoutMs)
   }
 
+  /** Throws what `verify` would reject with now. */
+  checkCanVerify(): void {
+    this.#primary.checkCanVerify()
+  }
+
   /** Compares one store with the peer's. Rejects with PEER_UNREACHABLE, BUSY or TIMED_OUT; with the signal's reason when that is aborted before it has begun to compare. */
   verify(
     store: { readonly id: StoreId; readonly name: string },

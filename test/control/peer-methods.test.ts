@@ -57,3 +57,17 @@ t.test('wait answers when the condition holds, and with the reason when it does 
   const week = await client.ask('wait', { condition: 'in-sync', timeoutMs: 7 * 86_400_000 })
   t.match(week.error, { data: { field: 'timeoutMs' } })
 })
+
+t.test('a verify that is refused is no job', async (t) => {
+  const { engine, path } = await startControl(t)
+  const client = await RawClient.open(t, path)
+  engine.refusesVerify = new LockstepError('PEER_UNREACHABLE', 'It is away.', 'wait')
+  for (const wait of [true, false]) {
+    const unknown = await client.ask('verify', { store: 'none', wait })
+    t.match(unknown.error, { data: { code: 'NO_SUCH_STORE' } }, 'before all else')
+    const away = await client.ask('verify', { wait })
+    t.match(away.error, { message: 'It is away.', data: { code: 'PEER_UNREACHABLE' } })
+  }
+  t.same((await client.ask('job.list')).result, { jobs: [] })
+  t.same(engine.peerCalls, [])
+})

@@ -179,6 +179,18 @@ t.test('a store that is not there is refused with one action, whoever looks for 
   )
 })
 
+t.test('a verify that is refused leaves no job: an unknown store is told first', async (t) => {
+  const server = await LockstepServer.start(t, { directory: scratch(t), volumes: { vol0: MiB } })
+  for (const flags of [[], ['--no-wait']]) {
+    const unknown = await server.cli(['verify', 'none', ...flags])
+    t.match(unknown, { status: 1, stderr: /there is no store "none"/ })
+    const alone = await server.cli(['verify', 'vol0', ...flags])
+    t.match(alone, { status: 1, stderr: /no peer is configured/ })
+  }
+  const { jobs } = JSON.parse(await server.ok('job', 'list', '--json'))
+  t.same(jobs, [])
+})
+
 t.test('a batch is checked as a whole before anything is done', async (t) => {
   const server = await LockstepServer.start(t, { directory: scratch(t), volumes: { vol0: MiB } })
   const environment = { LOCKSTEP_DIR: server.dataDirectory }

@@ -59,6 +59,8 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
   }
   /** What `dirty` shows of every volume. */
   picture: readonly number[] | undefined
+  /** What `checkVerify` says, but of stores: the double compares without a peer. */
+  refusesVerify: LockstepError | undefined
   /** What `verify` finds. */
   differing: VerifyReport['ranges'] = []
   /** Awaited by `waitFor`: a test holds it back, or makes it fail. */
@@ -194,6 +196,11 @@ export class EngineDouble implements EngineApi, ReplicationApi, MarkApi, VerifyA
     this.peerCalls.push(`result of ${sequence} in ${timeoutMs}`)
     if (this.markOutcome instanceof LockstepError) throw this.markOutcome
     return this.markOutcome
+  }
+
+  checkVerify(store?: string): void {
+    if (store !== undefined) this.#existing(store)
+    if (this.refusesVerify !== undefined) throw this.refusesVerify
   }
 
   async verify(
