@@ -29,37 +29,39 @@ export class Pace {
   }
 }
 
-/** Samples closer than this say more about chance than about speed. */
-const sampleMs = 250
+/** A rate of less time than this says more about chance than about speed. */
+const spanMsMin = 250
 
 /** A mean over about `windowMs` in which the newest counts most; until so long has passed, over all that has. */
 export class RateMeter {
   readonly #windowMs: number
-  /** The mean as if nothing had been done before the beginning. */
+  readonly #sinceMs: number
+  /** Per second, as if nothing had been done before the beginning. */
   #mean = 0
-  /** How much of that mean is of the time since the beginning: from 0 towards 1. */
-  #known = 0
   #atMs: number
   #amount = 0
 
   constructor(nowMs: number, windowMs: number) {
     this.#windowMs = windowMs
+    this.#sinceMs = nowMs
     this.#atMs = nowMs
   }
 
-  /** Undefined until something was done. */
+  /** As of the last count. Undefined until something was done, and in the first moments. */
   get perSecond(): number | undefined {
-    return this.#amount === 0 ? undefined : this.#mean / this.#known
+    const spanMs = this.#atMs - this.#sinceMs
+    if (this.#amount === 0 || spanMs < spanMsMin) return undefined
+    // How much of the mean is of the time since the beginning: from 0 towards 1.
+    return this.#mean / (1 - Math.exp(-spanMs / this.#windowMs))
   }
 
-  /** `amount` is all that was done since the beginning. */
+  /** `amount` is all that was done since the beginning. Much may come at one moment: each count takes all of it. */
   count(nowMs: number, amount: number): void {
-    const passedMs = nowMs - this.#atMs
-    if (passedMs < sampleMs) return
-    const present = ((amount - this.#amount) * 1000) / passedMs
-    const weight = 1 - Math.exp(-passedMs / this.#windowMs)
-    this.#mean += weight * (present - this.#mean)
-    this.#known += weight * (1 - this.#known)
+    const part = (nowMs - this.#atMs) / this.#windowMs
+    const kept = Math.exp(-part)
+    // What was done was done evenly since the last count; at once, where no time has passed.
+    const weight = part === 0 ? 1 : (1 - kept) / part
+    this.#mean = this.#mean * kept + (weight * (amount - this.#amount) * 1000) / this.#windowMs
     this.#atMs = nowMs
     this.#amount = amount
   }

@@ -64,6 +64,17 @@ t.test('looks before anything was done do not make the first rate too low', (t) 
   t.end()
 })
 
+t.test('what is done at one moment counts as a whole, however many counts there are', (t) => {
+  const meter = new RateMeter(0, 5000)
+  for (let item = 1; item <= 64; item++) meter.count(1000, item * 256)
+  const rate = meter.perSecond ?? 0
+  t.ok(Math.abs(rate - 16_384) < 2000, `${rate} after 16,384 in 1 s`)
+  for (let item = 65; item <= 128; item++) meter.count(1001, item * 256)
+  const next = meter.perSecond ?? 0
+  t.ok(Math.abs(next - 32_768) < 4000, `${next} after 32,768 in 1 s`)
+  t.end()
+})
+
 t.test('a burst at the beginning does not stand for seconds', (t) => {
   const meter = new RateMeter(0, 5000)
   meter.count(250, 10_000)
