@@ -2,8 +2,8 @@
 //
 // Invariants: at most one batch is under way, so a crash can tear the newest batch only; a batch starts on a block of its own, so writing it never
 // rewrites a block that was committed; numbers go up by one. Recovery therefore takes the batches that continue the checkpoint's number without
-// a gap, and a valid batch behind a gap proves damage: the node stops instead of going on with less. A file is used again when a checkpoint
-// covers all its batches. ON-DISK.md, "Journal".
+// a gap, and a valid batch behind a gap proves damage: the node stops instead of going on with less. So does another pool's file in the place of
+// one of these. A file is used again when a checkpoint covers all its batches. ON-DISK.md, "Journal".
 import assert from 'node:assert/strict'
 import { crc32 } from 'node:zlib'
 import type { DiskFile } from '../core/disk.js'
@@ -178,15 +178,22 @@ export class Journal {
     return head
   }
 
-  /** The batch at a block's start, or undefined when there is none with a right checksum. */
-  async #decodeBatch(window: ReadWindow, offset: number): Promise<Batch | undefined> {
+  /** The batch at a block's start, or undefined when there is none with a right checksum. Throws when a file begins with one of another pool. */
+  async #decodeBatch(
+    window: ReadWindow,
+    offset: number,
+    fileIndex: number,
+  ): Promise<Batch | undefined> {
     const head = Buffer.from(await window.get(offset, headBytes))
     if (head.readUInt32LE(0) !== magic) return undefined
-    if (!head.subarray(8, 16).equals(this.#salt)) return undefined
+    const isOurs = head.subarray(8, 16).equals(this.#salt)
+    // Behind the first block what looks like a strange batch may be part of an old payload.
+    if (!isOurs && offset > 0) return undefined
     const payloadBytes = head.readUInt32LE(24)
     if (payloadBytes > window.sizeBytes - offset - headBytes) return undefined
     const payload = await window.get(offset + headBytes, payloadBytes)
     if (head.readUInt32LE(40) !== crc32(payload, crc32(head.subarray(0, 40)))) return undefined
+    if (!isOurs) throw strangeFile(fileIndex)
     const version = head.readUInt16LE(4)
     if (version !== journalVersion) throw wrongVersion(version)
     const number = Number(head.readBigUInt64LE(16))
@@ -202,7 +209,7 @@ export class Journal {
       for (let offset = 0; offset + headBytes <= journalFile.sizeBytes; ) {
         // Most blocks are empty: those are passed without a turn of the event loop.
         const isEmpty = window.peek(offset, headBytes)?.readUInt32LE(0) === 0
-        const batch = isEmpty ? undefined : await this.#decodeBatch(window, offset)
+        const batch = isEmpty ? undefined : await this.#decodeBatch(window, offset, fileIndex)
         offset += batch === undefined ? blockBytes : fileBytesOf(batch)
         if (batch === undefined || batch.number <= this.#coveredNumber) continue
         found.set(batch.number, { ...batch, fileIndex })
@@ -237,6 +244,15 @@ function checkSizes(files: readonly JournalFile[]): void {
     'CORRUPT',
     `the files "${journalNames.join('" and "')}" have ${sizes.join(' and ')} bytes: they were made with equal, whole blocks, so one of them was cut`,
     'nothing was changed; put the whole file back, or restore the data directory from a backup',
+  )
+}
+
+/** Without the file that belongs here nobody knows what came behind the checkpoint: going on would lose it. */
+function strangeFile(fileIndex: number): LockstepError {
+  return new LockstepError(
+    'CORRUPT',
+    `the file "${journalNames[fileIndex]}" is the journal of another node`,
+    'nothing was changed; put the right file back, or restore the data directory from a backup',
   )
 }
 

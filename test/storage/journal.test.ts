@@ -16,6 +16,7 @@ type Batch = { readonly text: string; readonly sequence: number }
 /** Two journal files on a simulated disk, and what can be done to them. */
 class Files extends SmallDisk {
   files: readonly DiskFile[] = []
+  salt = salt
 
   static async make(blockCount = 8): Promise<Files> {
     const made = new Files()
@@ -35,7 +36,8 @@ class Files extends SmallDisk {
   async open(coveredNumber = 0): Promise<{ journal: Journal; found: Batch[] }> {
     this.files = await Promise.all(journalNames.map((name) => this.disk.open(name)))
     const found: Batch[] = []
-    const journal = await Journal.open(this.files, { salt, coveredNumber }, (payload, sequence) => {
+    const options = { salt: this.salt, coveredNumber }
+    const journal = await Journal.open(this.files, options, (payload, sequence) => {
       found.push({ text: payload.toString(), sequence })
     })
     return { journal, found }
@@ -235,7 +237,7 @@ t.test('any flipped bit of a batch is found', async (t) => {
   t.equal(await files.texts(), 'hello')
 })
 
-t.test('batches of another pool and of an earlier use of the file are not taken', async (t) => {
+t.test('batches of an earlier use of the file are not taken', async (t) => {
   const files = await Files.make(4)
   const { journal } = await files.open()
   await append(journal, 'a', 'b', 'c', 'd', 'e')
@@ -243,10 +245,36 @@ t.test('batches of another pool and of an earlier use of the file are not taken'
   // File 0 begins again: behind the new batch 9 lie the old ones 2 to 4.
   await append(journal, 'f', 'g', 'h', 'i')
   t.equal(await files.texts(5), 'f g h i')
-  const other = await Journal.open(files.files, { salt: Buffer.alloc(8), coveredNumber: 0 }, () =>
-    t.fail('a batch of another pool'),
-  )
-  t.equal(other.lastNumber, 0)
+})
+
+t.test('a journal file of another pool stops the node, and stays as it is', async (t) => {
+  for (const index of [0, 1]) {
+    const strange = await Files.make(4)
+    strange.salt = Buffer.alloc(8)
+    await append((await strange.open()).journal, 'a', 'b', 'c', 'd', 'e')
+    const files = await Files.make(4)
+    const { journal } = await files.open()
+    await append(journal, 'f', 'g')
+    await files.put(index, 0, await strange.bytes(index, 0, 4 * blockBytes))
+    const writes = files.callsOf('write').length
+    await isCorrupt(t, files, new RegExp(`"journal-${index}" is the journal of another node`))
+    t.equal(files.callsOf('write').length, writes)
+  }
+})
+
+t.test('a torn batch of another pool, or one behind the first block, is none', async (t) => {
+  const strange = await Files.make()
+  strange.salt = Buffer.alloc(8)
+  await append((await strange.open()).journal, 'a')
+  const block = await strange.bytes(0, 0, blockBytes)
+  const files = await Files.make()
+  const { journal } = await files.open()
+  await append(journal, 'f')
+  await files.put(0, blockBytes, block)
+  t.equal(await files.texts(), 'f')
+  await files.put(1, 0, block)
+  await files.flip(1, headBytes)
+  t.equal(await files.texts(), 'f')
 })
 
 t.test('another version is named, and nothing is written', async (t) => {
