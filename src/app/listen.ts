@@ -2,9 +2,10 @@
 // `insecure`; that is decided on addresses, never on how they are written.
 import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { readFile, readlink } from 'node:fs/promises'
 import { type AddressInfo, BlockList, isIP, type Server } from 'node:net'
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { SettingReport } from '../control/api.js'
 import { claimSocketPath } from '../control/socket-path.js'
 import { errnoNameOf, LockstepError } from '../core/errors.js'
@@ -195,6 +196,14 @@ function cannotListen(address: ListenAddress, error: unknown): LockstepError {
         ? `find the other process (ss -ltnp 'sport = :${address.port}'), or choose another port with --listen`
         : 'stop the other process, or choose another path with --listen'
     return new LockstepError('IN_USE', `cannot listen on ${target}: the address is taken`, action)
+  }
+  // Node says EACCES also of a Unix socket whose directory is not there.
+  if (errno === 'EACCES' && address.kind === 'unix' && !existsSync(dirname(address.path))) {
+    return new LockstepError(
+      'INVALID_CONFIG',
+      `cannot listen on ${target}: there is no directory ${dirname(address.path)}`,
+      `make it: mkdir -p ${dirname(address.path)}`,
+    )
   }
   if (errno === 'EACCES') {
     const action =

@@ -124,8 +124,9 @@ t.test(
     writeFileSync(join(directory, 'file'), 'precious')
     await t.rejects(open(t, `nbd+unix:///?socket=${directory}/file`), { message: /not a socket/ })
     await t.rejects(open(t, `nbd+unix:///?socket=${directory}/none/x`), {
-      message: /not permitted/,
-      action: /directory is there/,
+      code: 'INVALID_CONFIG',
+      message: /there is no directory .*\/none$/,
+      action: /mkdir -p .*\/none$/,
     })
   },
 )
