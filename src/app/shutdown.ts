@@ -1,6 +1,7 @@
-// Signals and failures of the whole process: the first SIGTERM or SIGINT stops cleanly, a second one exits at once; an assertion that failed
-// or an error that nobody caught exits at once with 70, without another reply or disk write. SIGHUP asks a service to read certificates again; to
-// a daemon in a terminal it says that the terminal has gone.
+// Signals and failures of the whole process: the first SIGTERM or SIGINT stops cleanly, a second one exits at once (but who asks once may be heard
+// twice: timeout(1) signals its child, and then its whole process group). An assertion that failed or an error that nobody caught exits at once
+// with 70, without another reply or disk write. SIGHUP asks a service to read certificates again; to a daemon in a terminal it says that the
+// terminal has gone.
 import { ExitCode } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 
@@ -11,6 +12,9 @@ export type ProcessEnd = {
   readonly asked: Promise<NodeJS.Signals>
 }
 
+/** Within this time the same signal again is the same request. A person's second Ctrl-C comes later. */
+const echoMsMax = 250
+
 const stopSignals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP']
 
 export function handleProcessEnd(options: {
@@ -18,8 +22,10 @@ export function handleProcessEnd(options: {
   readonly flush: () => void
   /** The log goes to a terminal. */
   readonly isInTerminal: boolean
+  readonly nowMs?: () => number
 }): ProcessEnd {
   const { log, flush } = options
+  const nowMs = options.nowMs ?? (() => performance.now())
   const die = (error: unknown): never => {
     log.fatal({ err: error }, 'internal error: the daemon ends at once; restarting it recovers')
     flush()
@@ -34,15 +40,19 @@ export function handleProcessEnd(options: {
     ? stopSignals
     : stopSignals.filter((name) => name !== 'SIGHUP')
   const asked = new Promise<NodeJS.Signals>((resolve) => {
-    let isStopping = false
+    let first: { readonly signal: NodeJS.Signals; readonly atMs: number } | undefined
     for (const signal of signals) {
       process.on(signal, () => {
-        if (isStopping) {
+        if (first?.signal === signal && nowMs() - first.atMs <= echoMsMax) {
+          log.debug({ signal }, 'the same signal again: it counts once')
+          return
+        }
+        if (first !== undefined) {
           log.warn({ signal }, 'second signal: ending at once')
           flush()
           process.exit(ExitCode.INTERRUPTED)
         }
-        isStopping = true
+        first = { signal, atMs: nowMs() }
         resolve(signal)
       })
     }

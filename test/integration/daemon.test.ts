@@ -193,6 +193,32 @@ t.test('a second signal ends at once, with 130', async (t) => {
   t.match(log(), /second signal.*flushed/s)
 })
 
+t.test(
+  'a signal that arrives twice within a moment is one, and a later one ends at once',
+  async (t) => {
+    const module = new URL('../../src/app/shutdown.js', import.meta.url)
+    const script = `import { handleProcessEnd } from '${module.href}'
+    const say = (bindings, message) => console.error(message)
+    const times = [0, 250, 251]
+    const { asked } = handleProcessEnd({ log: { warn: say, debug: say }, isInTerminal: false,
+      flush: () => console.error('flushed'), nowMs: () => times.shift() })
+    setTimeout(() => {}, 60_000)
+    console.error('ready')
+    console.error('stopping', await asked)`
+    const command = [process.execPath, '--input-type=module', '-e', script]
+    const { child, log, gone } = startProcess(t, command)
+    await waitFor('the start', () => log().includes('ready'))
+    child.kill('SIGTERM')
+    await waitFor('the stop to begin', () => log().includes('stopping SIGTERM'))
+    child.kill('SIGTERM')
+    await waitFor('the echo to be heard', () => log().includes('it counts once'))
+    t.notMatch(log(), /second signal/)
+    child.kill('SIGTERM')
+    t.equal(await withDeadline(gone, 20_000, log), 130)
+    t.match(log(), /second signal.*flushed/s)
+  },
+)
+
 t.test('an assertion that fails ends the process with 70, and says so', async (t) => {
   const module = new URL('../../src/app/shutdown.js', import.meta.url)
   for (const failure of [
