@@ -31,6 +31,6 @@ export const actions = {
   chunkSize: (chunkBytes: number, node: string | undefined) =>
     `make the secondary anew with the primary's chunk size, ${node === undefined ? 'here' : `on node ${node}`}: ${makeSecondary} --chunk-size ${chunkBytes / KiB}K`,
   newerSecondary: (node: string) =>
-    `the newer data is on node ${node}, which exports it read-only: copy each volume from there first: nbdcopy nbd://HOST:PORT/VOLUME FILE; then stop the primary and make it anew: lockstep init NEW-DIR, lockstep serve NEW-DIR --peer nbd://HOST:PORT, lockstep volume create VOLUME SIZE, nbdcopy FILE nbd://PRIMARY:PORT/VOLUME; at last a new replica: stop node ${node}, ${makeSecondary}, serve it at the old address, and on the primary: lockstep peer connect`,
+    `the newer data is on node ${node}, which exports it read-only: copy each volume from there first: nbdcopy nbd://HOST:PORT/VOLUME FILE; then stop the primary and make it anew: lockstep init NEW-DIR, lockstep serve NEW-DIR --peer nbd://HOST:PORT, lockstep --dir NEW-DIR volume create VOLUME SIZE, nbdcopy FILE nbd://PRIMARY:PORT/VOLUME; at last a new replica: stop node ${node}, ${makeSecondary}, serve it at the old address, and on the primary: lockstep peer connect`,
   blankAgain: (node: string) => `make node ${node} anew: ${makeSecondary}; ${giveAll}`,
 } as const

@@ -1,6 +1,7 @@
 // Commands in advice, for who said with --dir which node is meant: they can be typed as they stand.
 import t from 'tap'
 import { withDirectory } from '../../../src/app/cli/exact-command.js'
+import { actions } from '../../../src/replication/greeting-actions.js'
 import { runLine } from '../../support/command-line.js'
 
 t.test('each command that would ask for a directory gets it', (t) => {
@@ -52,4 +53,11 @@ t.test('so a command line that fails offers one that can be typed', async (t) =>
   t.match(await failed('statsu', '--dir', 'a', '--dir', 'b'), 'try: lockstep status\n')
   const { stdout } = await runLine(['statsu', '--json', '--dir', directory])
   t.match(JSON.parse(stdout), { error: { action: `lockstep --dir ${directory} status` } })
+})
+
+t.test('of a node that is made anew its own directory is said', (t) => {
+  const advice = actions.newerSecondary('beta')
+  t.match(advice, / --dir NEW-DIR volume create /)
+  t.equal(withDirectory(advice, './old'), advice)
+  t.end()
 })
