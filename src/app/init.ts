@@ -168,6 +168,13 @@ function cannotTakeData(data: string, error: unknown): LockstepError {
 
 function cannotMake(directory: string, error: unknown): LockstepError {
   const errno = errnoNameOf(error)
+  if (errno === 'ENOTDIR') {
+    return new LockstepError(
+      'IO_ERROR',
+      `${directory} cannot be made a node: it, or what it should be in, is a file`,
+      'name a new or an empty directory; --data names a file or device for the data',
+    )
+  }
   const code = errno === 'ENOSPC' || errno === 'EDQUOT' ? 'NO_SPACE' : 'IO_ERROR'
   const action =
     code === 'NO_SPACE'

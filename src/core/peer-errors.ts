@@ -7,11 +7,13 @@ export function nodeStops(): LockstepError {
   return new LockstepError('BUSY', 'the node is stopping', 'try again when it has started')
 }
 
-export function isPrimary(): LockstepError {
+export function isPrimary(hasPeer: boolean): LockstepError {
   return new LockstepError(
     'INVALID_ARGUMENT',
     'this node is a primary: only a secondary becomes promotable',
-    'ask the secondary, or wait for in-sync here: lockstep wait --for in-sync',
+    hasPeer
+      ? 'ask the secondary, or wait for in-sync here: lockstep wait --for in-sync'
+      : 'it has no secondary either: lockstep peer connect URI gives it one',
   )
 }
 

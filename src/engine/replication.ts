@@ -314,7 +314,8 @@ export class Replication {
     }
     if (condition !== 'promotable' && this.#replica === undefined && !this.#primary.hasLink)
       return Promise.reject(noPeer())
-    if (condition === 'promotable' && !this.isReadOnly) return Promise.reject(isPrimary())
+    if (condition === 'promotable' && !this.isReadOnly)
+      return Promise.reject(isPrimary(this.#primary.hasLink))
     const tooLate = (): LockstepError => {
       const [peer] = this.peers()
       return new LockstepError(

@@ -98,7 +98,7 @@ function resolveOne(
         throw new LockstepError(
           'HAS_SNAPSHOTS',
           `${request.name} has ${snapshots.length} snapshot${snapshots.length === 1 ? '' : 's'}`,
-          `delete them first: lockstep snapshot delete ${fullName(state, snapshots[0] as Store)}`,
+          deleteFirst(request.name, fullName(state, snapshots[0] as Store), snapshots.length),
         )
       }
       return resolveDelete(state, volume, context)
@@ -264,10 +264,19 @@ function checkRange(range: ByteRange, store: Store, name: string): void {
   )
 }
 
+function deleteFirst(volume: string, snapshot: string, count: number): string {
+  const one = `lockstep snapshot delete ${snapshot}`
+  if (count === 1) return `delete it first: ${one}`
+  return `delete them first: ${one}, and the others that lockstep snapshot list ${volume} shows`
+}
+
 function checkNewVolumeName(state: GroupState, name: string): string {
   checkNamePart(name)
   if (findStore(state, name) !== undefined)
-    throw nameTaken(name, 'choose another name, or rename that one: lockstep volume rename')
+    throw nameTaken(
+      name,
+      `choose another name, or rename that one: lockstep volume rename ${name} NEW-NAME`,
+    )
   return name
 }
 

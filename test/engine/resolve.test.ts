@@ -173,7 +173,12 @@ t.test('a taken name is refused, with what may have been meant', async (t) => {
   const twice = { kind: 'snapshot.create', stores: ['v', 'v'], name: 'x' }
   const related = { kind: 'snapshot.create', stores: ['v', 'v@a'], name: 'x' }
   const refusals: readonly Refusal[] = [
-    [{ kind: 'volume.create', name: 'v', sizeBytes: 512 }, 'NAME_TAKEN', /"v"/, /another name/],
+    [
+      { kind: 'volume.create', name: 'v', sizeBytes: 512 },
+      'NAME_TAKEN',
+      /"v"/,
+      /rename v NEW-NAME$/,
+    ],
     [{ kind: 'volume.rename', name: 'w', newName: 'v' }, 'NAME_TAKEN', /"v"/, /another name/],
     [{ kind: 'volume.rename', name: 'v', newName: 'v' }, 'NAME_TAKEN', /"v"/, /has that name/],
     [{ kind: 'snapshot.create', stores: ['v'], name: 'a' }, 'NAME_TAKEN', /"v@a"/, /refresh v@a/],
@@ -283,7 +288,12 @@ t.test('a store cannot be copied to itself, and nothing has no snapshot', async 
 t.test('a volume with snapshots, or a store with connections, is not deleted', async (t) => {
   const group = exampleGroup()
   refuses(t, group, [
-    [{ kind: 'volume.delete', name: 'v' }, 'HAS_SNAPSHOTS', /v has 2 snapshots/, /delete v@a/],
+    [
+      { kind: 'volume.delete', name: 'v' },
+      'HAS_SNAPSHOTS',
+      /v has 2 snapshots/,
+      /delete v@a, .* list v /,
+    ],
   ])
   const requests: readonly Refusal[] = [
     [{ kind: 'volume.delete', name: 'w' }, 'IN_USE', /w has 1 open connection$/, /nbd-client -d/],

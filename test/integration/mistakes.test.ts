@@ -296,7 +296,8 @@ t.test('init: what cannot be made a node is left as it is', async (t) => {
   await refuseAll(t, [
     [`init ${made}`, 1, 'ALREADY_INITIALISED', /holds a pool already/, /lockstep serve/],
     [`init ${full}`, 1, 'INVALID_ARGUMENT', /not empty: it holds letter\.txt/, /empty/],
-    [`init ${full}/letter.txt`, 1, 'IO_ERROR', /letter\.txt/, /directory/],
+    [`init ${full}/letter.txt`, 1, 'IO_ERROR', /letter\.txt .*is a file/, /--data names a file/],
+    [`init ${full}/letter.txt/x`, 1, 'IO_ERROR', /letter\.txt\/x .*is a file/, /new or an empty/],
     [`init ${bad} --chunk-size 5K`, ...noSize, /5120/, /power of two/],
     [`init ${bad} --chunk-size 2M`, ...noSize, /2097152/, /power of two/],
     [`init ${bad} --chunk-size x`, ...noSize, /--chunk-size "x" is not a size/, /64K/],
