@@ -97,6 +97,8 @@ export class PeerSession {
     const decision = decide(this.#host.hello(), peer, this.#host.knowledge())
     this.hasDecided = true
     if (!this.#observer.decided(decision)) {
+      // A refusal moves nothing: the peer goes on showing it, whoever asked.
+      if (!movesData(decision)) connection.send({ kind: 'decision', body: { ...decision } })
       connection.bye('somebody asked what would be done, no more')
       return
     }

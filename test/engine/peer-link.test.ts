@@ -112,6 +112,21 @@ t.test('who only asks does not change what is said of a link that was refused', 
   await pair.close()
 })
 
+t.test('a refusal that somebody asked for is shown by the other node too', async (t) => {
+  const pair = await EnginePair.inSync()
+  const putBack = pair.b.copyDisk()
+  await pair.a.write('vol0', 0, pattern(1), true)
+  await pair.sync()
+  pair.b.crash()
+  putBack()
+  await pair.until(() => pair.a.link === 'offline', 'it is gone')
+  await pair.b.start()
+  t.match(await pair.run(pair.a.engine.connectPeer({ explain: true })), { rule: 'old-secondary' })
+  await pair.until(() => pair.b.link !== 'greeting', 'the connection is over')
+  t.match(pair.b.peer, { link: 'refused', reason: /more than that is durable here/ })
+  await pair.close()
+})
+
 t.test('connecting where the stream is open says so, and where both are', async (t) => {
   const pair = await EnginePair.inSync()
   for (let at = 0; at < 5; at++) await pair.a.write('vol0', at * 4096, pattern(at))
