@@ -133,6 +133,7 @@ t.test('dirty with a peer is what the peer may lack', async (t) => {
 
 t.test('verify: 0 when the nodes are the same, 6 with the places when they differ', async (t) => {
   const { engine, ask } = await start(t)
+  engine.addVolume('vol0', 131072)
   const same = await ask(['verify', 'vol0'])
   t.equal(same.status, 0)
   t.equal(same.stdout, 'vol0: the same on both nodes (128 KiB)\n')
