@@ -13,7 +13,7 @@ export function isPrimary(hasPeer: boolean): LockstepError {
     'this node is a primary: only a secondary becomes promotable',
     hasPeer
       ? 'ask the secondary, or wait for in-sync here: lockstep wait --for in-sync'
-      : 'it has no secondary either: lockstep peer connect URI gives it one',
+      : 'it has no secondary either; name one: lockstep peer set nbd://HOST:PORT',
   )
 }
 

@@ -350,7 +350,7 @@ export class PrimaryRole {
     return plan
   }
 
-  /** Throws INVALID_ARGUMENT without a peer, BUSY, PEER_UNREACHABLE. */
+  /** The link to compare over. Throws INVALID_ARGUMENT without a peer, BUSY, PEER_UNREACHABLE. */
   checkCanVerify(): PeerLink {
     const link = this.#link
     if (link === undefined) throw noPeer()

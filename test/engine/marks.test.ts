@@ -358,7 +358,7 @@ t.test('without a peer there is nobody who could keep or run anything', async (t
   await t.rejects(pair.run(engine.mark({ name: 'm', snapshot: 'x' })), noPeer)
   await t.rejects(pair.run(engine.mark({ name: 'm' }, { isAwaited: true })), noPeer)
   await t.rejects(pair.run(engine.waitFor('in-sync', 1000)), noPeer)
-  const noSecondary = { code: 'INVALID_ARGUMENT', action: /peer connect URI/ }
+  const noSecondary = { code: 'INVALID_ARGUMENT', action: /lockstep peer set nbd:/ }
   await t.rejects(pair.run(engine.waitFor('promotable', 1000)), noSecondary)
   await t.rejects(pair.run(pair.b.engine.mark({ name: 'm' })), { code: 'NOT_PRIMARY' })
   const once = { requestId: 'r' }

@@ -175,19 +175,31 @@ t.test('clients that are idle, half way or deaf do not hold up the stop', async 
   t.equal(await withDeadline(server.stop(), 10_000, () => 'the stop'), 0)
 })
 
-t.test('a second signal ends at once, with 130', async (t) => {
+/** A process that does nothing but end as the daemon does, already asked to by SIGTERM. `times`: what its clock shows, signal by signal. */
+async function endingProcess(
+  t: Test,
+  times = 'undefined',
+): Promise<ReturnType<typeof startProcess>> {
   const module = new URL('../../src/app/shutdown.js', import.meta.url)
   const script = `import { handleProcessEnd } from '${module.href}'
-    const log = { warn: (bindings, message) => console.error(message) }
-    const { asked } = handleProcessEnd({ log, isInTerminal: false, flush: () => console.error('flushed') })
+    const say = (bindings, message) => console.error(message)
+    const times = ${times}
+    const { asked } = handleProcessEnd({
+      log: { warn: say, debug: say }, isInTerminal: false, flush: () => console.error('flushed'),
+      ...(times === undefined ? {} : { nowMs: () => times.shift() }),
+    })
     setTimeout(() => {}, 60_000)
     console.error('ready')
     console.error('stopping', await asked)`
-  const command = [process.execPath, '--input-type=module', '-e', script]
-  const { child, log, gone } = startProcess(t, command)
-  await waitFor('the start', () => log().includes('ready'))
-  child.kill('SIGTERM')
-  await waitFor('the stop to begin', () => log().includes('stopping SIGTERM'))
+  const started = startProcess(t, [process.execPath, '--input-type=module', '-e', script])
+  await waitFor('the start', () => started.log().includes('ready'))
+  started.child.kill('SIGTERM')
+  await waitFor('the stop to begin', () => started.log().includes('stopping SIGTERM'))
+  return started
+}
+
+t.test('a second signal ends at once, with 130', async (t) => {
+  const { child, log, gone } = await endingProcess(t)
   child.kill('SIGINT')
   t.equal(await withDeadline(gone, 20_000, log), 130)
   t.match(log(), /second signal.*flushed/s)
@@ -196,20 +208,7 @@ t.test('a second signal ends at once, with 130', async (t) => {
 t.test(
   'a signal that arrives twice within a moment is one, and a later one ends at once',
   async (t) => {
-    const module = new URL('../../src/app/shutdown.js', import.meta.url)
-    const script = `import { handleProcessEnd } from '${module.href}'
-    const say = (bindings, message) => console.error(message)
-    const times = [0, 250, 251]
-    const { asked } = handleProcessEnd({ log: { warn: say, debug: say }, isInTerminal: false,
-      flush: () => console.error('flushed'), nowMs: () => times.shift() })
-    setTimeout(() => {}, 60_000)
-    console.error('ready')
-    console.error('stopping', await asked)`
-    const command = [process.execPath, '--input-type=module', '-e', script]
-    const { child, log, gone } = startProcess(t, command)
-    await waitFor('the start', () => log().includes('ready'))
-    child.kill('SIGTERM')
-    await waitFor('the stop to begin', () => log().includes('stopping SIGTERM'))
+    const { child, log, gone } = await endingProcess(t, '[0, 250, 251]')
     child.kill('SIGTERM')
     await waitFor('the echo to be heard', () => log().includes('it counts once'))
     t.notMatch(log(), /second signal/)

@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util'
 import { TapReader, type TapReport } from './tap-report.js'
 import { root } from './tree.js'
 
-/** Left out by --quick: the emulated kernel, kill -9 loops, long enumerations, the schedules of two nodes, and what waits for daemons for long. They start first, since they take longest. */
+/** Left out by --quick: the emulated kernel, kill -9 loops, long enumerations, the schedules of two nodes, what waits for daemons for long, and other files of many seconds. They start first, since they take longest. */
 const slowFiles = new RegExp(
   `^test/(${[
     'kernel/',
