@@ -1,6 +1,7 @@
 // Lockstep's own daemon as the bench starts it: the built program, default settings, listening on a Unix socket and on TCP.
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { LineName } from './options.js'
 import { accepts, Daemon, freePort, runTool } from './processes.js'
 
 /** The built program, from out/bench/ where this file is compiled to. */
@@ -59,8 +60,8 @@ export class Lockstep {
   }
 
   /** Where another node finds this one. */
-  get peerUri(): string {
-    return `nbd://127.0.0.1:${this.#port}`
+  peerUri(line: LineName): string {
+    return line === 'unix' ? this.unixUri('') : `nbd://127.0.0.1:${this.#port}`
   }
 
   /** What the stores' bytes are in. */

@@ -100,14 +100,17 @@ async function main(options: Options): Promise<void> {
 }
 
 async function report(options: Options, { results, text }: PartResult, machine: Machine) {
-  const { commandLine, jsonPath, part } = options
+  const { commandLine, jsonPath, line, part } = options
   process.stdout.write(`\n${text}`)
   if (jsonPath !== undefined) {
     await writeFile(jsonPath, JSON.stringify({ commandLine, machine, results }, null, 1))
     process.stderr.write(`wrote ${jsonPath}\n`)
   }
   if (!options.isForDocument) return
-  const document = await updateDocument(part, `${introduction(commandLine, machine)}\n${text}`)
+  const document = await updateDocument(
+    line === 'tcp' ? part : `${part} over a Unix socket`,
+    `${introduction(commandLine, machine)}\n${text}`,
+  )
   process.stderr.write(`wrote ${document}\n`)
 }
 

@@ -1,9 +1,10 @@
 // What people replicate block devices with today, without a kernel module: QEMU's storage daemon, whose mirror job writes to both sides before it
-// answers, and a qemu-nbd as the other node. Both keep a raw file, buffered; the line between them is TCP, as between two nodes of ours.
+// answers, and a qemu-nbd as the other node. Both keep a raw file, buffered; the line between them is what two nodes of ours have.
 import { truncate, writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Options } from './options.js'
 import { accepts, Daemon, freePort } from './processes.js'
 
 /** The first copy of a file that is in memory. */
@@ -21,7 +22,7 @@ export class Mirror {
   }
 
   /** In step when it resolves. */
-  static async start(directory: string, sizeBytes: number): Promise<Mirror> {
+  static async start({ directory, line, sizeBytes }: Options): Promise<Mirror> {
     const files = [`${directory}/mirror-source.img`, `${directory}/mirror-target.img`]
     const [source = '', target = ''] = files
     for (const file of files) {
@@ -29,13 +30,22 @@ export class Mirror {
       await truncate(file, sizeBytes)
     }
     const port = await freePort()
+    const lineSocket = `${directory}/mirror-line.sock`
+    const [listen, server, place] =
+      line === 'unix'
+        ? [['-k', lineSocket], `server.type=unix,server.path=${lineSocket}`, { path: lineSocket }]
+        : [
+            ['-b', '127.0.0.1', '-p', String(port)],
+            `server.type=inet,server.host=127.0.0.1,server.port=${port}`,
+            { host: '127.0.0.1', port },
+          ]
     const replica = await Daemon.start(
       [
         'qemu-nbd',
         ...['-t', '-e', '8', '-x', 'replica', '-f', 'raw', '--cache=writeback'],
-        ...['-b', '127.0.0.1', '-p', String(port), target],
+        ...[...listen, target],
       ],
-      { isReady: () => accepts({ host: '127.0.0.1', port }) },
+      { isReady: () => accepts(place) },
     )
     const socket = `${directory}/mirror.sock`
     const control = `${directory}/mirror-qmp.sock`
@@ -46,10 +56,7 @@ export class Mirror {
         ...['--monitor', 'chardev=qmp'],
         ...['--blockdev', `driver=file,node-name=file,filename=${source}`],
         ...['--blockdev', 'driver=raw,node-name=source,file=file'],
-        ...[
-          '--blockdev',
-          `driver=nbd,node-name=target,server.type=inet,server.host=127.0.0.1,server.port=${port},export=replica`,
-        ],
+        ...['--blockdev', `driver=nbd,node-name=target,${server},export=replica`],
         ...['--nbd-server', `addr.type=unix,addr.path=${socket}`],
         ...['--export', 'type=nbd,id=export,node-name=source,name=bench,writable=on'],
       ],

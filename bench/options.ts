@@ -9,6 +9,10 @@ export type PartName = (typeof partNames)[number]
 export const serverNames = ['lockstep', 'nbdkit', 'qemu-nbd', 'nbd-server'] as const
 export type ServerName = (typeof serverNames)[number]
 
+/** What the two nodes of replication are connected by. */
+export const lineNames = ['tcp', 'unix'] as const
+export type LineName = (typeof lineNames)[number]
+
 export type Options = {
   readonly part: PartName
   readonly runCount: number
@@ -16,6 +20,7 @@ export type Options = {
   readonly sizeBytes: number
   readonly only: readonly RegExp[]
   readonly servers: readonly ServerName[]
+  readonly line: LineName
   readonly directory: string
   readonly jsonPath: string | undefined
   /** True when the results are complete enough for docs/BENCHMARKS.md. */
@@ -34,6 +39,7 @@ export function parseOptions(args: readonly string[]): Options {
       size: { type: 'string' },
       only: { type: 'string', multiple: true, default: [] },
       servers: { type: 'string' },
+      line: { type: 'string', default: 'tcp' },
       quick: { type: 'boolean', default: false },
       dir: { type: 'string', default: '/var/tmp' },
       json: { type: 'string' },
@@ -50,6 +56,7 @@ export function parseOptions(args: readonly string[]): Options {
     servers: (values.servers?.split(',') ?? serverNames).map((name) =>
       oneOf(serverNames, name, '--servers'),
     ),
+    line: oneOf(lineNames, values.line, '--line'),
     directory: values.dir,
     jsonPath: values.json,
     isForDocument: !isPartial && !values['no-document'],

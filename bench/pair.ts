@@ -45,7 +45,7 @@ export class Pair {
   }
 
   /** Follows `uri`: the replica, or somebody in between. */
-  async connect(uri = this.replica.peerUri): Promise<void> {
+  async connect(uri = this.replica.peerUri('tcp')): Promise<void> {
     await this.control.call('peer.set', { uri })
     await this.control.call('peer.connect', {})
   }

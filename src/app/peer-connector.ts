@@ -31,7 +31,7 @@ import {
   proofOf,
 } from './peer-protocol.js'
 import { sameSecret } from './peer-secret.js'
-import { calmConnection } from './socket-options.js'
+import { calmConnection, enlargeSendBuffer } from './socket-options.js'
 
 /** From the call to the last proof: two round trips, and a node that is busy. */
 const connectTimeoutMs = 8_000
@@ -74,6 +74,7 @@ async function connectPeer(
     await connected(socket)
     checkAddress(socket, uri, options.secret)
     calmConnection(socket)
+    enlargeSendBuffer(socket)
     const reader = ByteReader.over(socket, { bufferedBytesMax: answerBytesMax })
     await new Caller({ socket, reader, uri, ...options }).shakeHands()
     const rest = reader.detach()

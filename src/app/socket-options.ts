@@ -1,12 +1,12 @@
-// Options of sockets that Node does not set. A larger send buffer for Unix sockets: by default one holds about 200 KiB, and a reply of
-// 1 MiB then takes five turns of both sides, each waiting for the other (TCP's buffers grow by themselves). And no pacing on the loopback.
+// Options of sockets that Node does not set. A larger send buffer for Unix sockets: by default one holds about 200 KiB, and a reply or
+// an entry of 1 MiB then takes five turns of both sides, each waiting for the other (TCP's buffers grow by themselves). And no pacing on the loopback.
 //
 // Needs the optional FFI package; without it, or where the system does not allow it, large reads are slower and nothing else changes.
 import { createRequire } from 'node:module'
 import type { Server, Socket } from 'node:net'
 import { isLoopback } from './listen.js'
 
-/** Holds a whole reply of the usual largest size. The kernel doubles it for its own bookkeeping, and takes memory only for what is in it. */
+/** Holds a whole reply or entry of the usual largest size. The kernel doubles it for its own bookkeeping, and takes memory only for what is in it. */
 const sendBufferBytes = 1024 * 1024
 
 /** asm-generic/socket.h, netinet/in.h, netinet/tcp.h */

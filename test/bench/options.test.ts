@@ -28,6 +28,7 @@ t.test('what cannot be is refused with what can', async (t) => {
     message: /peers, cow, size, connections, replication, wire/,
   })
   t.throws(() => parsed('--servers', 'lockstep,ghost'), { message: /not 'ghost'/ })
+  t.throws(() => parsed('--line', 'rdma'), { message: /tcp, unix/ })
   t.throws(() => parsed('--runs', '0'), { message: /--runs takes a number from 1/ })
   t.throws(() => parsed('--size', '1000'), { message: /whole MiB/ })
   t.throws(() => parsed('--speed'), { code: 'ERR_PARSE_ARGS_UNKNOWN_OPTION' })
