@@ -82,13 +82,28 @@ export class Session {
   #linger: { cancel(): void } | undefined
 
   constructor(options: SessionOptions) {
-    const { limits, timers, style } = options
+    const { contexts, counters, limits, memory, sendNow, stream, style, target, timers, turns } =
+      options
     this.#o = options
-    this.#stream = options.stream
-    const writer = new ReplyWriter({ ...options, onProgress: () => this.#onProgress() })
+    this.#stream = stream
+    // Named one by one: of objects that are made by spreading another each has a shape of its own after a few, and all code that was optimised for the connections
+    // before is thrown away at the first request of the next.
+    const writer = new ReplyWriter({
+      stream,
+      memory,
+      limits,
+      sendNow,
+      onProgress: () => this.#onProgress(),
+    })
     this.#writer = writer
     const performer = new Performer({
-      ...options,
+      target,
+      contexts,
+      memory,
+      limits,
+      turns,
+      counters,
+      onFailed: options.onFailed,
       encoder: new ReplyEncoder(style, limits.messageBytesMax),
       writer,
       onSettled: () => this.#onSettled(),
@@ -102,7 +117,12 @@ export class Session {
       this.#abort('timeout', 'a payload took too long'),
     )
     this.#intake = new Intake({
-      ...options,
+      target,
+      style,
+      contexts,
+      memory,
+      limits,
+      counters,
       performer,
       writer,
       payloadWatchdog,
