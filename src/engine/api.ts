@@ -243,6 +243,8 @@ export type DirtyReport = {
   readonly dirtyBytes: number
   /** Absent when there are none. */
   readonly differingBytes?: number
+  /** With a peer, of a volume: the full names of its snapshots that may differ there. Absent when there are none. */
+  readonly dirtySnapshots?: readonly string[]
   readonly picture: readonly number[]
 }
 

@@ -2,7 +2,7 @@
 import { changedPicture } from '../storage/extents.js'
 import { fullName, type GroupState, type Store } from '../storage/group-state.js'
 import type { Pool } from '../storage/pool.js'
-import { dirtyBytesOf } from '../storage/tracked-stores.js'
+import { dirtyBytesOf, type TrackedStore } from '../storage/tracked-stores.js'
 import type { DirtyReport } from './api.js'
 import type { LackLooks } from './lack-looks.js'
 import type { Lacked } from './lacks.js'
@@ -47,8 +47,22 @@ function lackedReport(lacked: Lacked, { state, store, cellCount }: About): reado
   const picture = dirty
     .picture(cellCount, sizeBytes)
     .map((part, cell) => Math.min(1, part + (found[cell] ?? 0)))
+  const dirtySnapshots = snapshotsOf(state, store)
+    .filter((snapshot) => isLacked(lacked.stores.get(snapshot.id)))
+    .map((snapshot) => fullName(state, snapshot))
   const report = { store: fullName(state, store), sizeBytes, dirtyBytes, picture }
-  return [differingBytes === 0 ? report : { ...report, differingBytes }]
+  return [
+    {
+      ...report,
+      ...(differingBytes > 0 && { differingBytes }),
+      ...(dirtySnapshots.length > 0 && { dirtySnapshots }),
+    },
+  ]
+}
+
+function isLacked(store: TrackedStore | undefined): boolean {
+  if (store === undefined) return false
+  return store.dirty.dirtyBlockCount > 0 || store.differing.dirtyBlockCount > 0
 }
 
 function changedReport(

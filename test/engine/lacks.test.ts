@@ -92,6 +92,29 @@ t.test('what is in the outbox is lacking, block by block', async (t) => {
   await pair.close()
 })
 
+t.test(
+  'a snapshot that lacks something is named beside its volume, which may lack nothing',
+  async (t) => {
+    const pair = await EnginePair.inSync()
+    await pair.a.snapshot('vol0@a')
+    await pair.a.snapshot('vol0@b')
+    await pair.sync()
+    await pair.part()
+    t.notOk((await pair.a.engine.dirty('vol0', 16)).some((report) => 'dirtySnapshots' in report))
+    await pair.a.write('vol0@b', 4096, pattern(1))
+    const reports = await pair.a.engine.dirty(undefined, 16)
+    t.match(
+      reports.find(({ store }) => store === 'vol0'),
+      { dirtyBytes: 0, dirtySnapshots: ['vol0@b'] },
+    )
+    t.notOk((await pair.a.engine.dirty('vol0@b', 16)).some((report) => 'dirtySnapshots' in report))
+    pair.mend()
+    await pair.sync()
+    t.notOk((await pair.a.engine.dirty('vol0', 16)).some((report) => 'dirtySnapshots' in report))
+    await pair.close()
+  },
+)
+
 t.test('what is asked in pieces is what is asked at once', async (t) => {
   const pair = await EnginePair.inSync()
   await pair.part()

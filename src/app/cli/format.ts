@@ -145,9 +145,18 @@ export function dirtyText(
       differingBytes === 0
         ? ''
         : `\n  verify found ${formatBytes(differingBytes)} of it: lockstep verify ${report.store} --repair`
-    return `${head}\n  [${picture(report.picture)}]${found}`
+    return `${head}\n  [${picture(report.picture)}]${found}${snapshotsOf(report)}`
   })
   return lines.join('\n')
+}
+
+/** Who looks at volumes alone must not take what only a snapshot lacks for nothing. */
+function snapshotsOf({ dirtySnapshots = [] }: DirtyReport): string {
+  const [first] = dirtySnapshots
+  if (first === undefined) return ''
+  const others = dirtySnapshots.length - 1
+  const and = others === 0 ? '' : ` and ${others} more of its snapshots`
+  return `\n  so may ${first}${and}: lockstep dirty ${first}`
 }
 
 function differenceOf({ since }: DirtyReport, hasPeer: boolean): string {

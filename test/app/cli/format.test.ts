@@ -95,6 +95,11 @@ t.test('a picture has a character a cell, and a trace of the smallest difference
     dirtyText([{ ...report, differingBytes: 4096 }], [{ link: 'streaming' }]),
     'vol0: 64 KiB of 1 MiB (6 %) may differ on the peer\n  [█ ]\n  verify found 4 KiB of it: lockstep verify vol0 --repair',
   )
+  const snapshots = ['vol0@a', 'vol0@b', 'vol0@c']
+  const lines = (dirtySnapshots: readonly string[]) =>
+    dirtyText([{ ...report, dirtySnapshots }], [{ link: 'offline' }]).split('\n')
+  t.equal(lines(snapshots.slice(0, 1))[2], '  so may vol0@a: lockstep dirty vol0@a')
+  t.match(lines(snapshots)[2], 'so may vol0@a and 2 more of its snapshots: lockstep dirty vol0@a')
   t.equal(dirtyText([]), 'no volumes')
   t.end()
 })
