@@ -146,11 +146,11 @@ function notTold(sequence: Sequence, timeoutMs: number): LockstepError {
 function markResultOf(body: object): MarkResult {
   const { name, snapshots, snapshotCount, hook, problems } = body as Record<string, unknown>
   const told = Array.isArray(snapshots)
-    ? snapshots.slice(0, limits.markSnapshotsToldMax).map(String)
+    ? snapshots.slice(0, limits.markSnapshotsToldMax).map(textOf)
     : []
   const outcome = hookOf(hook)
   return {
-    name: String(name),
+    name: textOf(name),
     snapshots: told,
     snapshotCount: typeof snapshotCount === 'number' ? snapshotCount : told.length,
     ...(outcome === undefined ? {} : { hook: outcome }),
@@ -162,7 +162,7 @@ function hookOf(value: unknown): HookOutcome | undefined {
   if (typeof value !== 'object' || value === null) return undefined
   const { name, exitCode, signal, isTimedOut, output } = value as Record<string, unknown>
   return {
-    name: String(name),
+    name: textOf(name),
     ...(typeof exitCode === 'number' ? { exitCode } : {}),
     ...(typeof signal === 'string' ? { signal } : {}),
     isTimedOut: isTimedOut === true,
@@ -172,5 +172,10 @@ function hookOf(value: unknown): HookOutcome | undefined {
 
 function problemOf(value: unknown): MarkProblem {
   const { message, action } = (value ?? {}) as Record<string, unknown>
-  return { message: String(message), action: typeof action === 'string' ? action : '' }
+  return { message: textOf(message), action: typeof action === 'string' ? action : '' }
+}
+
+/** Not String of everything: a list that is deep enough, or an object with a `toString` of its own, would throw. */
+function textOf(value: unknown): string {
+  return typeof value === 'object' && value !== null ? 'unknown' : String(value)
 }

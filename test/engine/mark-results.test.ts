@@ -91,3 +91,20 @@ t.test('what a peer forgot when it was started again is told as not known', asyn
   results.follows({ runId: 'two', sequence: at(9), isNew: true })
   t.match(await lost, { problems: [{}] }, 'and a peer that begins anew performs none of them')
 })
+
+t.test('what cannot be made a text is taken for unknown, and nothing is thrown', async (t) => {
+  const results = new MarkResults(new ManualClock())
+  const deep: unknown = JSON.parse(`${'['.repeat(30_000)}${']'.repeat(30_000)}`)
+  const odd: unknown = JSON.parse('{"toString":null,"valueOf":null}')
+  for (const bad of [odd, deep]) {
+    results.came(at(1), {
+      name: bad,
+      snapshots: [bad],
+      hook: { name: bad },
+      problems: [{ message: bad }],
+    })
+    const { name, snapshots, hook, problems } = await results.wait(at(1), 1)
+    t.same([name, snapshots, hook?.name], ['unknown', ['unknown'], 'unknown'])
+    t.same(problems, [{ message: 'unknown', action: '' }])
+  }
+})
