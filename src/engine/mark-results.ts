@@ -48,6 +48,8 @@ export class MarkResults {
 
   /** A result came over the link. */
   came(sequence: Sequence, body: object): void {
+    // Nobody tells it twice: what a peer repeats would push what happened here out of the list of events.
+    if (this.#kept.has(sequence)) return
     const result = markResultOf(body)
     keepNewest(this.#kept, sequence, result)
     this.#onResult(sequence, result)

@@ -11,6 +11,9 @@ import type { PrimaryStream } from './primary-stream.js'
 import type { Replica } from './replica.js'
 import { silentSeconds } from './silent-disk.js'
 
+const actionWhenSilent =
+  'lockstep status on the other node, which tells of its disk; lockstep peer disconnect lets writes go on without it'
+
 /** A primary's view. The link is absent when no address of the peer is known. */
 export function linkStatus(
   link: PeerLink | undefined,
@@ -29,9 +32,9 @@ export function linkStatus(
   const oldest = stream?.behindSinceMs
   const isKept = stream?.outbox.isCollecting ?? false
   const node = link?.peer?.node
-  const action = link?.action
   const rule = link?.rule
   const silent = silentSeconds(clock, link?.waitingSinceMs)
+  const action = link?.action ?? (silent === undefined ? undefined : actionWhenSilent)
   return {
     uri: link?.uri ?? '',
     ...(node === undefined ? {} : { node }),

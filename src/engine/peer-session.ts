@@ -221,9 +221,13 @@ export class PeerSession {
       case 'read-answer':
         this.questions.answered('read-request', frame.requestId, frame.bytes)
         return
-      case 'result':
+      case 'result': {
+        const ordered = this.#host.stream()?.outbox.lastSequence ?? 0
+        if (frame.sequence > ordered)
+          throw new ProtocolError(`a result of ${frame.sequence}, where nothing was ordered yet`)
         this.#host.onResult(frame.sequence, frame.body)
         return
+      }
       case 'refuse':
         // What it would type itself.
         this.#observer.refused(onThe('secondary', frame.action))

@@ -20,6 +20,15 @@ t.test('a result is given to all who ask, before or after it came', async (t) =>
   t.same(told, [5])
 })
 
+t.test('a result that is told again is no news', async (t) => {
+  const told: number[] = []
+  const results = new MarkResults(new ManualClock(), (sequence) => told.push(sequence))
+  results.came(at(5), result)
+  results.came(at(5), { ...result, name: 'another' })
+  t.same(told, [5])
+  t.same(await results.wait(at(5), 1000), result)
+})
+
 t.test('a result that does not come is waited for until the time is over', async (t) => {
   const clock = new ManualClock()
   const results = new MarkResults(clock)
@@ -43,9 +52,11 @@ t.test('the newest are kept, and no more', async (t) => {
 
 t.test('of what another node sends only the known shape is taken', async (t) => {
   const results = new MarkResults(new ManualClock())
+  let count = 0
   const came = async (body: object): Promise<MarkResult> => {
-    results.came(at(1), body)
-    return results.wait(at(1), 1)
+    const sequence = at(++count)
+    results.came(sequence, body)
+    return results.wait(sequence, 1)
   }
   t.same(await came({}), { name: 'undefined', snapshots: [], snapshotCount: 0, problems: [] })
   const many = Array.from({ length: 10_000 }, () => ({ message: 'x' }))

@@ -23,10 +23,12 @@ t.test('a replica whose disk hangs says so, and so does its primary', async (t) 
   const writing = pair.a.begin('vol0', 0, pattern(1), true)
   await pair.scheduler.settle(4_000)
   t.equal(pair.a.peer.unconfirmedSeconds, undefined, 'a busy disk may take so long')
+  t.equal(pair.a.peer.action, undefined)
   t.equal(pair.b.engine.status().diskSilentSeconds, undefined)
   await pair.scheduler.settle(4_000)
   t.same([pair.a.link, pair.b.link], ['streaming', 'streaming'], 'both are alive')
-  const { unconfirmedSeconds = 0, reason } = pair.a.peer
+  const { unconfirmedSeconds = 0, reason, action } = pair.a.peer
+  t.match(action, /lockstep peer disconnect lets writes go on/)
   t.ok(unconfirmedSeconds >= 5 && unconfirmedSeconds <= 8, `${unconfirmedSeconds} s`)
   t.match(reason, /^The peer lives, and has made nothing durable for \d s of what it was sent: /)
   t.ok((pair.b.engine.status().diskSilentSeconds ?? 0) >= 5)

@@ -185,6 +185,16 @@ const answers: readonly Attack[] = [
     reason: /an outcome for \d+, which was not sent/,
   },
   {
+    name: 'a result of a mark that was not made',
+    run: (peer, { replica }) =>
+      peer.send({
+        kind: 'result',
+        sequence: (replica.sequence + 1000) as Hello['sequence'],
+        body: { name: 'm', snapshots: [], snapshotCount: 0, problems: [] },
+      }),
+    reason: /a result of \d+, where nothing was ordered/,
+  },
+  {
     name: 'digests that nobody asked for',
     run: (peer) => peer.send({ kind: 'digest-answer', requestId: 1, digests: Buffer.alloc(64) }),
     reason: /an answer to nothing/,

@@ -136,8 +136,7 @@ function dataComplaints(peer: PeerStatus): readonly Complaint[] {
   if (peer.unconfirmedSeconds !== undefined)
     complaints.push({
       status: `${name} has made nothing durable for ${peer.unconfirmedSeconds} s of what it was sent, and flushes wait for it: its disk hangs, or the line is slow`,
-      action:
-        'lockstep status on the other node, which tells of its disk; lockstep peer disconnect lets writes go on without it',
+      action: peer.action ?? 'lockstep status on the other node, which tells of its disk',
     })
   if (peer.isStalled === true)
     complaints.push({
