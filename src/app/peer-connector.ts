@@ -210,7 +210,7 @@ function readable(data: Buffer): string {
 
 /** Every failure as a sentence. */
 function explained(error: unknown, uri: string, timeoutMs: number): unknown {
-  const look = `check that the other node runs and listens there: lockstep status`
+  const look = 'check that the other node runs and listens there: lockstep status on the other node'
   if (error instanceof LockstepError) return error
   if (error instanceof TimedOut) {
     return unreachable(`no answer from ${uri} within ${timeoutMs / 1000} s`, look)

@@ -226,7 +226,7 @@ export class PeerLink {
       const action =
         error instanceof LockstepError
           ? error.action
-          : 'check that the other node runs and listens there: lockstep status'
+          : 'check that the other node runs and listens there: lockstep status on the other node'
       this.#action = this.#isWanted ? action : undefined
       this.#state.go('offline', this.#whyOffline(message))
       this.#failed(uri, new LockstepError('PEER_UNREACHABLE', `${uri}: ${message}`, action))

@@ -171,7 +171,7 @@ function usageError(complaint: string, words: readonly string[]): UsageError {
   const value = /^Not enough arguments following: (.+)$/.exec(complaint)?.[1]
   if (value !== undefined) return new UsageError(`--${value} needs a value`, help)
   const unknown = /^Unknown arguments?: ([^,]+)/.exec(complaint)?.[1]
-  const isOfUnknown = command === undefined && typed.length > 0 && !words[0]?.startsWith('-')
+  const isOfUnknown = command === undefined && typed.length > 0 && isCommandFirst(words)
   if (unknown !== undefined && isOption(unknown, words) && !isOfUnknown)
     return unknownOption(unknown, command)
   const isOfMissing = complaint.startsWith('Not enough') || complaint === 'no command'
@@ -220,7 +220,8 @@ function unknownCommand(typed: readonly string[]): UsageError {
     return new UsageError(`there is no command "${first} ${second}"`, action)
   }
   const names = [...Object.keys(groups), ...commands.map((command) => command.name)]
-  const meant = nearest(first, names)
+  const inGroups = commands.filter(({ name }) => name.endsWith(` ${first}`))
+  const meant = inGroups.length === 1 ? inGroups[0]?.name : nearest(first, names)
   const action = meant === undefined ? 'lockstep --help' : `lockstep ${meant}`
   return new UsageError(`there is no command "${first}"`, action)
 }
@@ -272,6 +273,17 @@ function isOption(name: string, words: readonly string[]): boolean {
 /** The words that are neither options nor the value of --dir. */
 function plainWords(words: readonly string[]): readonly string[] {
   return words.filter((word, index) => !word.startsWith('-') && words[index - 1] !== '--dir')
+}
+
+/** What stands first, behind options that every command has, is a word. */
+function isCommandFirst(words: readonly string[]): boolean {
+  const first = words.find((word, index) => !isGlobal(word) && words[index - 1] !== '--dir')
+  return first !== undefined && !first.startsWith('-')
+}
+
+function isGlobal(word: string): boolean {
+  const [, name = ''] = /^--([a-z-]+)/.exec(word) ?? []
+  return Object.hasOwn(globalOptions, name)
 }
 
 function commandOf(typed: readonly string[]): Command | undefined {
