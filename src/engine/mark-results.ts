@@ -48,7 +48,7 @@ export class MarkResults {
 
   /** A result came over the link. */
   came(sequence: Sequence, body: object): void {
-    // Nobody tells it twice: what a peer repeats would push what happened here out of the list of events.
+    // What was told first stands: repeated, it would push what happened here out of the list of events.
     if (this.#kept.has(sequence)) return
     const result = markResultOf(body)
     keepNewest(this.#kept, sequence, result)

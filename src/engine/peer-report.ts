@@ -34,7 +34,7 @@ export function linkStatus(
   const node = link?.peer?.node
   const rule = link?.rule
   const silent = silentSeconds(clock, link?.waitingSinceMs)
-  const action = link?.action ?? (silent === undefined ? undefined : actionWhenSilent)
+  const action = silent === undefined ? link?.action : actionWhenSilent
   return {
     uri: link?.uri ?? '',
     ...(node === undefined ? {} : { node }),

@@ -107,14 +107,15 @@ t.test('what cannot be made a text is taken for unknown, and nothing is thrown',
   const results = new MarkResults(new ManualClock())
   const deep: unknown = JSON.parse(`${'['.repeat(30_000)}${']'.repeat(30_000)}`)
   const odd: unknown = JSON.parse('{"toString":null,"valueOf":null}')
-  for (const bad of [odd, deep]) {
-    results.came(at(1), {
+  for (const [index, bad] of [odd, deep].entries()) {
+    const sequence = at(index + 1)
+    results.came(sequence, {
       name: bad,
       snapshots: [bad],
       hook: { name: bad },
       problems: [{ message: bad }],
     })
-    const { name, snapshots, hook, problems } = await results.wait(at(1), 1)
+    const { name, snapshots, hook, problems } = await results.wait(sequence, 1)
     t.same([name, snapshots, hook?.name], ['unknown', ['unknown'], 'unknown'])
     t.same(problems, [{ message: 'unknown', action: '' }])
   }
